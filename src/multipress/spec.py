@@ -1,0 +1,320 @@
+"""What is asked: a study, its runs, and the identity of a run.
+
+Standard library only. A `StudySpec` is read from TOML; a `RunSpec` is one run, plain data, written as JSON;
+`run_id` is a hash of all that can change a run's result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from multipress.errors import SpecError
+
+__all__ = [
+    "DataSpec",
+    "MethodSpec",
+    "RunSpec",
+    "StudySpec",
+    "TrainingSpec",
+    "canonical_json",
+    "run_id",
+]
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which rows a run trains on and is scored on.
+
+    Args:
+        task: A registered task (`sst2`, `banking77`); empty when files are given.
+        train: File of the training rows; empty for a registered task.
+        dev: File of the validation rows; empty for a registered task.
+        text: One or two columns that hold the text; empty: found by name.
+        label: Column that holds the label; empty: found by name.
+        target: `classes`, `number`, or empty: found from the labels.
+        max_train_rows: Size of a seeded sample of the training rows; 0 for all.
+        max_eval_rows: The same for the validation rows.
+        sample_seed: Seed of both samples. It is not the run's seed, so that all seeds see the same rows.
+    """
+
+    task: str = ""
+    train: str = ""
+    dev: str = ""
+    text: tuple[str, ...] = ()
+    label: str = ""
+    target: str = ""
+    max_train_rows: int = 0
+    max_eval_rows: int = 0
+    sample_seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How a model is trained; the same for all cells that are compared.
+
+    Args:
+        epochs: Passes over the training rows.
+        learning_rate: Highest learning rate of AdamW; it warms up and falls linearly to 0.
+        batch_size: Rows a step.
+        max_length: Tokens kept of a row, special tokens counted.
+        warmup: Share of the steps in which the learning rate rises.
+        weight_decay: AdamW's weight decay; none on biases and LayerNorm.
+        dropout: Dropout in embeddings, attention and blocks. 0 by default: see docs/log.md.
+        max_grad_norm: Gradients are scaled down to this global norm.
+    """
+
+    epochs: int = 3
+    learning_rate: float = 1e-4
+    batch_size: int = 32
+    max_length: int = 128
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    dropout: float = 0.0
+    max_grad_norm: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "max_length"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SpecError(f"training.{name} is {value!r}, but must be a whole number of at least 1.")
+        if self.max_length < 3:
+            raise SpecError(f"training.max_length is {self.max_length}; a text needs at least 3 tokens.")
+        for name, low, high in (
+            ("learning_rate", 0.0, 1.0),
+            ("warmup", 0.0, 1.0),
+            ("weight_decay", 0.0, 1.0),
+            ("dropout", 0.0, 0.9),
+            ("max_grad_norm", 0.0, float("inf")),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+                raise SpecError(f"training.{name} is {value!r}, but must be from {low} to {high}.")
+
+
+@dataclass(frozen=True)
+class MethodSpec:
+    """One compression method with all its settings written out."""
+
+    name: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One run.
+
+    Args:
+        kind: `train` (makes an artifact) or `label` (a teacher's logits on the training rows).
+        model: Short name, folder or hub id of the model to train, or of the teacher's model for `label`.
+        data: The rows.
+        training: The training settings.
+        methods: Compression methods in the order in which they are prepared; empty: the dense control.
+        seed: Seed of the head, of the order of rows and of dropout.
+        teacher: run_id of the run whose artifact is the teacher (`label`), or of the `label` run whose logits
+            are learned from (`train`); empty where there is none.
+    """
+
+    kind: str
+    model: str
+    data: DataSpec
+    training: TrainingSpec = TrainingSpec()
+    methods: tuple[MethodSpec, ...] = ()
+    seed: int = 0
+    teacher: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> RunSpec:
+        """The run that `to_json` wrote."""
+        data = dict(value["data"])
+        data["text"] = tuple(data["text"])
+        return cls(
+            **{
+                **value,
+                "data": DataSpec(**data),
+                "training": TrainingSpec(**value["training"]),
+                "methods": tuple(MethodSpec(**method) for method in value["methods"]),
+            }
+        )
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        """Names of the methods, in order."""
+        return tuple(method.name for method in self.methods)
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+
+
+def run_id(spec: RunSpec, facts: dict[str, Any]) -> str:
+    """Identity of a run: 12 hex digits of the SHA-256 of all that can change its result.
+
+    Args:
+        spec: The run. Names of models and paths of data files are left out: the hashes in `facts` stand for them.
+        facts: What the spec cannot know: hashes of model weights and rows, versions of the methods, of the loop,
+            of packing and of the libraries, precision, threads.
+    """
+    settings = spec.to_json()
+    del settings["model"]
+    for name in ("train", "dev"):
+        del settings["data"][name]
+    text = canonical_json({"settings": settings, "facts": facts})
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A grid of runs, as a study file says it.
+
+    Args:
+        name: Name of the study.
+        models: Short names, folders or hub ids.
+        data: One `DataSpec` a task.
+        seeds: Seeds; each cell is run with each.
+        training: Training settings; the learning rate is chosen from `learning_rates`.
+        learning_rates: If several, the best for the dense run of (model, task) is chosen, then fixed.
+        subsets: `all`, or lists of method names; the empty list is the dense control.
+        methods: Settings of each method; a list is an axis of the grid.
+    """
+
+    name: str
+    models: tuple[str, ...]
+    data: tuple[DataSpec, ...]
+    seeds: tuple[int, ...] = (0,)
+    training: TrainingSpec = TrainingSpec()
+    learning_rates: tuple[float, ...] = (1e-4,)
+    subsets: tuple[tuple[str, ...], ...] | str = "all"
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_study(path: Path) -> StudySpec:
+    """Read a study file.
+
+    Raises:
+        SpecError: the file is missing, is not TOML, or holds an unknown key or a value of the wrong kind; the
+            message names the known keys.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise SpecError(f"There is no study file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read as text: {error}.") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(f"{path} is not TOML: {error}.") from None
+    return parse_study(document)
+
+
+def parse_study(document: dict[str, Any]) -> StudySpec:
+    """The study that a TOML document describes; raises `SpecError` as `read_study` does."""
+    _check_keys(document, "the study file", {"study", "models", "tasks", "training", "methods"})
+    study = _table(document, "study", {"name", "seeds"})
+    models = _table(document, "models", {"names"})
+    tasks = _table(document, "tasks", {"names", *_DATA_KEYS})
+    known_training = {f.name for f in dataclasses.fields(TrainingSpec)} - {"learning_rate"}
+    training = _table(document, "training", known_training | {"learning_rates"}, required=False)
+    methods = document.get("methods", {})
+    if not isinstance(methods, dict):
+        raise SpecError("[methods] must be a table.")
+    settings = {key: value for key, value in methods.items() if key != "subsets"}
+    for key, value in settings.items():
+        if not isinstance(value, dict):
+            raise SpecError(
+                f"methods.{key} is {value!r}, but must be a table of settings such as [methods.pruning]; "
+                "the only other key is subsets."
+            )
+    limits = {key: tasks[key] for key in _DATA_KEYS if key in tasks}
+    for key, value in limits.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise SpecError(f"tasks.{key} is {value!r}, but must be a whole number of at least 0.")
+    rates = training.pop("learning_rates", [TrainingSpec.learning_rate])
+    return StudySpec(
+        name=_text(study, "study.name", "name"),
+        models=tuple(_texts(models, "models.names", "names")),
+        data=tuple(DataSpec(task=name, **limits) for name in _texts(tasks, "tasks.names", "names")),
+        seeds=tuple(_whole_numbers(study.get("seeds", [0]), "study.seeds")),
+        training=TrainingSpec(**training),
+        learning_rates=tuple(_rates(rates)),
+        subsets=_subsets(methods.get("subsets", "all")),
+        methods=settings,
+    )
+
+
+_DATA_KEYS = ("max_train_rows", "max_eval_rows", "sample_seed")
+
+
+def _check_keys(table: dict[str, Any], where: str, known: set[str]) -> None:
+    for key in table:
+        if key not in known:
+            raise SpecError(f"Unknown key {key!r} in {where}; known are: {', '.join(sorted(known))}.")
+
+
+def _table(document: dict[str, Any], name: str, known: set[str], required: bool = True) -> dict[str, Any]:
+    table = document.get(name)
+    if table is None:
+        if required:
+            raise SpecError(f"The study file has no [{name}] table; it holds: {', '.join(sorted(known))}.")
+        return {}
+    if not isinstance(table, dict):
+        raise SpecError(f"{name} must be a table, written [{name}].")
+    _check_keys(table, f"[{name}]", known)
+    return dict(table)
+
+
+def _text(table: dict[str, Any], where: str, key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        raise SpecError(f"{where} is {value!r}, but must be a text.")
+    return value
+
+
+def _texts(table: dict[str, Any], where: str, key: str) -> list[str]:
+    values = table.get(key)
+    if not isinstance(values, list) or not values or not all(isinstance(v, str) and v for v in values):
+        raise SpecError(f"{where} is {values!r}, but must be a list of names.")
+    if len(set(values)) < len(values):
+        raise SpecError(f"{where} holds a name twice: {values}.")
+    return values
+
+
+def _whole_numbers(values: Any, where: str) -> list[int]:
+    whole = isinstance(values, list) and values
+    if not whole or not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
+        raise SpecError(f"{where} is {values!r}, but must be a list of whole numbers of at least 0.")
+    if len(set(values)) < len(values):
+        raise SpecError(f"{where} holds a number twice: {values}.")
+    return list(values)
+
+
+def _rates(values: Any) -> list[float]:
+    if not isinstance(values, list) or not values:
+        raise SpecError(f"training.learning_rates is {values!r}, but must be a list of numbers.")
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+            raise SpecError(f"training.learning_rates holds {value!r}, but a rate is between 0 and 1.")
+    return [float(value) for value in values]
+
+
+def _subsets(value: Any) -> tuple[tuple[str, ...], ...] | str:
+    if value == "all":
+        return "all"
+    rows = isinstance(value, list) and value and all(isinstance(row, list) for row in value)
+    if not rows or not all(isinstance(name, str) for row in value for name in row):
+        raise SpecError(
+            f"methods.subsets is {value!r}, but must be \"all\" or lists of method names such as "
+            '[[], ["quantization"], ["quantization", "distillation"]].'
+        )
+    return tuple(tuple(row) for row in value)
