@@ -1,0 +1,119 @@
+"""Text to token ids, batches of similar length, and padded arrays; `tokenizers` and numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from multipress.errors import ArtifactError, DataError
+
+__all__ = ["Encoding", "TextEncoder", "batches_by_length", "pad_batch"]
+
+
+class Encoding(NamedTuple):
+    """One row as the model reads it; both lists have one entry a token, special tokens counted."""
+
+    ids: list[int]
+    type_ids: list[int]
+
+
+class TextEncoder:
+    """Turns texts, or pairs of texts, into token ids.
+
+    Special tokens come from the tokenizer's own post-processor. A row that is too long loses tokens from the
+    longer of its two texts first. Nothing is padded here: see `pad_batch`. Encoding runs in one thread.
+
+    Args:
+        tokenizer_json: Content of a `tokenizer.json`.
+        max_length: Most tokens of a row, special tokens counted.
+
+    Attributes:
+        max_length: As given.
+        pad_id: Id of the padding token; 0 where the tokenizer names none.
+        vocab_size: Number of ids, added tokens counted.
+        num_truncated: How many rows of the last call of `encode` were too long.
+
+    Raises:
+        ArtifactError: `tokenizer_json` is not a tokenizer.
+    """
+
+    def __init__(self, tokenizer_json: str, max_length: int) -> None:
+        from tokenizers import Tokenizer
+
+        try:
+            self._tokenizer = Tokenizer.from_str(tokenizer_json)
+        except Exception as error:
+            raise ArtifactError(f"tokenizer.json is not a tokenizer: {error}. Store the model again.") from None
+        padding = self._tokenizer.padding
+        pad_id = self._tokenizer.token_to_id("[PAD]") if padding is None else padding["pad_id"]
+        self.pad_id: int = 0 if pad_id is None else int(pad_id)
+        self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.max_length = max_length
+        self.num_truncated = 0
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
+        """Token ids of each row, in the order given.
+
+        Args:
+            texts: The (first) text of each row; may be empty. Lone surrogates become U+FFFD.
+            pairs: The second text of each row.
+
+        Raises:
+            DataError: `texts` is one string, or `pairs` has another length than `texts`.
+        """
+        if isinstance(texts, str) or isinstance(pairs, str):
+            raise DataError("One text was given where a list of texts is needed: write [text].")
+        if pairs is not None and len(pairs) != len(texts):
+            raise DataError(f"There are {len(texts)} texts but {len(pairs)} second texts; give one for each.")
+        rows = zip(texts, pairs, strict=True) if pairs is not None else ((text, None) for text in texts)
+        self.num_truncated = 0
+        encodings = []
+        for first, second in rows:
+            found = self._tokenizer.encode(_well_formed(first), None if second is None else _well_formed(second))
+            self.num_truncated += bool(found.overflowing)
+            encodings.append(Encoding(found.ids, found.type_ids))
+        return encodings
+
+
+def _well_formed(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
+    """Index arrays that cover all rows once, rows of similar length together, the longest first.
+
+    The longest batch comes first so that a lack of memory shows at once. Ties keep the order given.
+
+    Args:
+        lengths: Tokens of each row.
+        batch_size: Most rows of a batch.
+    """
+    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def pad_batch(encodings: Sequence[Encoding], pad_id: int) -> dict[str, np.ndarray]:
+    """Arrays `input_ids`, `attention_mask` and `token_type_ids`, int64 (B, T), padded on the right.
+
+    Args:
+        encodings: B rows; T is the length of the longest.
+        pad_id: Fills `input_ids` where `attention_mask` is 0.
+    """
+    shape = (len(encodings), max((len(row.ids) for row in encodings), default=0))
+    input_ids = np.full(shape, pad_id, dtype=np.int64)
+    attention_mask = np.zeros(shape, dtype=np.int64)
+    token_type_ids = np.zeros(shape, dtype=np.int64)
+    for index, row in enumerate(encodings):
+        length = len(row.ids)
+        input_ids[index, :length] = row.ids
+        attention_mask[index, :length] = 1
+        token_type_ids[index, :length] = row.type_ids
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "token_type_ids": token_type_ids}
