@@ -1,6 +1,6 @@
 """Compress text encoders by every combination of pruning, quantization and distillation.
 
-The public names are imported when they are first used, so that `import multipress` is fast and needs no torch:
+The public names are imported when first used, so that `import multipress` is fast and needs no torch:
 
 - `open(folder)`: a predictor for a stored artifact (no torch).
 - `load(folder)`: the artifact as a torch module (extra `train`).
