@@ -1,0 +1,184 @@
+"""One try at a run: the files it leaves, DONE or FAILED written last, and how they are read back."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from multipress.durable import Lock, file_fact, sync_folder, write_json
+from multipress.errors import StoreError
+
+__all__ = [
+    "Attempt",
+    "attempt_number",
+    "attempts_of",
+    "done_problem",
+    "read_object",
+    "state_of",
+    "verify_attempt",
+]
+
+_ATTEMPT = re.compile(r"attempt-([1-9][0-9]*)")
+_FAILED_STATES = ("failed", "diverged", "refused")
+
+
+class Attempt:
+    """One try at a run, and the right to write its result. Made by `Store.claim`.
+
+    Attributes:
+        run_id: The run.
+        folder: Where everything the run makes belongs.
+    """
+
+    def __init__(self, run_id: str, folder: Path, lock: Lock) -> None:
+        self.run_id = run_id
+        self.folder = folder
+        self._lock = lock
+
+    def commit(self) -> None:
+        """Make the attempt's files the run's result: hash and fsync all, write DONE last, release the lock.
+
+        Raises:
+            StoreError: the attempt is no longer the newest or was already closed, a file is a link, or the
+                disk failed. The run is then not done.
+        """
+        self._check_open()
+        files = {}
+        for path in _files_below(self.folder):
+            files[path.relative_to(self.folder).as_posix()] = file_fact(path, sync=True)
+        for folder, _, _ in os.walk(self.folder):
+            sync_folder(Path(folder))
+        self._check_open()
+        write_json(self.folder / "DONE", {"files": files})
+        self.release()
+
+    def fail(self, state: str, why: str, retryable: bool) -> None:
+        """Write that the attempt failed, and release the lock.
+
+        Args:
+            state: `failed`, `diverged` or `refused`.
+            why: One line for the user.
+            retryable: Whether the same run may succeed when tried again.
+
+        Raises:
+            StoreError: the attempt is no longer the newest or was already closed, or the disk failed.
+        """
+        assert state in _FAILED_STATES, state
+        self._check_open()
+        write_json(self.folder / "FAILED", {"state": state, "why": why, "retryable": retryable})
+        self.release()
+
+    def release(self) -> None:
+        """Give the run back without a result: it is pending again. Does nothing after `commit` or `fail`."""
+        self._lock.release()
+
+    def _check_open(self) -> None:
+        # The second condition: somebody deleted the run's folder, so that another may hold a new lock file.
+        if not self._lock.held or attempts_of(self.folder.parent)[-1:] != [self.folder]:
+            raise StoreError(
+                f"{self.folder} is closed: it was committed, failed or released, or a newer attempt took its "
+                "place. Its result is not used; run the same command again."
+            )
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; OSError or ValueError if there is none."""
+    value = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds a {type(value).__name__} in place of an object")
+    return value
+
+
+def attempt_number(folder: Path) -> int:
+    """The number in an attempt folder's name."""
+    match = _ATTEMPT.fullmatch(folder.name)
+    return int(match[1]) if match else 0
+
+
+def attempts_of(run_folder: Path) -> list[Path]:
+    """Attempt folders, oldest first."""
+    try:
+        names = os.listdir(run_folder)
+    except OSError:
+        return []
+    return sorted((run_folder / name for name in names if _ATTEMPT.fullmatch(name)), key=attempt_number)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All plain files below a folder, sorted; a link or another thing that is not a file is an error."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise StoreError(f"{path} is not a plain file. A run's folder holds files only; remove it.")
+        if path.is_file():
+            files.append(path)
+    return files
+
+
+def _read_done(attempt: Path) -> dict[str, dict[str, Any]]:
+    """The files that DONE lists, name to size and hash; ValueError if it is damaged."""
+    files = read_object(attempt / "DONE").get("files")
+    if not isinstance(files, dict):
+        raise ValueError("it lists no files")
+    for name, fact in files.items():
+        if not isinstance(fact, dict) or set(fact) != {"size", "sha256"}:
+            raise ValueError(f"its entry {name!r} is not a size and a hash")
+    return files
+
+
+def done_problem(attempt: Path) -> str:
+    """Why DONE cannot be believed, found without reading the files; empty if nothing is wrong."""
+    try:
+        files = _read_done(attempt)
+    except (OSError, ValueError) as error:
+        return f"{attempt / 'DONE'} is damaged: {error}."
+    for name, fact in files.items():
+        try:
+            size = os.stat(attempt / name).st_size
+        except OSError:
+            return f"{attempt / name} is missing, but DONE lists it."
+        if size != fact["size"]:
+            return f"{attempt / name} has {size} bytes, but DONE says {fact['size']}."
+    return ""
+
+
+def verify_attempt(attempt: Path) -> tuple[list[str], int]:
+    """All problems of an attempt that has DONE, and how many files were hashed."""
+    try:
+        listed = _read_done(attempt)
+        there = {path.relative_to(attempt).as_posix(): path for path in _files_below(attempt)}
+    except (OSError, ValueError) as error:
+        return [f"{attempt / 'DONE'} is damaged: {error}."], 0
+    except StoreError as error:
+        return [str(error)], 0
+    del there["DONE"]
+    problems = [f"{attempt / name} is missing, but DONE lists it." for name in listed if name not in there]
+    problems += [f"{attempt / name} is not listed in DONE." for name in there if name not in listed]
+    for name, path in there.items():
+        try:
+            if name in listed and file_fact(path) != listed[name]:
+                problems.append(f"{path} has other content than DONE says.")
+        except StoreError as error:
+            problems.append(str(error))
+    return problems, len(there)
+
+
+def state_of(attempt: Path) -> tuple[str, str, bool]:
+    """State, reason and whether to retry, as the last attempt of a run that is not done tells them."""
+    if (attempt / "DONE").exists():
+        return "failed", done_problem(attempt), True
+    if (attempt / "FAILED").exists():
+        try:
+            record = read_object(attempt / "FAILED")
+            state, why, retryable = record["state"], record["why"], record["retryable"]
+            if state not in _FAILED_STATES:
+                raise ValueError(f"unknown state {state!r}")
+            return state, str(why), bool(retryable)
+        except (OSError, ValueError, KeyError) as error:
+            return "failed", f"{attempt / 'FAILED'} is damaged: {error}.", True
+    if Lock.is_taken(attempt.parent / "lock"):
+        return "running", "", False
+    return "pending", f"{attempt.name} was interrupted.", True

@@ -1,0 +1,262 @@
+"""The folder itself: which runs there are, who works on them, what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from multipress.durable import Lock, sync_folder, write_bytes, write_json
+from multipress.errors import SpecError, StoreError
+from multipress.records import Run
+from multipress.store.attempt import (
+    Attempt,
+    attempt_number,
+    attempts_of,
+    done_problem,
+    read_object,
+    state_of,
+    verify_attempt,
+)
+from multipress.store.table import cell_row
+
+__all__ = ["Store", "Verdict"]
+
+_RUN_ID = re.compile(r"[0-9a-f]{12}")
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What `Store.verify` found out about one run.
+
+    Args:
+        run_id: The run.
+        state: Its state, as `Store.runs` tells it.
+        files: How many files were hashed.
+        problems: What is wrong, one line each; empty: all is well.
+        advice: What to do; empty where nothing is wrong.
+    """
+
+    run_id: str
+    state: str
+    files: int
+    problems: tuple[str, ...] = ()
+    advice: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return asdict(self)
+
+
+class Store:
+    """A folder of runs and studies, safe to share between processes of one computer.
+
+    Args:
+        folder: Where the runs lie; made by the first `register` or `check_writable`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def check_writable(self) -> None:
+        """Write, lock and remove a small file, so that a bad folder fails before any training.
+
+        Raises:
+            StoreError: it cannot be written to, or its file system has no locks.
+        """
+        _make_folder(self.folder)
+        probe = self.folder / f".writable-{os.getpid()}"
+        try:
+            write_bytes(probe, b"")
+            lock = Lock(probe)
+            lock.acquire()
+            lock.release()
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def register(self, run_id: str, spec: dict[str, Any]) -> None:
+        """Make a run known. The first description stays; a damaged one is written anew.
+
+        Args:
+            run_id: 12 hex digits.
+            spec: The run as plain JSON values (`RunSpec.to_json()`).
+        """
+        folder = self._run_folder(run_id)
+        try:
+            read_object(folder / "spec.json")
+        except (OSError, ValueError):
+            _make_folder(folder)
+            write_json(folder / "spec.json", spec)
+            sync_folder(self.folder)
+
+    def claim(self, run_id: str) -> Attempt | None:
+        """Begin a new attempt at a registered run.
+
+        Returns:
+            The attempt; None if the run is done or another process works on it.
+
+        Raises:
+            StoreError: the run is not registered, or the folder cannot be written to.
+        """
+        folder = self._run_folder(run_id)
+        if not (folder / "spec.json").is_file():
+            raise StoreError(f"{folder} has no spec.json: the run was not registered. Run the study again.")
+        if self.done(run_id) is not None:
+            return None
+        lock = Lock(folder / "lock")
+        if not lock.acquire():
+            return None
+        try:
+            # Again, now that nobody else can commit: it may have been done between look and lock.
+            if self.done(run_id) is not None:
+                lock.release()
+                return None
+            attempts = attempts_of(folder)
+            number = attempt_number(attempts[-1]) + 1 if attempts else 1
+            attempt = Attempt(run_id, folder / f"attempt-{number}", lock)
+            attempt.folder.mkdir()
+            write_bytes(attempt.folder / "spec.json", (folder / "spec.json").read_bytes())
+            sync_folder(folder)
+        except OSError as error:
+            lock.release()
+            raise StoreError(f"Cannot begin an attempt in {folder}: {error.strerror}.") from error
+        except BaseException:
+            lock.release()
+            raise
+        return attempt
+
+    def done(self, run_id: str) -> Path | None:
+        """The folder of the attempt that is done, or None.
+
+        Done means: DONE can be read and each file in it is there with its size. `verify` hashes them too.
+        """
+        for attempt in reversed(attempts_of(self._run_folder(run_id))):
+            if (attempt / "DONE").exists() and not done_problem(attempt):
+                return attempt
+        return None
+
+    def runs(self) -> list[Run]:
+        """All runs, sorted by id; a damaged one is failed and says why, the others are unaffected.
+
+        Raises:
+            StoreError: there is no such folder.
+        """
+        return [self.run(run_id) for run_id in self._run_ids()]
+
+    def run(self, run_id: str) -> Run:
+        """One run, as its folder tells it."""
+        folder = self._run_folder(run_id)
+        attempts = attempts_of(folder)
+        state, why, retryable = "pending", "", False
+        if self.done(run_id) is not None:
+            state = "done"
+        elif attempts:
+            state, why, retryable = state_of(attempts[-1])
+        if not folder.is_dir():
+            return Run(run_id, {}, "pending", why="The run's folder is missing.", retryable=True)
+        try:
+            spec = read_object(folder / "spec.json")
+        except (OSError, ValueError) as error:
+            spec = {}
+            state, why, retryable = "failed", f"{folder / 'spec.json'} is damaged: {error}.", True
+        return Run(run_id, spec, state, len(attempts), why, retryable)
+
+    def save_study(self, name: str, document: dict[str, Any]) -> None:
+        """Keep a study: which runs are its cells, in order (`cells`), and what was asked (`spec`).
+
+        Raises:
+            SpecError: the name cannot be a file name.
+        """
+        if not _STUDY_NAME.fullmatch(name):
+            raise SpecError(
+                f"The study is named {name!r}, but its name may hold only letters, digits, '.', '_' and '-', "
+                "starting with a letter or digit."
+            )
+        _make_folder(self.folder / "studies")
+        write_json(self.folder / "studies" / f"{name}.json", document)
+
+    def studies(self) -> dict[str, dict[str, Any]]:
+        """All studies by name, sorted.
+
+        Raises:
+            StoreError: there is no such folder, or a study's file is damaged.
+        """
+        self._check_there()
+        found = {}
+        for path in sorted((self.folder / "studies").glob("*.json")):
+            try:
+                found[path.stem] = read_object(path)
+            except (OSError, ValueError) as error:
+                raise StoreError(
+                    f"{path} is damaged: {error}. Run the study again to write it anew."
+                ) from error
+        return found
+
+    def cells(self) -> list[dict[str, Any]]:
+        """One row for each cell of the studies, in the studies' order; a run in two studies gives one row.
+
+        Keys of a row: `run_id`, `studies`, `model`, `task`, `methods` (names), `settings` (name to settings),
+        `seed`, `learning_rate`, `state`, `why`, and of a done run `score`, `metrics` (name to value),
+        `ideal_bytes`, `weights_bytes`, `package_bytes`, `dense_bytes` and every other measured number that is
+        not a share. Of a run that is not done these six are None (`metrics`: empty): never a blank or a 0.
+        """
+        rows: dict[str, dict[str, Any]] = {}
+        for name, document in self.studies().items():
+            for run_id in document.get("cells", []):
+                if run_id not in rows:
+                    run = self.run(run_id)
+                    rows[run_id] = cell_row(run, self.done(run_id))
+                rows[run_id]["studies"].append(name)
+        return list(rows.values())
+
+    def verify(self) -> list[Verdict]:
+        """Hash everything that claims to be done again; one verdict a run, sorted by id.
+
+        Raises:
+            StoreError: there is no such folder.
+        """
+        return [self._verify_run(run_id) for run_id in self._run_ids()]
+
+    def _verify_run(self, run_id: str) -> Verdict:
+        run = self.run(run_id)
+        problems, num_files, damaged = [], 0, []
+        if not run.spec:
+            problems.append(run.why)
+        for attempt in attempts_of(self._run_folder(run_id)):
+            if (attempt / "DONE").exists():
+                found, count = verify_attempt(attempt)
+                problems += found
+                num_files += count
+                if found:
+                    damaged.append(str(attempt))
+        advice = ""
+        if damaged:
+            advice = f"Delete {' and '.join(damaged)} and run the study again; only this run is made anew."
+        elif problems:
+            advice = "Run the study again; it writes this file anew."
+        return Verdict(run_id, run.state, num_files, tuple(problems), advice)
+
+    def _run_folder(self, run_id: str) -> Path:
+        if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
+            raise StoreError(f"{run_id!r} is not a run's id, which has 12 hex digits.")
+        return self.folder / run_id
+
+    def _run_ids(self) -> list[str]:
+        self._check_there()
+        return sorted(entry.name for entry in os.scandir(self.folder) if _RUN_ID.fullmatch(entry.name))
+
+    def _check_there(self) -> None:
+        if not self.folder.is_dir():
+            raise StoreError(f"There is no folder of runs {self.folder}. Name the one given to --runs.")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"Cannot make the folder {folder}: {error.strerror}. Choose a folder you may write to."
+        ) from error
