@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from multipress.packing.packet import VERSION, decode, encode, entropy_bound_bytes
+from multipress.packing.packet import VERSION, decode, encode, entropy_bound_bytes, peek
 
-__all__ = ["VERSION", "decode", "encode", "entropy_bound_bytes"]
+__all__ = ["VERSION", "decode", "encode", "entropy_bound_bytes", "peek"]

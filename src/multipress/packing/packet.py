@@ -42,3 +42,9 @@ def entropy_bound_bytes(array: np.ndarray) -> float:
         return float(array.nbytes)
     counts = np.unique(array, return_counts=True)[1]
     return float(-(counts * np.log2(counts / array.size)).sum() / 8)
+
+
+def peek(data: bytes | memoryview) -> tuple[np.dtype, tuple[int, ...]]:
+    """Dtype and shape."""
+    _, _, dtype, ndim = struct.unpack_from("<BBBB", data)
+    return np.dtype(_DTYPES[dtype]), struct.unpack_from(f"<{ndim}Q", data, 4)

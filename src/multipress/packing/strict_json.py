@@ -1,0 +1,41 @@
+"""JSON read with no surprises: one object, no key twice, no NaN, no bottomless nesting."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from multipress.errors import ArtifactError
+
+__all__ = ["parse_object"]
+
+
+def parse_object(data: bytes | memoryview, where: str) -> dict[str, Any]:
+    """The JSON object that `data` holds.
+
+    Args:
+        data: UTF-8 text.
+        where: Name of the file, for the message.
+
+    Raises:
+        ArtifactError: `data` is not one JSON object, or holds a key twice or a number that JSON does not know.
+    """
+    try:
+        value = json.loads(bytes(data).decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(f"{where} is not JSON as multipress writes it: {error}. Copy it again.") from None
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{where} holds a {type(value).__name__}, but must hold a JSON object.")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        names = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in names if names.count(key) > 1)!r} is there twice")
+    return table
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"it holds {name}")

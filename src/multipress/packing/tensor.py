@@ -1,0 +1,99 @@
+"""A tensor as it is stored: integer codes with a scale a row, or floats."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from multipress.errors import ArtifactError
+from multipress.packing.packet import entropy_bound_bytes
+
+__all__ = ["BITS", "StoredTensor", "round_floats", "stored_dtype"]
+
+BITS = (2, 3, 4, 6, 8, 16, 32)
+
+
+def stored_dtype(bits: int) -> np.dtype[Any]:
+    """The dtype of values of so many bits: float32, float16, or int8 for codes."""
+    return np.dtype({16: "float16", 32: "float32"}.get(bits, "int8"))
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as it is stored.
+
+    Args:
+        values: int8 codes (`bits` of 8 or less), float16 (16) or float32 (32); any shape.
+        scale: float16 (rows,), one a row of axis 0, for codes; None for floats.
+        bits: 2, 3, 4, 6 or 8 for codes, which lie from -(2**(bits-1)-1) to 2**(bits-1)-1, so that zero is exact;
+            16 or 32 for floats.
+
+    Raises:
+        ArtifactError: the parts do not fit together.
+    """
+
+    values: np.ndarray
+    scale: np.ndarray | None
+    bits: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in BITS:
+            raise ArtifactError(f"A stored tensor has {self.bits} bits; known are: {BITS}.")
+        if self.values.dtype != stored_dtype(self.bits):
+            raise ArtifactError(
+                f"A tensor of {self.bits} bits has {self.values.dtype} values, not {stored_dtype(self.bits)}."
+            )
+        if self.bits > 8:
+            if self.scale is not None:
+                raise ArtifactError(f"A tensor of {self.bits} bits holds floats and takes no scale.")
+            return
+        if self.scale is None or self.scale.dtype != np.float16 or self.scale.shape != self.values.shape[:1]:
+            raise ArtifactError(f"Codes of shape {self.values.shape} need a float16 scale for each row.")
+        limit = 2 ** (self.bits - 1) - 1
+        if self.values.size and (int(self.values.min()) < -limit or int(self.values.max()) > limit):
+            raise ArtifactError(f"A tensor of {self.bits} bits holds codes beyond -{limit} to {limit}.")
+
+    def dense(self) -> np.ndarray:
+        """The values that the model computes with, float32: exactly float32(code) * float32(scale of its row)."""
+        values = self.values.astype(np.float32)
+        if self.scale is None:
+            return values
+        scale = self.scale.astype(np.float32)
+        return values * scale.reshape(scale.shape + (1,) * (values.ndim - 1))
+
+    @property
+    def nonzeros(self) -> int:
+        """How many values are not zero."""
+        return int(np.count_nonzero(self.values))
+
+    @property
+    def entropy_bound_bytes(self) -> int:
+        """Entropy of the values, and the scale at its stored width, rounded up."""
+        return math.ceil(entropy_bound_bytes(self.values)) + (0 if self.scale is None else self.scale.nbytes)
+
+    def sha256(self) -> str:
+        """Hash of the decoded bytes, little-endian: values, then scale."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.values))
+        if self.scale is not None:
+            digest.update(np.ascontiguousarray(self.scale))
+        return digest.hexdigest()
+
+
+def round_floats(values: np.ndarray) -> StoredTensor:
+    """Store floats as float16, or as float32 where a finite value would become infinite.
+
+    The rounded values are what ships and what must be measured.
+
+    Args:
+        values: Floats of any shape.
+    """
+    full = np.ascontiguousarray(values, dtype=np.float32).reshape(np.shape(values))
+    with np.errstate(over="ignore"):
+        half = full.astype(np.float16)
+    if np.array_equal(np.isinf(half), np.isinf(full)):
+        return StoredTensor(half, None, 16)
+    return StoredTensor(full, None, 32)
