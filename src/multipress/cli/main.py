@@ -66,7 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
     debug = _take_debug(arguments)
     try:
         exit_code = _invoke(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None when the shell closed it
+            sys.stdout.flush()
     except (KeyboardInterrupt, typer.Abort) as stop:
         return _fail(debug, str(stop) or "Stopped.", 130)
     except BrokenPipeError:
@@ -111,7 +112,8 @@ def _take_debug(arguments: list[str]) -> bool:
 def _fail(debug: bool, message: str, exit_code: int) -> int:
     if debug:
         traceback.print_exc()
-    print("multipress:", " ".join(message.split()), file=sys.stderr)
+    one_line = " ".join(message.split())
+    typer.echo(f"multipress: {one_line}", err=True)
     return exit_code
 
 
