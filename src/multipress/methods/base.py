@@ -1,0 +1,171 @@
+"""The protocol that every compression method follows: six hooks, each doing nothing unless overridden.
+
+Rules that let methods combine without knowing each other:
+
+- State lives in the model (buffers, parametrizations), so that saving the model saves the method.
+- `prepare` is called by stage, `convert` in reverse. The forward pass sees `quantize(mask * weight)`.
+- Methods read no files: a teacher's logits come in the context.
+- When a method acts is a setting: `start` and `end` are shares of the training.
+- A weight that several modules share is one weight.
+- A method that has nothing to change raises `SettingError`.
+
+What a method leaves on a module for storage, after `convert`: `weight_codes` (int8, the weight's shape), `weight_scale`
+(float16, one a row) and `weight_bits` where the weight is stored as integers; `num_pruned` where weights were removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from enum import IntEnum
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from multipress.errors import SettingError
+
+__all__ = ["Context", "Method", "Stage", "Step", "check_choice", "check_share", "unique_weights"]
+
+
+class Stage(IntEnum):
+    """What a method changes; also the order in which methods are prepared."""
+
+    STRUCTURE = 1  # shapes of modules: fewer layers, heads, neurons, dimensions, words
+    SPARSITY = 2  # which weights are zero
+    PRECISION = 3  # bits per weight and activation
+    OBJECTIVE = 4  # what is minimized; the stored model is untouched
+
+
+@dataclass
+class Context:
+    """What a method may know beside the model.
+
+    Args:
+        target: `classes` or `number`.
+        seed: The run's seed.
+        teacher_logits: (N, C), a teacher's logits on the N training rows; None unless a method needs them.
+    """
+
+    target: str = "classes"
+    seed: int = 0
+    teacher_logits: Tensor | None = None
+
+
+@dataclass
+class Step:
+    """One training step, as `compute_loss` sees it.
+
+    Args:
+        model: The model.
+        rows: (B,), indices of the batch's training rows.
+        labels: (B,), class indices or numbers.
+        logits: (B, C), the model's output, float32.
+        progress: Share of the training done before this step, 0 to 1.
+    """
+
+    model: nn.Module
+    rows: Tensor
+    labels: Tensor
+    logits: Tensor
+    progress: float
+
+
+@dataclass
+class Method:
+    """A compression method. Its dataclass fields are its settings, each with a default."""
+
+    name: ClassVar[str]
+    stage: ClassVar[Stage]
+    version: ClassVar[int] = 1  # raise it when the same settings give other results
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
+        """Before training: changes `model` and returns the model to train."""
+        return model
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Optimizer groups of parameters that the method added: `params`, and `lr` where it has its own."""
+        return []
+
+    def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
+        """The loss to minimize, given the loss so far."""
+        return loss
+
+    def on_step_end(self, model: nn.Module, progress: float) -> None:
+        """After each optimizer step; `progress` is the share of the training done, 0 to 1."""
+
+    def convert(self, model: nn.Module) -> nn.Module:
+        """After training: changes `model` and returns the model to store, free of the method's own parts."""
+        return model
+
+    @classmethod
+    def from_settings(cls, settings: dict[str, Any]) -> Method:
+        """The method with these settings; the rest have their defaults.
+
+        Raises:
+            SettingError: an unknown setting (the known ones are named), or a value that cannot be used.
+        """
+        known = {f.name: f for f in fields(cls)}
+        for key in settings:
+            if key not in known:
+                raise SettingError(
+                    f"{cls.name} has no setting {key!r}; its settings are: {', '.join(sorted(known))}."
+                )
+        return cls(**{key: _fit(cls.name, known[key], value) for key, value in settings.items()})
+
+    def settings(self) -> dict[str, Any]:
+        """All settings, defaults written out."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def _fit(method: str, known: Any, value: Any) -> Any:
+    """The value in the type of the setting; a text such as `0.6` or `none` is read as what it says."""
+    optional = "None" in str(known.type)
+    wanted = next(kind for kind in (bool, int, float, str) if kind.__name__ in str(known.type))
+    if optional and (value is None or (isinstance(value, str) and value.lower() == "none")):
+        return None
+    if isinstance(value, str) and wanted is not str:
+        value = _read(value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not wanted:
+        kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[wanted]
+        raise SettingError(
+            f"{method}.{known.name} is {value!r}, but must be {kind}{' or none' if optional else ''}."
+        )
+    return value
+
+
+def _read(text: str) -> Any:
+    lowered = text.strip().lower()
+    if lowered in ("true", "false"):
+        return lowered == "true"
+    for kind in (int, float):
+        try:
+            return kind(lowered)
+        except ValueError:
+            continue
+    return text
+
+
+def check_share(method: str, name: str, value: float) -> None:
+    """Raises `SettingError` unless `value` is a share from 0 to 1."""
+    if not 0 <= value <= 1:
+        hint = f" For {value:g} %, write {value / 100:g}." if 1 < value <= 100 else ""
+        raise SettingError(f"{method}.{name} is {value}, but is a share from 0 to 1.{hint}")
+
+
+def check_choice(method: str, name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raises `SettingError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise SettingError(f"{method}.{name} is {value!r}; choose from: {', '.join(map(str, choices))}.")
+
+
+def unique_weights(modules: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    """Name, module and weight of each module; a weight that several hold comes once, with the first of them."""
+    seen: set[int] = set()
+    for name, module in modules.items():
+        weight = module.weight
+        if isinstance(weight, nn.Parameter) and id(weight) not in seen:
+            seen.add(id(weight))
+            yield name, module, weight

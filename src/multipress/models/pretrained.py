@@ -1,0 +1,267 @@
+"""Reading pre-trained encoders: strict, pickle-free, nothing in the folder is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from multipress.errors import ModelError
+from multipress.models.bert import bert_config, expected_shapes
+from multipress.models.catalogue import Source, find_model
+from multipress.reproducibility import file_sha256, seed_for
+
+__all__ = ["PretrainedModel", "identify", "load_pretrained"]
+
+HEAD = ("classifier.weight", "classifier.bias")
+POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
+# Heads of pre-training, which a classifier does not use, and a constant that old files store.
+UNUSED = re.compile(r"cls\.(predictions|seq_relationship)\..+|(bert\.)?embeddings\.position_ids")
+FLOAT_TYPES = ("F32", "F16", "BF16")
+MAX_CONFIG_BYTES = 1_000_000
+MAX_TOKENIZER_BYTES = 50_000_000
+PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A model folder that was read up to its header and found right; no weight is in memory yet."""
+
+    source: Source
+    config: BertConfig
+    names: dict[str, str]  # tensor of our model -> tensor of the file
+    label_names: tuple[str, ...]  # of the head in the file; empty without one
+    tokenizer_json: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class PretrainedModel:
+    """A pre-trained encoder with a task head, ready to train.
+
+    Args:
+        model: Float32 classifier with `num_outputs` outputs.
+        tokenizer_json: Its tokenizer as one JSON text, without truncation and padding.
+        sha256: Identity of weights, config, blocks chosen and tokenizer.
+        new_head: Whether the head was drawn from the seed; False: it came with the model.
+    """
+
+    model: BertForSequenceClassification
+    tokenizer_json: str
+    sha256: str
+    new_head: bool
+
+
+def identify(name: str, models_dir: Path | None = None) -> Checked:
+    """Read config, header and tokenizer of a model and check them; no weight is read but to hash the file.
+
+    Raises:
+        ModelError: see `load_pretrained`.
+    """
+    source = find_model(name, models_dir)
+    values = _read_config(source.folder)
+    config = bert_config(values, source.name)
+    weights = _weights_file(source.folder)
+    names, num_labels = _match_header(weights, config, source)
+    tokenizer_json = _read_tokenizer(source.folder, config, source.name)
+    label_names = _label_names(values, num_labels)
+    if source.blocks:
+        config.num_hidden_layers = len(source.blocks)
+    parts = [file_sha256(weights), config.to_json_string(), repr(source.blocks), tokenizer_json, repr(label_names)]
+    sha256 = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
+    return Checked(source, config, names, label_names, tokenizer_json, sha256)
+
+
+def load_pretrained(
+    name: str,
+    *,
+    label_names: tuple[str, ...],
+    seed: int,
+    dropout: float = 0.0,
+    models_dir: Path | None = None,
+) -> PretrainedModel:
+    """Load an encoder and give it a head for a task.
+
+    A head that is in the file is kept if its label names are the task's, in the same order; otherwise a new one is
+    drawn from the seed.
+
+    Args:
+        name: Short name, folder or hub id.
+        label_names: Class names in order; empty for a number.
+        seed: Seed of the new head.
+        dropout: Dropout of embeddings, attention and blocks.
+        models_dir: Folder of model folders.
+
+    Raises:
+        ModelError: no safetensors file, a pickle, another architecture, a tensor that is missing, unexpected, or of
+            another shape or type than the config says (all are named), an unusable tokenizer.
+    """
+    checked = identify(name, models_dir)
+    config = checked.config
+    config.num_labels = len(label_names) or 1
+    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    config._attn_implementation = "eager"
+    if label_names:
+        config.id2label = dict(enumerate(label_names))
+        config.label2id = {label: index for index, label in enumerate(label_names)}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, "head"))
+        model = BertForSequenceClassification(config)
+    keep_head = bool(label_names) and checked.label_names == label_names
+    _read_weights(model, checked, keep_head)
+    return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=not keep_head)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = _inside(folder, "config.json")
+    if not path.is_file():
+        raise ModelError(f"{folder} has no config.json, so it is no model folder.")
+    if path.stat().st_size > MAX_CONFIG_BYTES:
+        raise ModelError(f"{path} has {path.stat().st_size} bytes; a config has at most {MAX_CONFIG_BYTES}.")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path} holds no JSON object.")
+    return values
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The path of a file that must not lead out of the folder; the hub's cache links to its own `blobs`."""
+    path = folder / name
+    if path.is_symlink():
+        target = path.resolve()
+        in_hub_cache = target.parent.name == "blobs" and target.parent.parent in folder.resolve().parents
+        if not in_hub_cache and not target.is_relative_to(folder.resolve()):
+            raise ModelError(f"{path} is a link that leads out of its folder. Put the file itself there.")
+    return path
+
+
+def _weights_file(folder: Path) -> Path:
+    path = _inside(folder, "model.safetensors")
+    if not path.is_file():
+        if (folder / "model.safetensors.index.json").exists():
+            raise ModelError(f"{folder}: weights in several files are not read. Save them as one model.safetensors.")
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLE_SUFFIXES)
+        if pickles:
+            raise ModelError(
+                f"{folder} holds {pickles[0]}, which may run code when it is loaded, and no model.safetensors. "
+                "Save the model as safetensors where you trust it: model.save_pretrained(folder)."
+            )
+        raise ModelError(f"{folder} has no model.safetensors.")
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start.startswith(PICKLE_STARTS):
+        raise ModelError(f"{path} is a pickle or zip file by its content, not safetensors. It was not opened.")
+    return path
+
+
+def _match_header(path: Path, config: BertConfig, source: Source) -> tuple[dict[str, str], int]:
+    """Compare the file's header with the config.
+
+    Returns:
+        For each tensor of our model its name in the file, and the number of outputs of the file's head (0: none).
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = {key: (tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a whole safetensors file: {error}.") from None
+    found = {_our_name(key): key for key in header if not UNUSED.fullmatch(key)}
+    if len(found) < sum(not UNUSED.fullmatch(key) for key in header):
+        raise ModelError(f"{path}: two tensors stand for the same weight of the model.")
+    num_labels = header[found[HEAD[0]]][0][0] if HEAD[0] in found and header[found[HEAD[0]]][0] else 0
+    config.num_labels = num_labels or 2
+    expected = expected_shapes(config)
+    optional = {name for group in (HEAD, POOLER) if not any(n in found for n in group) for name in group}
+    missing = sorted(set(expected) - set(found) - optional)
+    unexpected = sorted(found[name] for name in set(found) - set(expected))
+    wrong = sorted(
+        f"{key} is {header[key][0]} {header[key][1]}, not {expected[name]}"
+        for name, key in found.items()
+        if name in expected and (header[key][0] != expected[name] or header[key][1] not in FLOAT_TYPES)
+    )
+    problems = [
+        f"{what}: {', '.join(names[:5])}{f' and {len(names) - 5} more' if len(names) > 5 else ''}"
+        for what, names in (("missing", missing), ("unexpected", unexpected), ("mismatched", wrong))
+        if names
+    ]
+    if problems:
+        raise ModelError(f"{path} does not hold the model that config.json describes. {'; '.join(problems)}.")
+    return _choose_blocks(found, source.blocks), num_labels
+
+
+def _our_name(key: str) -> str:
+    """Name in our model of a tensor of a file: with the prefix `bert.`, and LayerNorm's modern names."""
+    name = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    return name if name.startswith(("bert.", "classifier.")) else f"bert.{name}"
+
+
+def _choose_blocks(names: dict[str, str], blocks: tuple[int, ...]) -> dict[str, str]:
+    if not blocks:
+        return names
+    prefix = "bert.encoder.layer."
+    chosen = {name: key for name, key in names.items() if not name.startswith(prefix)}
+    for new, old in enumerate(blocks):
+        start = f"{prefix}{old}."
+        for name, key in names.items():
+            if name.startswith(start):
+                chosen[f"{prefix}{new}.{name.removeprefix(start)}"] = key
+    return chosen
+
+
+def _label_names(values: dict[str, Any], num_labels: int) -> tuple[str, ...]:
+    table = values.get("id2label")
+    if not num_labels or not isinstance(table, dict) or len(table) != num_labels:
+        return ()
+    return tuple(str(table.get(str(index), "")) for index in range(num_labels))
+
+
+def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
+    path = _inside(folder, "tokenizer.json")
+    if path.is_file():
+        if path.stat().st_size > MAX_TOKENIZER_BYTES:
+            raise ModelError(f"{path} has {path.stat().st_size} bytes; at most {MAX_TOKENIZER_BYTES} are read.")
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except Exception as error:  # the tokenizers library raises plain Exception
+            raise ModelError(f"{path} is not a tokenizer: {error}.") from None
+    elif _inside(folder, "vocab.txt").is_file():
+        from transformers import BertTokenizerFast
+
+        tokenizer = BertTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    else:
+        raise ModelError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt.")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if tokenizer.get_vocab_size() > config.vocab_size:
+        raise ModelError(
+            f"{name}: its tokenizer knows {tokenizer.get_vocab_size()} words, but the model has {config.vocab_size}."
+        )
+    return tokenizer.to_str()
+
+
+def _read_weights(model: nn.Module, checked: Checked, keep_head: bool) -> None:
+    state: dict[str, Tensor] = {}
+    with safe_open(checked.source.folder / "model.safetensors", framework="pt") as file:
+        for name, key in checked.names.items():
+            if name not in HEAD or keep_head:
+                state[name] = file.get_tensor(key).to(torch.float32)
+    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise ModelError(f"{checked.source.name}: {broken[0]} holds values that are NaN or infinite.")
+    new = {name for group in (HEAD, POOLER) for name in group} - set(state)
+    result = model.load_state_dict(state, strict=False)
+    if set(result.missing_keys) != new or result.unexpected_keys:
+        raise ModelError(f"{checked.source.name}: {result.missing_keys + result.unexpected_keys} do not fit the model.")
