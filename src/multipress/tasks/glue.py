@@ -1,0 +1,122 @@
+"""Tasks of the GLUE benchmark (Wang et al. 2019), each a line of `GLUE`.
+
+The rows come from the first of these that has them: `<data_dir>/glue/<task>/{train,validation}.parquet`, the same
+under the folder in `MULTIPRESS_DATA`, the Hugging Face hub (`nyu-mll/glue`, needs `datasets`). GLUE's test
+labels are not public, so that the validation split is what is scored on.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from multipress.errors import DataError, MissingExtraError
+from multipress.tasks.base import Task
+from multipress.tasks.files import Table, arrow_table, read_table
+from multipress.tasks.labels import Label, read_labels
+from multipress.tasks.rows import Rows, accept_rows
+
+__all__ = ["GLUE", "GlueTask", "load_glue"]
+
+HUB_NAME = "nyu-mll/glue"
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """What the benchmark says about one task.
+
+    Args:
+        text: Its one or two text columns.
+        labels: Class names in the order of the official label numbers; empty for a number.
+        metrics: Official metrics.
+        score: The metric that is `score`.
+        dev: Name of the split that is scored on.
+    """
+
+    text: tuple[str, ...]
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+    score: str = "accuracy"
+    dev: str = "validation"
+
+
+GLUE = {
+    "sst2": GlueTask(("sentence",), ("negative", "positive")),
+    "mrpc": GlueTask(("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+}
+
+
+def load_glue(name: str, data_dir: Path | None = None) -> tuple[Task, Rows, Rows]:
+    """The task, its train rows and its validation rows.
+
+    Args:
+        name: A key of `GLUE`.
+        data_dir: Folder that holds `glue/<task>/<split>.parquet`.
+
+    Raises:
+        DataError: no folder has the task and the hub cannot be reached, or the rows are not the task's.
+        MissingExtraError: pyarrow, or `datasets` where the hub is needed, is not installed.
+    """
+    facts = GLUE[name]
+    target = "classes" if facts.labels else "number"
+    task = Task(name, target, facts.labels, facts.metrics, facts.score, len(facts.text) == 2)
+    train, dev = (_rows(table, facts) for table in _tables(name, ("train", facts.dev), data_dir))
+    return task, train, dev
+
+
+def _rows(table: Table, facts: GlueTask) -> Rows:
+    lacking = {*facts.text, "label"} - set(table.names)
+    if lacking:
+        raise DataError(
+            f"{table.source} lacks {', '.join(sorted(lacking))}; its columns: {', '.join(table.names)}. "
+            f"Its rows should be those of {HUB_NAME}."
+        )
+    labels: list[Label] = read_labels(table, "label")
+    if facts.labels and "label" not in table.class_names:
+        labels = [_official_name(label, facts.labels, table, row) for row, label in enumerate(labels)]
+    return accept_rows(table, facts.text, labels)
+
+
+def _official_name(label: Label, names: tuple[str, ...], table: Table, row: int) -> Label:
+    """The name of an official label number; a name stays a name; -1 means no label."""
+    if label == -1:
+        return None
+    if isinstance(label, int):
+        if label >= len(names):
+            raise DataError(f"{table.where(row)}: the label is {label}, but there are {len(names)} classes: {names}.")
+        return names[label]
+    return label
+
+
+def _tables(name: str, splits: tuple[str, str], data_dir: Path | None) -> list[Table]:
+    folders = [data_dir] if data_dir else []
+    if os.environ.get("MULTIPRESS_DATA"):
+        folders.append(Path(os.environ["MULTIPRESS_DATA"]))
+    for folder in folders:
+        files = [folder / "glue" / name / f"{split}.parquet" for split in splits]
+        if all(file.is_file() for file in files):
+            return [read_table(file) for file in files]
+    looked = " and ".join(str(folder / "glue" / name) for folder in folders)
+    return _from_hub(name, splits, f"it is not in {looked}" if looked else "no data folder was given")
+
+
+def _from_hub(name: str, splits: tuple[str, str], why: str) -> list[Table]:
+    advice = f"Name a folder with glue/{name}/{splits[0]}.parquet and {splits[1]}.parquet by --data-dir or MULTIPRESS_DATA"
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtraError(
+            f'Task {name} comes from the Hugging Face hub ({why}), which needs: pip install "multipress[train]". {advice}.'
+        ) from None
+    try:
+        loaded: Any = datasets.load_dataset(HUB_NAME, name)
+    # What load_dataset raises when there is no network differs from version to version.
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"Task {name} cannot be loaded: {why}, and the Hugging Face hub cannot be reached ({reason}). "
+            f"{advice}, or go online."
+        ) from None
+    return [arrow_table(loaded[split].data.table, f"{HUB_NAME} {name} {split}") for split in splits]

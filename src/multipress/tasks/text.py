@@ -1,0 +1,78 @@
+"""The user's own text: a file of train rows and a file of validation rows.
+
+Columns are named by `DataSpec.text` and `DataSpec.label`, or found by name (see `columns`); what they hold, and
+which rows are refused, is told in `labels` and `rows`; which files can be read in `files`. The columns, the kind
+of target and the classes come from the train file; the validation file must fit them.
+"""
+
+from __future__ import annotations
+
+from multipress.errors import DataError, SpecError
+from multipress.spec import DataSpec
+from multipress.tasks.assemble import assemble
+from multipress.tasks.base import Task, TaskData
+from multipress.tasks.columns import check_ids, find_label, find_text
+from multipress.tasks.files import Table, read_table
+from multipress.tasks.labels import Label, class_order, find_target, read_labels
+from multipress.tasks.rows import Rows, accept_rows
+
+__all__ = ["load_text", "task_of"]
+
+# More classes than half of the rows is a column of numbers or texts, not of classes; small files are left alone.
+_MIN_MANY_CLASSES = 20
+
+
+def load_text(data: DataSpec) -> TaskData:
+    """Read the two files of a `DataSpec`.
+
+    Raises:
+        SpecError: a file or a setting is missing or unknown.
+        DataError: a file or its rows cannot be used; the message names the file and the line.
+        MissingExtraError: a file is Parquet, and pyarrow is not installed.
+    """
+    if not data.train or not data.dev:
+        lacking = "train" if not data.train else "dev"
+        raise SpecError(f"There is no {lacking} file. Give both --train and --dev, or a task with --task.")
+    tables = [read_table(data.train), read_table(data.dev)]
+    label = find_label(tables[0], data.label)
+    text = find_text(tables[0], data.text, label)
+    train, dev = (_labelled_rows(table, text, label) for table in tables)
+    task = task_of(train, data.target)
+    loaded = assemble(task, train, dev, data)
+    loaded.facts.update(text_columns=list(text), label_column=label)
+    return loaded
+
+
+def task_of(rows: Rows, target: str = "") -> Task:
+    """The task that these rows pose.
+
+    Args:
+        rows: All train rows.
+        target: `classes`, `number`, or empty: found from the labels.
+
+    Raises:
+        SpecError: the target is none of these.
+        DataError: there is only one class, or almost every row has a class of its own.
+    """
+    if target not in ("", "classes", "number"):
+        raise SpecError(f"target is {target!r}, but must be classes or number, or left out.")
+    is_pair = rows.pairs is not None
+    if (target or find_target(rows.labels)) == "number":
+        return Task("text", "number", (), ("pearson", "spearman"), "pearson", is_pair)
+    names = class_order(rows.labels)
+    source = rows.table.source
+    if len(names) < 2:
+        raise DataError(f"{source}: all rows have the label {names[0]!r}; give rows of at least two classes.")
+    if len(names) > max(_MIN_MANY_CLASSES, len(rows.labels) // 2):
+        raise DataError(
+            f"{source}: {len(names):,} different labels in {len(rows.labels):,} rows are too many to be classes. Name "
+            "the label's column with --label, or set target to number."
+        )
+    return Task("text", "classes", names, ("accuracy", "macro_f1"), "accuracy", is_pair)
+
+
+def _labelled_rows(table: Table, text: tuple[str, ...], label: str) -> Rows:
+    find_text(table, text, label)
+    check_ids(table, (*text, label))
+    labels: list[Label] = read_labels(table, find_label(table, label))
+    return accept_rows(table, text, labels)
