@@ -23,6 +23,7 @@ def quantize_activations(model: nn.Module, bits: int) -> nn.Module:
     for module in model.modules():
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(round_input)
+    model.activation_bits = bits  # type: ignore[assignment]
     return model
 
 

@@ -1,0 +1,141 @@
+"""A trained model to an artifact, and back to a torch module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import BertForSequenceClassification
+
+from multipress.artifact import Artifact, StoredTensor, open_artifact, round_floats, write_artifact
+from multipress.errors import ArtifactError, MultipressError
+from multipress.methods.quantization import quantize_activations
+from multipress.models.bert import bert_config, expected_shapes
+from multipress.models.graph import trace_graph
+
+__all__ = ["load_model", "save_model", "stored_tensors"]
+
+CONFIG_KEYS = (
+    "model_type",
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "layer_norm_eps",
+    "initializer_range",
+    "pad_token_id",
+)
+
+
+def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: dict[str, Any]) -> Artifact:
+    """Store a converted model as an artifact.
+
+    Weights that a method left as integers are stored as they are; all others are rounded to float16 (float32 where
+    a value is too large for it).
+
+    Args:
+        folder: Made if needed.
+        model: A BERT classifier after `Recipe.convert`.
+        tokenizer_json: Its tokenizer.
+        facts: `run_id`, `spec`, `task`, `max_length`, `versions`, `computer`; `pruned` and `quantization` are added.
+    """
+    tensors, aliases = stored_tensors(model)
+    modules = {name: module for name, module in model.named_modules() if hasattr(module, "num_pruned")}
+    pruned = {f"{name}.weight": module.num_pruned for name, module in modules.items()}
+    return write_artifact(
+        folder,
+        tensors=tensors,
+        aliases=aliases,
+        config=_config(model, facts),
+        tokenizer_json=tokenizer_json,
+        graph=trace_graph(model),
+        facts={**facts, "pruned": pruned, "quantization": _quantization(model)},
+    )
+
+
+def stored_tensors(model: nn.Module) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """Every weight as it is stored, and for each further name of a shared weight its first name."""
+    codes = {f"{name}.weight": module for name, module in model.named_modules() if hasattr(module, "weight_codes")}
+    tensors: dict[str, StoredTensor] = {}
+    aliases: dict[str, str] = {}
+    first_names: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if id(parameter) in first_names:
+            aliases[name] = first_names[id(parameter)]
+            continue
+        first_names[id(parameter)] = name
+        if name in codes:
+            module: Any = codes[name]
+            tensors[name] = StoredTensor(module.weight_codes.numpy(), module.weight_scale.numpy(), module.weight_bits)
+        else:
+            tensors[name] = round_floats(parameter.detach().numpy())
+    return tensors, aliases
+
+
+def _quantization(model: nn.Module) -> dict[str, Any]:
+    """What `quantization_config` says; empty for a model of floats."""
+    linears = {m.weight_bits for m in model.modules() if isinstance(m, nn.Linear) and hasattr(m, "weight_bits")}
+    embeddings = {m.weight_bits for m in model.modules() if isinstance(m, nn.Embedding) and hasattr(m, "weight_bits")}
+    if not linears and not embeddings:
+        return {}
+    return {
+        "bits": max(linears, default=None),
+        "embedding_bits": max(embeddings, default=None),
+        "activation_bits": getattr(model, "activation_bits", None),
+    }
+
+
+def _config(model: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
+    config = model.config
+    values = {key: getattr(config, key) for key in CONFIG_KEYS}
+    labels = facts["task"]["labels"]
+    values |= {"architectures": ["BertForSequenceClassification"], "dtype": "float32"}
+    if labels:
+        values["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        values["label2id"] = {label: index for index, label in enumerate(labels)}
+    else:
+        values |= {"num_labels": 1, "problem_type": "regression"}
+    return values
+
+
+def load_model(folder: Path) -> BertForSequenceClassification:
+    """Open an artifact as a torch module in evaluation mode, its weights as float32.
+
+    8-bit activations are rounded as they were in the training.
+
+    Raises:
+        ArtifactError: the artifact is damaged, or its weights do not fit its config; the message names them.
+    """
+    artifact = open_artifact(folder)
+    try:
+        config = bert_config(artifact.config, str(folder))
+    except MultipressError as error:
+        raise ArtifactError(str(error)) from None
+    labels = artifact.facts["task"]["labels"]
+    config.num_labels = len(labels) or 1
+    if labels:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+    else:
+        config.problem_type = "regression"
+    config._attn_implementation = "eager"
+    shapes = {name: tuple(record["shape"]) for name, record in artifact.manifest["tensors"].items()}
+    shapes |= {alias: shapes[name] for alias, name in artifact.aliases.items()}
+    expected = expected_shapes(config)
+    wrong = sorted(set(shapes) ^ set(expected)) or sorted(n for n in expected if shapes[n] != expected[n])
+    if wrong:
+        raise ArtifactError(f"{folder}: weights and config.json do not fit each other: {', '.join(wrong[:5])}.")
+    weights = {name: torch.from_numpy(np.array(value)) for name, value in artifact.dense_weights().items()}
+    model = BertForSequenceClassification(config)
+    model.load_state_dict(weights, strict=True)
+    bits = artifact.config["quantization_config"].get("activation_bits")
+    if bits is not None:
+        quantize_activations(model, bits)
+    return model.eval()

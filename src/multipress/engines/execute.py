@@ -1,0 +1,237 @@
+"""One run from its spec to its result in the store. What runs of one process have in common is made once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save
+
+from multipress.checkpoint import save_model
+from multipress.durable import write_bytes, write_json, write_text
+from multipress.engines.identity import LIBRARIES, THREADS
+from multipress.errors import DivergedError, InputError, MultipressError, RunError
+from multipress.measure import measure_quality, measure_size
+from multipress.methods import Context
+from multipress.models import load_pretrained, read_first_token_only
+from multipress.precision import route
+from multipress.recipe import Recipe
+from multipress.records import Measurement
+from multipress.reproducibility import computer, library_versions
+from multipress.runtime import Predictor
+from multipress.runtime.tokenizer import TextEncoder
+from multipress.spec import DataSpec, RunSpec
+from multipress.store import Attempt, Store
+from multipress.tasks import TaskData, load_task
+from multipress.train import Rows, Saving, train
+
+__all__ = ["Executor", "Places", "train_to_folder"]
+
+OnStep = Callable[[int, int, float], None]
+LOG_EVERY_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where models and data are found; no part of a run's identity.
+
+    Args:
+        data_dir: Folder with `glue/<task>/<split>.parquet`; None: `MULTIPRESS_DATA`, then the hub.
+        models_dir: Folder of model folders; None: `MULTIPRESS_MODELS`, then the hub.
+    """
+
+    data_dir: Path | None = None
+    models_dir: Path | None = None
+
+
+@dataclass
+class _Log:
+    """Collects the training log; it is written once, when the training has ended."""
+
+    on_step: OnStep | None = None
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def __call__(self, done: int, total: int, loss: float) -> None:
+        if done % LOG_EVERY_STEPS == 0 or done == total:
+            self.lines.append({"step": done, "loss": loss})
+        if self.on_step is not None:
+            self.on_step(done, total, loss)
+
+    def text(self, seconds: float) -> str:
+        lines = [*self.lines, {"training_seconds": round(seconds, 1)}]
+        return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+class Executor:
+    """Executes runs of a store, one after the other, in this process.
+
+    Args:
+        store: Where runs are claimed and committed.
+        places: Where models and data are found.
+    """
+
+    def __init__(self, store: Store, places: Places) -> None:
+        self._store = store
+        self._places = places
+        torch.set_num_threads(THREADS)
+
+    def execute(self, run_id: str, spec: RunSpec, on_step: OnStep | None = None) -> None:
+        """Claim a run, execute it, and commit it or say why it failed; a run that is done or taken is left alone."""
+        attempt = self._store.claim(run_id)
+        if attempt is None:
+            return
+        try:
+            if spec.kind == "label":
+                self._label(spec, attempt)
+            else:
+                self._train(spec, attempt, on_step)
+        except DivergedError as error:
+            attempt.fail("diverged", str(error), retryable=False)
+        except InputError as error:
+            attempt.fail("refused", str(error), retryable=False)
+        except MultipressError as error:
+            attempt.fail("failed", str(error), retryable=True)
+        except Exception as error:
+            attempt.fail("failed", f"{type(error).__name__}: {error}", retryable=True)
+        else:
+            attempt.commit()
+        finally:
+            attempt.release()
+
+    def _train(self, spec: RunSpec, attempt: Attempt, on_step: OnStep | None) -> None:
+        checkpoint = attempt.folder.parent / "checkpoint.safetensors"
+        data = _load_data(spec.data, self._places)
+        teacher_logits = self._logits_of(spec.teacher, len(data.train)) if spec.teacher else None
+        train_to_folder(
+            spec,
+            data,
+            attempt.folder,
+            run_id=attempt.run_id,
+            places=self._places,
+            teacher_logits=teacher_logits,
+            saving=Saving(checkpoint, attempt.run_id),
+            on_step=on_step,
+        )
+        checkpoint.unlink(missing_ok=True)
+
+    def _label(self, spec: RunSpec, attempt: Attempt) -> None:
+        folder = Path(spec.model)
+        if spec.teacher:
+            done = self._store.done(spec.teacher)
+            if done is None:
+                raise RunError(f"The teacher, run {spec.teacher}, is not done.")
+            folder = done / "artifact"
+        data = _load_data(spec.data, self._places)
+        logits = teach(folder, data)
+        write_bytes(attempt.folder / "logits.safetensors", save({"logits": logits}))
+
+    def _logits_of(self, run_id: str, num_rows: int) -> np.ndarray:
+        done = self._store.done(run_id)
+        if done is None:
+            raise RunError(f"The teacher's logits, run {run_id}, are not done.")
+        logits = load_file(done / "logits.safetensors")["logits"]
+        if len(logits) != num_rows:
+            raise RunError(f"Run {run_id} holds logits of {len(logits)} rows, not of {num_rows}.")
+        return logits
+
+
+def teach(folder: Path, data: TaskData) -> np.ndarray:
+    """Logits (N, C), float32, of the artifact in `folder` on the training rows.
+
+    Raises:
+        InputError: its labels are not the task's, in the same order.
+    """
+    predictor = Predictor(folder)
+    labels = tuple(predictor.artifact.facts["task"]["labels"])
+    if labels != data.task.labels:
+        raise InputError(
+            f"The teacher {folder.name} knows the labels {', '.join(labels[:5])}..., not those of {data.task.name}. "
+            "Names and order must be equal."
+        )
+    return predictor.logits(data.train.texts, data.train.pairs)
+
+
+def train_to_folder(
+    spec: RunSpec,
+    data: TaskData,
+    folder: Path,
+    *,
+    run_id: str,
+    places: Places,
+    teacher_logits: np.ndarray | None = None,
+    saving: Saving | None = None,
+    on_step: OnStep | None = None,
+) -> None:
+    """Train one run, store its artifact, open that again and measure it.
+
+    Writes into `folder`: `artifact/`, `measurements.jsonl`, `predictions.safetensors`, `log.jsonl`, `data.json`.
+    """
+    label_names = data.task.labels
+    pretrained = load_pretrained(
+        spec.model,
+        label_names=label_names,
+        seed=spec.seed,
+        dropout=spec.training.dropout,
+        models_dir=places.models_dir,
+    )
+    rows = _encode(pretrained.tokenizer_json, spec.training.max_length, spec.data, places)
+    context = Context(
+        target=data.task.target,
+        seed=spec.seed,
+        teacher_logits=None if teacher_logits is None else torch.from_numpy(teacher_logits),
+    )
+    log = _Log(on_step)
+    started = time.perf_counter()
+    model = train(
+        read_first_token_only(pretrained.model),
+        rows,
+        Recipe.from_specs(spec.methods),
+        spec.training,
+        context,
+        saving=saving,
+        on_step=log,
+    )
+    write_text(folder / "log.jsonl", log.text(time.perf_counter() - started))
+    facts = {
+        "run_id": run_id,
+        "spec": replace(spec, data=_without_paths(spec.data)).to_json(),
+        "task": data.task.to_json(),
+        "max_length": spec.training.max_length,
+        "route": route(),
+        "versions": library_versions("multipress", *LIBRARIES),
+        "computer": computer(),
+    }
+    artifact = save_model(folder / "artifact", model, tokenizer_json=pretrained.tokenizer_json, facts=facts)
+    quality, logits = measure_quality(artifact, data.dev, data.task)
+    write_measurements(folder / "measurements.jsonl", [*quality, *measure_size(artifact)])
+    predictions = {"logits": logits, "labels": data.dev.labels}
+    write_bytes(folder / "predictions.safetensors", save(predictions))
+    write_json(folder / "data.json", {"sha256": data.sha256, "notes": list(data.notes), "facts": data.facts})
+
+
+def write_measurements(path: Path, rows: list[Measurement]) -> None:
+    """Measurement rows as JSON lines."""
+    write_text(path, "".join(json.dumps(row.to_json(), sort_keys=True) + "\n" for row in rows))
+
+
+def _without_paths(data: DataSpec) -> DataSpec:
+    return replace(data, train=Path(data.train).name, dev=Path(data.dev).name)
+
+
+@lru_cache(maxsize=4)
+def _load_data(spec: DataSpec, places: Places) -> TaskData:
+    return load_task(spec, places.data_dir)
+
+
+@lru_cache(maxsize=4)
+def _encode(tokenizer_json: str, max_length: int, data: DataSpec, places: Places) -> Rows:
+    rows = _load_data(data, places).train
+    encoder = TextEncoder(tokenizer_json, max_length)
+    return Rows(encoder.encode(rows.texts, rows.pairs), rows.labels, encoder.pad_id)

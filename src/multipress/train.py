@@ -1,0 +1,256 @@
+"""The one training loop: batches of similar length, one recipe, checkpoints, bit-identical resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multipress.durable import write_bytes
+from multipress.errors import DivergedError, StoreError
+from multipress.methods import Context, Step
+from multipress.precision import autocast, device, route, use_route
+from multipress.recipe import Recipe
+from multipress.reproducibility import seed_for
+from multipress.runtime.tokenizer import Encoding, pad_batch
+from multipress.spec import TrainingSpec
+
+__all__ = ["LOOP_VERSION", "Rows", "Saving", "epoch_batches", "num_steps", "train"]
+
+LOOP_VERSION = 1  # raise it when the same run gives other weights
+POOL_BATCHES = 32  # batches sorted by length together: padding is then under a tenth of the tokens
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Encoded training rows.
+
+    Args:
+        encodings: N rows of token ids.
+        labels: (N,) int64 class indices or float32 numbers.
+        pad_id: Token id that fills short rows.
+    """
+
+    encodings: list[Encoding]
+    labels: np.ndarray
+    pad_id: int
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where and how often the loop saves itself, so that an interrupted training goes on.
+
+    Args:
+        path: File of the checkpoint; it is replaced each time.
+        identity: Written into the checkpoint; one with another identity is refused.
+        every_steps: Optimizer steps between two checkpoints.
+    """
+
+    path: Path
+    identity: str
+    every_steps: int = 500
+
+
+def num_steps(num_rows: int, training: TrainingSpec) -> int:
+    """Optimizer steps of a training; the last batch of an epoch may be short."""
+    return training.epochs * math.ceil(num_rows / training.batch_size)
+
+
+def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
+    """Row indices of each batch of an epoch: all rows once, in random order, similar lengths together.
+
+    Rows are shuffled, cut into pools of `POOL_BATCHES` batches, sorted by length inside each pool, cut into batches,
+    and the batches are shuffled.
+
+    Args:
+        lengths: (N,) tokens of each row.
+        batch_size: Rows a batch.
+        seed: Seed of the epoch.
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    order = random.permutation(len(lengths))
+    batches = []
+    for start in range(0, len(order), POOL_BATCHES * batch_size):
+        pool = order[start : start + POOL_BATCHES * batch_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
+    return [batches[index] for index in random.permutation(len(batches))]
+
+
+def train(
+    model: nn.Module,
+    rows: Rows,
+    recipe: Recipe,
+    training: TrainingSpec,
+    context: Context,
+    *,
+    saving: Saving | None = None,
+    on_step: Callable[[int, int, float], None] | None = None,
+) -> nn.Module:
+    """Train a classifier under a recipe and convert it for storage; changes `model` and returns the converted one.
+
+    Args:
+        model: Classifier with outputs `.logits`; float32.
+        rows: Training rows.
+        recipe: Methods; none trains the dense control.
+        training: Epochs, learning rate and so on.
+        context: Target, seed and what the methods need.
+        saving: Where checkpoints go; None: none are written.
+        on_step: Called after each step with the steps done, all steps, and the loss.
+
+    Raises:
+        DivergedError: the loss became NaN or infinite.
+        SettingError: a method cannot work with this model or training.
+    """
+    name = route()
+    use_route(name)
+    torch.manual_seed(seed_for(context.seed, "training"))
+    model = recipe.prepare(model, context).to(device()).train()
+    loop = _Loop(model, recipe, training, num_steps(len(rows.encodings), training))
+    done = loop.resume(saving) if saving is not None else 0
+    lengths = np.array([len(row.ids) for row in rows.encodings])
+    for step, batch in enumerate(_all_batches(lengths, training, context.seed)):
+        if step < done:
+            continue
+        loss = loop.step(step, _collate(rows, batch), name)
+        if on_step is not None:
+            on_step(step + 1, loop.total, loss)
+        if saving is not None and (step + 1) % saving.every_steps == 0 and step + 1 < loop.total:
+            loop.save(saving, step + 1)
+    return recipe.convert(model.cpu().eval())
+
+
+def _all_batches(lengths: np.ndarray, training: TrainingSpec, seed: int) -> Iterator[np.ndarray]:
+    for epoch in range(training.epochs):
+        yield from epoch_batches(lengths, training.batch_size, seed_for(seed, "order", epoch))
+
+
+def _collate(rows: Rows, batch: np.ndarray) -> dict[str, Tensor]:
+    arrays = pad_batch([rows.encodings[index] for index in batch], rows.pad_id)
+    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
+    # Additive mask, broadcast over heads and queries; transformers takes a ready 4-D mask as it is.
+    hidden = (1 - tensors.pop("attention_mask")[:, None, None, :]).to(torch.float32)  # (B, 1, 1, T)
+    tensors["attention_mask"] = hidden * torch.finfo(torch.float32).min
+    tensors["labels"] = torch.from_numpy(rows.labels[batch])
+    tensors["rows"] = torch.from_numpy(batch)
+    return {key: value.to(device()) for key, value in tensors.items()}
+
+
+class _Loop:
+    """What lives from one step to the next: the model under its recipe, and the optimizer."""
+
+    def __init__(self, model: nn.Module, recipe: Recipe, training: TrainingSpec, total: int) -> None:
+        self.model = model
+        self.recipe = recipe
+        self.training = training
+        self.total = total
+        self.optimizer = torch.optim.AdamW(
+            _parameter_groups(model, recipe, training), lr=training.learning_rate, fused=True
+        )
+        self.highest_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def step(self, index: int, batch: dict[str, Tensor], route_name: str) -> float:
+        """One optimizer step; returns the loss."""
+        labels, rows = batch.pop("labels"), batch.pop("rows")
+        with autocast(route_name):
+            logits = self.model(**batch).logits.float()  # (B, C)
+        loss = functional.cross_entropy(logits, labels) if labels.dtype == torch.int64 else _squares(logits, labels)
+        loss = self.recipe.compute_loss(loss, Step(self.model, rows, labels, logits, index / self.total))
+        value = loss.item()
+        if not math.isfinite(value):
+            raise DivergedError(index)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.training.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.parameters, self.training.max_grad_norm)
+        for group, highest in zip(self.optimizer.param_groups, self.highest_rates, strict=True):
+            group["lr"] = highest * rate_factor(index, self.total, self.training.warmup)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.recipe.on_step_end(self.model, (index + 1) / self.total)
+        return value
+
+    def save(self, saving: Saving, steps_done: int) -> None:
+        """Write model, optimizer and random state as one safetensors file, whole or not at all."""
+        tensors = {f"model.{key}": value for key, value in self._state().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
+        tensors["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random_cuda"] = torch.cuda.get_rng_state()
+        metadata = {"identity": saving.identity, "steps_done": str(steps_done), "loop_version": str(LOOP_VERSION)}
+        write_bytes(saving.path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+
+    def resume(self, saving: Saving) -> int:
+        """Load the checkpoint if there is one; returns the steps done.
+
+        Raises:
+            StoreError: the checkpoint is of another run or does not hold all that the loop needs.
+        """
+        if not saving.path.exists():
+            return 0
+        try:
+            with safe_open(saving.path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}
+        except Exception as error:  # the library raises its own untyped error
+            raise StoreError(f"The checkpoint {saving.path} is damaged ({error}). Delete it to start anew.") from None
+        if metadata.get("identity") != saving.identity or metadata.get("loop_version") != str(LOOP_VERSION):
+            raise StoreError(f"The checkpoint {saving.path} belongs to another run. Delete it to start anew.")
+        self._load(tensors, saving.path)
+        return int(metadata["steps_done"])
+
+    def _load(self, tensors: dict[str, Tensor], path: Path) -> None:
+        stored = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
+        state = self._state()
+        wanted = {f"optimizer.{i}.{key}" for i in range(len(self.parameters)) for key in ("step", "exp_avg", "exp_avg_sq")}
+        if set(stored) != set(state) or not wanted | {"random"} <= set(tensors):
+            raise StoreError(f"The checkpoint {path} lacks a part of the training's state. Delete it to start anew.")
+        with torch.no_grad():
+            for key, value in state.items():
+                value.copy_(stored[key])
+        optimizer: dict[int, dict[str, Any]] = {
+            index: {key: tensors[f"optimizer.{index}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            for index in range(len(self.parameters))
+        }
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": optimizer})
+        torch.set_rng_state(tensors["random"])
+        if "random_cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random_cuda"])
+
+    def _state(self) -> dict[str, Tensor]:
+        """Parameters and buffers by name, a shared one once."""
+        named = [*self.model.named_parameters(), *self.model.named_buffers()]
+        return {name: tensor.detach() for name, tensor in named}
+
+
+def _parameter_groups(model: nn.Module, recipe: Recipe, training: TrainingSpec) -> list[dict[str, Any]]:
+    added = recipe.parameter_groups(model)
+    taken = {id(parameter) for group in added for parameter in group["params"]}
+    own = [parameter for parameter in model.parameters() if id(parameter) not in taken and parameter.requires_grad]
+    return [
+        {"params": [p for p in own if p.ndim > 1], "weight_decay": training.weight_decay},
+        {"params": [p for p in own if p.ndim <= 1], "weight_decay": 0.0},
+        *added,
+    ]
+
+
+def _squares(logits: Tensor, labels: Tensor) -> Tensor:
+    return functional.mse_loss(logits.squeeze(-1), labels)
+
+
+def rate_factor(step: int, total: int, warmup: float) -> float:
+    """Share of the highest learning rate at a step: a linear rise over `warmup * total` steps, then linear to 0."""
+    rising = warmup * total
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return max(0.0, (total - step) / max(1.0, total - rising))
