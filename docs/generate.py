@@ -1,4 +1,4 @@
-"""Write the pages that come from the code: `python docs/generate.py`; `--check` only says whether they are stale.
+"""Write the pages that come from the code: `python docs/generate.py`; `--check` only compares them.
 
 `docs/methods.md` comes from the methods' cards, `docs/cli.md` from `--help`.
 """
@@ -24,12 +24,11 @@ GENERATED = "<!-- Written by docs/generate.py; change the code, then run `make d
 
 def methods_page() -> str:
     """The card of every method, in the order in which methods are prepared."""
-    parts = [
-        "# Methods",
-        GENERATED,
-        "A method is given as `--method NAME` or `--method NAME:key=value,...`, or in a study's `[methods.NAME]`. "
-        "`multipress list methods` prints the same cards.",
-    ]
+    how = (
+        "A method is given as `--method NAME` or `--method NAME:key=value,...`, or in a study's "
+        "`[methods.NAME]`. `multipress list methods` prints the same cards."
+    )
+    parts = ["# Methods", GENERATED, how]
     for name in list_methods():
         parts += _card(method_card(name))
     return "\n\n".join(parts) + "\n"
