@@ -195,16 +195,32 @@ class Store:
                 ) from error
         return found
 
-    def cells(self) -> list[dict[str, Any]]:
+    def cells(self, study: str = "") -> list[dict[str, Any]]:
         """One row for each cell of the studies, in the studies' order; a run in two studies gives one row.
 
-        Keys of a row: `run_id`, `studies`, `model`, `task`, `methods` (names), `settings` (name to settings),
-        `seed`, `learning_rate`, `state`, `why`, and of a done run `score`, `metrics` (name to value),
-        `ideal_bytes`, `weights_bytes`, `package_bytes`, `dense_bytes` and every other measured number that is
-        not a share. Of a run that is not done these six are None (`metrics`: empty): never a blank or a 0.
+        Args:
+            study: Only the cells of this study.
+
+        Returns:
+            Rows with `run_id`, `studies`, `model`, `task`, `methods` (names), `settings` (name to settings),
+            `seed`, `learning_rate`, `data`, `training`, `state`, `why`; and of a done run `score`, `metrics`
+            (name to value), `ideal_bytes`, `weights_bytes`, `package_bytes`, `dense_bytes` and every other
+            measured number that is not a share. Of a run that is not done these six are None (`metrics`:
+            empty), never 0.
+
+        Raises:
+            SpecError: there is no such study.
+            StoreError: there is no such folder, or a study's file is damaged.
         """
+        studies = self.studies()
+        if study and study not in studies:
+            raise SpecError(
+                f"No study {study!r} in {self.folder}; there are: {', '.join(studies) or 'none'}."
+            )
         rows: dict[str, dict[str, Any]] = {}
-        for name, document in self.studies().items():
+        for name, document in studies.items():
+            if study and name != study:
+                continue
             for run_id in document.get("cells", []):
                 if run_id not in rows:
                     run = self.run(run_id)

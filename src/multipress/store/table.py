@@ -38,6 +38,8 @@ def cell_row(run: Run, attempt: Path | None) -> dict[str, Any]:
     if run.state == "done" and attempt is not None:
         try:
             _add_measurements(row, attempt)
+            if row["score"] is None:
+                raise ValueError("it has no score")
         except (OSError, ValueError, KeyError, TypeError) as error:
             row.update(state="failed", why=f"{attempt / 'measurements.jsonl'} is damaged: {error!r}.")
     return row
@@ -52,6 +54,8 @@ def _asked(spec: dict[str, Any]) -> dict[str, Any]:
         "settings": {method["name"]: method["settings"] for method in methods},
         "seed": spec.get("seed"),
         "learning_rate": spec.get("training", {}).get("learning_rate"),
+        "data": dict(data),
+        "training": dict(spec.get("training", {})),
     }
 
 

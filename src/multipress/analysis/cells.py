@@ -1,0 +1,159 @@
+"""Cells as the analysis sees them: names that fit a table, and nothing compared that differs unseen."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import Any
+
+__all__ = ["DENSE", "SIZES", "Cell", "label_of", "read_cells"]
+
+DENSE = "dense"
+# Every size is reported in both: the ideal one of the paper and the bytes of the real file.
+SIZES = ("ideal_bytes", "weights_bytes")
+
+# Short name and the setting that is always shown; the order is the paper's.
+_SHORT = {"quantization": ("Q", "bits"), "distillation": ("KD", ""), "pruning": ("P", "sparsity")}
+_ORDER = {name: position for position, name in enumerate(_SHORT)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study's grid.
+
+    Args:
+        run_id: The run.
+        model: Name of the model without its folder.
+        task: Name of the task; where rows or training differ between cells of one task, with what differs.
+        levels: Method and its level, such as `("pruning", "P60")`; empty: the dense control.
+        seed: The run's seed.
+        state: `done` or what became of it.
+        why: Why it is not done.
+        score: From 0 to 1; None if it is not done.
+        sizes: Bytes by name (`ideal_bytes`, `weights_bytes`, `package_bytes`, `dense_bytes`), as measured.
+        row: The row it was read from.
+    """
+
+    run_id: str
+    model: str
+    task: str
+    levels: tuple[tuple[str, str], ...]
+    seed: int | None
+    state: str
+    why: str
+    score: float | None
+    sizes: Mapping[str, float | None]
+    row: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """The methods with their levels, such as `Q8+KD+P60`; `dense` for none."""
+        return label_of(level for _, level in self.levels)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has a score."""
+        return self.state == "done" and self.score is not None
+
+
+def label_of(levels: Iterable[str]) -> str:
+    """Levels joined to one name."""
+    return "+".join(levels) or DENSE
+
+
+def read_cells(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
+    """Cells from the rows of `Store.cells`, in their order.
+
+    Two rows get the same model, task, label and seed only if nothing that was asked for differs: settings of
+    a method, of the data or of the training that differ between rows become part of the label or the task.
+    """
+    shown = _shown_settings(rows)
+    tasks = _task_names(rows)
+    cells = []
+    for row, task in zip(rows, tasks, strict=True):
+        names = sorted(row["methods"], key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
+        levels = tuple((name, _level(name, row["settings"].get(name, {}), shown[name])) for name in names)
+        sizes = {key: row.get(key) for key in (*SIZES, "package_bytes", "dense_bytes")}
+        done = row["state"] == "done"
+        cells.append(
+            Cell(
+                run_id=row["run_id"],
+                model=_model_name(row["model"]),
+                task=task,
+                levels=levels,
+                seed=row["seed"],
+                state=row["state"],
+                why=row.get("why", ""),
+                score=row["score"] if done else None,
+                sizes=sizes,
+                row=row,
+            )
+        )
+    return _told_apart(cells)
+
+
+def _model_name(name: str) -> str:
+    is_path = name.startswith((".", "~")) or PurePath(name).is_absolute()
+    return PurePath(name).name if is_path else name
+
+
+def _shown_settings(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Settings of each method that differ between rows."""
+    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for row in rows:
+        for name in row["methods"]:
+            for key, value in row["settings"].get(name, {}).items():
+                values[name][key].add(repr(value))
+    return defaultdict(
+        list, {name: sorted(k for k, v in found.items() if len(v) > 1) for name, found in values.items()}
+    )
+
+
+def _level(name: str, settings: Mapping[str, Any], shown: Sequence[str]) -> str:
+    short, main = _SHORT.get(name, (name, ""))
+    value = settings.get(main)
+    if value is not None:
+        short += f"{100 * value:g}" if main == "sparsity" else f"{value}"
+    others = ", ".join(f"{key}={settings.get(key)}" for key in shown if key != main)
+    return f"{short}[{others}]" if others else short
+
+
+def _task_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A task's name, followed by what of its rows or training differs between cells that share the name.
+
+    The learning rate is chosen for each model and task, so that it counts only where one model has two.
+    """
+    asked = [_setup(row) for row in rows]
+    by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    rates = defaultdict(set)
+    for row, setup in zip(rows, asked, strict=True):
+        by_task[row["task"]].append(setup)
+        rates[row["task"], row["model"]].add(row.get("learning_rate"))
+    several_rates = {task for (task, _), found in rates.items() if len(found) > 1}
+    names = []
+    for row, setup in zip(rows, asked, strict=True):
+        others = by_task[row["task"]]
+        parts = [
+            f"{key}={setup[key]}" for key in setup if any(other.get(key) != setup[key] for other in others)
+        ]
+        if row["task"] in several_rates:
+            parts.append(f"learning_rate={row.get('learning_rate')}")
+        names.append(f"{row['task']} ({', '.join(parts)})" if parts else row["task"])
+    return names
+
+
+def _setup(row: Mapping[str, Any]) -> dict[str, Any]:
+    setup = {**row.get("data", {}), **row.get("training", {})}
+    return {key: setup[key] for key in sorted(setup) if key not in ("learning_rate", "task")}
+
+
+def _told_apart(cells: list[Cell]) -> list[Cell]:
+    """Name the study in the task where two runs answer one question: their versions differ."""
+    counts = Counter((cell.model, cell.task, cell.levels, cell.seed) for cell in cells)
+    if all(count == 1 for count in counts.values()):
+        return cells
+    return [
+        replace(cell, task=f"{cell.task} (study {'/'.join(cell.row.get('studies', []))})") for cell in cells
+    ]

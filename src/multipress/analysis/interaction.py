@@ -1,0 +1,110 @@
+"""What each method does to the score, and what methods do together beyond the sum of their own effects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from multipress.analysis.cells import Cell
+from multipress.analysis.table import Summary, summarize
+
+__all__ = ["Interaction", "interactions", "inclusion_exclusion"]
+
+Levels = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Effect of one level, or interaction of several, on the score (a share, so 0.01 is one point).
+
+    Args:
+        levels: Methods and their levels.
+        overall: Over all blocks; a block is one model, task and seed.
+        by_model: The same for each model.
+        by_task: The same for each task.
+        num_missing: Blocks that were asked for but lack a cell, because one is not done.
+    """
+
+    levels: Levels
+    overall: Summary
+    by_model: dict[str, Summary]
+    by_task: dict[str, Summary]
+    num_missing: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        return {
+            **asdict(self),
+            "levels": [level for _, level in self.levels],
+            "methods": [name for name, _ in self.levels],
+        }
+
+
+def inclusion_exclusion(scores: Mapping[Levels, float], levels: Levels) -> float | None:
+    """Effect of `levels` beyond all effects of fewer of them: the alternating sum over all their subsets.
+
+    For one level A: y(A) - y(dense); for two: y(AB) - y(A) - y(B) + y(dense); and so on. A sum of effects
+    gives 0 for every interaction.
+
+    Args:
+        scores: Score by levels; the dense control under `()`.
+        levels: The levels, in the order of the keys.
+
+    Returns:
+        The effect; None if a score is missing.
+    """
+    total = 0.0
+    for size in range(len(levels) + 1):
+        for subset in combinations(levels, size):
+            if subset not in scores:
+                return None
+            total += (-1) ** (len(levels) - size) * scores[subset]
+    return total
+
+
+def interactions(cells: Sequence[Cell]) -> list[Interaction]:
+    """Effects and interactions of every combination of levels that the grid asks for, singles first.
+
+    References:
+        Movva et al. (2022), accuracy effects: means over architectures of the score's changes. Differs: here
+        a block is one model, task and seed.
+    """
+    blocks: dict[tuple[str, str, int | None], dict[Levels, float | None]] = {}
+    for cell in cells:
+        score = cell.score if cell.is_done else None
+        blocks.setdefault((cell.model, cell.task, cell.seed), {})[cell.levels] = score
+    asked = {cell.levels: None for cell in cells if cell.levels}
+    found = [_interaction(blocks, levels) for levels in sorted(asked, key=len)]
+    return [one for one in found if one.overall.n or one.num_missing]
+
+
+def _interaction(
+    blocks: Mapping[tuple[str, str, int | None], Mapping[Levels, float | None]], levels: Levels
+) -> Interaction:
+    subsets = [c for size in range(len(levels) + 1) for c in combinations(levels, size)]
+    values: list[tuple[str, str, float]] = []
+    num_missing = 0
+    for (model, task, _), cells in blocks.items():
+        if any(subset not in cells for subset in subsets):
+            continue  # the grid never asked for it
+        scores = {key: score for key, score in cells.items() if score is not None}
+        value = inclusion_exclusion(scores, levels)
+        if value is None:
+            num_missing += 1
+        else:
+            values.append((model, task, value))
+    return Interaction(
+        levels=levels,
+        overall=summarize([value for *_, value in values]),
+        by_model={
+            name: summarize([value for model, _, value in values if model == name])
+            for name in dict.fromkeys(model for model, *_ in values)
+        },
+        by_task={
+            name: summarize([value for _, task, value in values if task == name])
+            for name in dict.fromkeys(task for _, task, _ in values)
+        },
+        num_missing=num_missing,
+    )
