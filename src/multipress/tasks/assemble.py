@@ -14,7 +14,15 @@ from multipress.tasks.base import Split, Task, TaskData
 from multipress.tasks.labels import class_indices, numbers
 from multipress.tasks.rows import Rows
 
-__all__ = ["MAX_SHARED_SHARE", "assemble", "content_hash", "rows_also_in", "sample_positions", "to_split"]
+__all__ = [
+    "MAX_SHARED_SHARE",
+    "assemble",
+    "content_hash",
+    "count_rows",
+    "rows_also_in",
+    "sample_positions",
+    "to_split",
+]
 
 MAX_SHARED_SHARE = 0.2
 """Above this share of dev rows that are also in train, a score says nothing about new text."""
@@ -51,25 +59,37 @@ def assemble(task: Task, train: Rows, dev: Rows, data: DataSpec) -> TaskData:
     drawn = {name: _draw(split, name, limits[name], data.sample_seed) for name, split in splits.items()}
     shared = rows_also_in(drawn["dev"], drawn["train"])
     facts: dict[str, Any] = {
-        name: _counts(rows, len(drawn[name])) for name, rows in (("train", train), ("dev", dev))
+        name: count_rows(rows, len(drawn[name])) for name, rows in (("train", train), ("dev", dev))
     }
     facts |= {"dev_rows_also_in_train": len(shared), "dev_indices_also_in_train": shared}
     notes = [*train.notes, *dev.notes]
     if shared:
         notes.append(
-            f"{len(shared):,} of {len(drawn['dev']):,} validation rows are also in train; the score without them is "
-            "given beside the score."
+            f"{len(shared):,} of {len(drawn['dev']):,} validation rows are also in train, "
+            "with the same text; look at the score without them too."
         )
     notes += _check_labels(task, drawn["train"], drawn["dev"])
     digest = content_hash(task, drawn["train"], drawn["dev"])
     return TaskData(task, drawn["train"], drawn["dev"], tuple(notes), facts, digest)
 
 
+def count_rows(rows: Rows, used: int) -> dict[str, Any]:
+    """What became of the rows of a table, of which `used` are used: counts by name."""
+    refused = sum(rows.refused.values())
+    return {
+        "rows_found": rows.table.num_rows,
+        "rows_refused": refused,
+        "rows_left_out": rows.table.num_rows - refused - used,
+        "rows_used": used,
+        "refused": dict(sorted(rows.refused.items())),
+    }
+
+
 def sample_positions(num_rows: int, limit: int, *seed: object) -> np.ndarray:
     """Positions of a random sample, in order; all positions if the limit is 0 or not below `num_rows`.
 
-    The same on every computer and with every numpy: it uses PCG64's raw numbers, whose stream numpy promises to
-    keep, and no method of `Generator`, whose results may change. A smaller sample is part of a larger one.
+    The same on every computer and with every numpy: it uses PCG64's raw numbers, whose stream numpy promises
+    to keep, and no method of `Generator`, whose results may change. A smaller sample is part of a larger one.
     """
     if not 0 < limit < num_rows:
         return np.arange(num_rows)
@@ -78,7 +98,7 @@ def sample_positions(num_rows: int, limit: int, *seed: object) -> np.ndarray:
 
 
 def rows_also_in(dev: Split, train: Split) -> list[int]:
-    """Positions in dev of the rows whose text (both texts, of a pair) is also in train, character by character."""
+    """Positions in dev of the rows whose text (of a pair: both texts) is also in train, to the character."""
     known = set(_keys(train))
     return [i for i, key in enumerate(_keys(dev)) if key in known]
 
@@ -115,8 +135,8 @@ def _check_shared(train: Split, dev: Split, source: str) -> None:
     count = len(rows_also_in(dev, train))
     if count > MAX_SHARED_SHARE * len(dev):
         raise DataError(
-            f"{source}: {count:,} of {len(dev):,} rows are also in train, above {MAX_SHARED_SHARE:.0%}; a score on them "
-            "says nothing about new text. Give validation rows that are not in train."
+            f"{source}: {count:,} of {len(dev):,} rows are also in train, above {MAX_SHARED_SHARE:.0%}; "
+            "a score on them says nothing about new text. Give validation rows that are not in train."
         )
 
 
@@ -124,27 +144,20 @@ def _check_labels(task: Task, train: Split, dev: Split) -> list[str]:
     """Refuse labels that nothing can be learned from or scored on; says what is unusual."""
     for name, split in (("train", train), ("validation", dev)):
         if task.target == "number" and np.unique(split.labels).size < 2:
-            raise DataError(f"All {len(split):,} {name} labels are {split.labels[0]:g}; give rows of different labels.")
+            raise DataError(
+                f"All {len(split):,} {name} labels are {split.labels[0]:g}; give rows of different labels."
+            )
     if task.target == "number":
         return []
     present = {name: set(split.labels.tolist()) for name, split in (("train", train), ("validation", dev))}
     if len(present["train"]) < 2:
         only = task.labels[min(present["train"])]
-        raise DataError(f"All {len(train):,} train rows have the label {only!r}; give rows of at least two classes.")
+        raise DataError(
+            f"All {len(train):,} train rows have the label {only!r}; give rows of at least two classes."
+        )
     notes = []
     for name, found in present.items():
         absent = len(task.labels) - len(found)
         if absent:
             notes.append(f"{absent} of {len(task.labels)} classes have no {name} row.")
     return notes
-
-
-def _counts(rows: Rows, used: int) -> dict[str, Any]:
-    refused = sum(rows.refused.values())
-    return {
-        "rows_found": rows.table.num_rows,
-        "rows_refused": refused,
-        "rows_left_out": rows.table.num_rows - refused - used,
-        "rows_used": used,
-        "refused": dict(sorted(rows.refused.items())),
-    }

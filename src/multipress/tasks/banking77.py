@@ -1,6 +1,7 @@
-"""banking77: 77 intents of short bank customers' questions; ships with the package, see data/banking77/ATTRIBUTION.md.
+"""banking77: short questions of bank customers with one of 77 intents; the sample data of the package.
 
-The official test split is the validation split here. Six of its 3,080 rows are also in train.
+Where it comes from and its licence: `data/banking77/ATTRIBUTION.md`. The official test split is the
+validation split here; six of its 3,080 rows are also in train.
 """
 
 from __future__ import annotations

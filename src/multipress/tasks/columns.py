@@ -72,7 +72,9 @@ def find_text(table: Table, named: tuple[str, ...] = (), label: str = "") -> tup
     """
     if named:
         if len(named) > 2 or len(set(named)) < len(named) or label in named:
-            raise DataError(f"The text columns are {_listed(named)}, but must be one or two, none of them the label's.")
+            raise DataError(
+                f"The text columns are {_listed(named)}, but must be one or two, none of them the label's."
+            )
         return tuple(_named(table, name, "text") for name in named)
     by_lower = {name.lower(): name for name in table.names if name != label}
     pairs = [(by_lower[a], by_lower[b]) for a, b in PAIRS if a in by_lower and b in by_lower]
@@ -87,7 +89,8 @@ def find_text(table: Table, named: tuple[str, ...] = (), label: str = "") -> tup
     shown = " or ".join("+".join(reading) for reading in readings)
     what = f"could be in {shown}" if readings else "is in no column"
     raise DataError(
-        f"{table.source}: the text {what}; columns: {_listed(table.names)}. Name one or two columns with --text."
+        f"{table.source}: the text {what}; columns: {_listed(table.names)}. "
+        "Name one or two columns with --text."
     )
 
 
@@ -99,7 +102,7 @@ def check_ids(table: Table, used: tuple[str, ...]) -> None:
         used: Columns that hold text or label; they are no identity, whatever their name.
 
     Raises:
-        DataError: a column named as an identity (`id`, `idx`, ...) holds a value twice; the message says where.
+        DataError: a column named as an identity (`id`, `idx`, ...) holds a value twice.
     """
     for name in _present(table, _IDS):
         if name in used:
@@ -110,8 +113,8 @@ def check_ids(table: Table, used: tuple[str, ...]) -> None:
                 continue
             if first.setdefault(value, row) != row:
                 raise DataError(
-                    f"{table.where(row)}: {name} {value!r} was already used at {table.where(first[value])}. Remove the "
-                    f"repeated row, or rename the column if it is not the row's identity."
+                    f"{table.where(row)}: {name} {value!r} was already used at {table.where(first[value])}. "
+                    f"Remove the repeated row, or rename the column if it is not the row's identity."
                 )
 
 

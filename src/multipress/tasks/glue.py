@@ -1,8 +1,8 @@
 """Tasks of the GLUE benchmark (Wang et al. 2019), each a line of `GLUE`.
 
-The rows come from the first of these that has them: `<data_dir>/glue/<task>/{train,validation}.parquet`, the same
-under the folder in `MULTIPRESS_DATA`, the Hugging Face hub (`nyu-mll/glue`, needs `datasets`). GLUE's test
-labels are not public, so that the validation split is what is scored on.
+The rows come from the first of these that has them: `<data_dir>/glue/<task>/{train,validation}.parquet`, the
+same under the folder in `MULTIPRESS_DATA`, the Hugging Face hub (`nyu-mll/glue`, needs `datasets`). GLUE's
+test labels are not public, so that the validation split is what is scored on.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def _official_name(label: Label, names: tuple[str, ...], table: Table, row: int)
         return None
     if isinstance(label, int):
         if label >= len(names):
-            raise DataError(f"{table.where(row)}: the label is {label}, but there are {len(names)} classes: {names}.")
+            raise DataError(
+                f"{table.where(row)}: the label is {label}, but there are {len(names)} classes: {names}."
+            )
         return names[label]
     return label
 
@@ -103,17 +105,17 @@ def _tables(name: str, splits: tuple[str, str], data_dir: Path | None) -> list[T
 
 
 def _from_hub(name: str, splits: tuple[str, str], why: str) -> list[Table]:
-    advice = f"Name a folder with glue/{name}/{splits[0]}.parquet and {splits[1]}.parquet by --data-dir or MULTIPRESS_DATA"
+    files = f"glue/{name}/{splits[0]}.parquet and {splits[1]}.parquet"
+    advice = f"Name a folder that holds {files} with --data-dir or MULTIPRESS_DATA"
     try:
         import datasets
     except ImportError:
         raise MissingExtraError(
-            f'Task {name} comes from the Hugging Face hub ({why}), which needs: pip install "multipress[train]". {advice}.'
+            f'Task {name} comes from the Hugging Face hub ({why}): pip install "multipress[train]". {advice}.'
         ) from None
     try:
         loaded: Any = datasets.load_dataset(HUB_NAME, name)
-    # What load_dataset raises when there is no network differs from version to version.
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (what it raises without a network differs by version)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(
             f"Task {name} cannot be loaded: {why}, and the Hugging Face hub cannot be reached ({reason}). "

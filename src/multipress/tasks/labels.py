@@ -2,8 +2,8 @@
 
 - An empty label (an empty cell, JSON `null`, -1 in a column with class names) is no label: the row is refused
   and counted. `NA`, `null`, `nan`, `None` in a text cell are names like any other.
-- Without being told, labels are a **number** if all are numbers and at least one has a fraction; else **classes**.
-  Ratings 1 to 5 are thus classes; `target = "number"` makes them a number.
+- Without being told, labels are a **number** if most are numbers and at least one has a fraction, else
+  **classes**. Ratings 1 to 5 are thus classes; the target `number` makes them a number.
 - Class order is that of the sorted names; names that are all numbers are sorted as numbers.
 - Whole numbers, `3` and `3.0` in a JSON or Parquet file, have the name `3`; a text cell keeps its text.
 """
@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 
@@ -46,15 +47,18 @@ def _label(value: object, table: Table, row: int) -> Label:
         return (value.strip() or None) if value else None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
+    if isinstance(value, float | Decimal):
+        value = float(value)
         if not math.isfinite(value):
-            raise DataError(f"{table.where(row)}: the label is {value}, which is no number. Correct or remove the row.")
+            raise DataError(
+                f"{table.where(row)}: the label is {value}, which is no number. Correct or remove the row."
+            )
         return int(value) if value.is_integer() else value
-    if isinstance(value, int):
+    if isinstance(value, int) and abs(value) < 2**63:
         return value
     raise DataError(
         f"{table.where(row)}: the label is {str(value)[:40]!r} ({type(value).__name__}), "
-        "but must be a text or a number."
+        "but must be a text or a number below 2**63."
     )
 
 
@@ -64,7 +68,8 @@ def _named(value: object, names: tuple[str, ...], table: Table, row: int) -> Lab
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     raise DataError(
-        f"{table.where(row)}: the label is {value!r}, but the file names {len(names)} classes, 0 to {len(names) - 1}."
+        f"{table.where(row)}: the label is {value!r}, but the file names {len(names)} classes, "
+        f"0 to {len(names) - 1}."
     )
 
 
@@ -91,7 +96,9 @@ def class_order(labels: Sequence[Label]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def class_indices(labels: Sequence[Label], names: tuple[str, ...], table: Table, rows: Sequence[int]) -> np.ndarray:
+def class_indices(
+    labels: Sequence[Label], names: tuple[str, ...], table: Table, rows: Sequence[int]
+) -> np.ndarray:
     """Index of each label among the names, int64 (N,).
 
     Args:
@@ -109,9 +116,12 @@ def class_indices(labels: Sequence[Label], names: tuple[str, ...], table: Table,
     if unknown:
         others = {str(labels[i]) for i in unknown}
         more = f" ({len(unknown):,} rows with {len(others):,} unknown labels)" if len(unknown) > 1 else ""
-        known = ", ".join(repr(name) for name in names[:10]) + (f", ... ({len(names)})" if len(names) > 10 else "")
+        known = ", ".join(repr(name) for name in names[:10]) + (
+            f", ... ({len(names)})" if len(names) > 10 else ""
+        )
         raise DataError(
-            f"{table.where(rows[unknown[0]])}: unknown label {str(labels[unknown[0]])!r}{more}; known are: {known}."
+            f"{table.where(rows[unknown[0]])}: unknown label {str(labels[unknown[0]])!r}{more}; "
+            f"known are: {known}."
         )
     return np.array(found, dtype=np.int64)
 
@@ -125,11 +135,13 @@ def numbers(labels: Sequence[Label], table: Table, rows: Sequence[int]) -> np.nd
     for label, row in zip(labels, rows, strict=True):
         if not _is_number(label):
             raise DataError(
-                f"{table.where(row)}: the label is {label!r}, but the labels are numbers. Correct or remove the row; "
-                'if the labels are names of classes, set target to "classes".'
+                f"{table.where(row)}: the label is {label!r}, but the labels are numbers. Correct or "
+                "remove the row; if the labels are names of classes, set the target to classes."
             )
     wide = np.array([float(label or 0) for label in labels], dtype=np.float64)
     large = np.flatnonzero(np.abs(wide) > np.finfo(np.float32).max)
     if large.size:
-        raise DataError(f"{table.where(rows[large[0]])}: the label {labels[large[0]]} is too large for a model to learn.")
+        raise DataError(
+            f"{table.where(rows[large[0]])}: the label {labels[large[0]]} is too large for a model to learn."
+        )
     return wide.astype(np.float32)

@@ -98,7 +98,8 @@ def evaluate_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
             f"The model's outputs are not finite numbers in {broken} of {len(labels)} rows, so there is no "
             "score. Train again with a lower learning rate or another seed."
         )
-    values = _class_metrics(task, logits, labels) if task.target == "classes" else _number_metrics(logits, labels)
+    measure = _class_metrics if task.target == "classes" else _number_metrics
+    values = measure(task, logits, labels)
     missing = {task.score, *task.metrics} - set(values)
     if missing:
         raise DataError(f"Task {task.name} asks for {sorted(missing)}; there are: {', '.join(values)}.")
@@ -115,7 +116,8 @@ def _class_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[s
     return values | {"f1": f1(predictions, labels)} if task.num_outputs == 2 else values
 
 
-def _number_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def _number_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    del task
     return {"pearson": pearson(logits[:, 0], labels), "spearman": spearman(logits[:, 0], labels)}
 
 
@@ -129,21 +131,22 @@ def _confusion(predictions: np.ndarray, labels: np.ndarray, num_classes: int = 0
 def _f1_by_class(table: np.ndarray) -> np.ndarray:
     """F1 of each class (C,) from a confusion table (C, C); 0 where the class does not occur."""
     either = table.sum(0) + table.sum(1)
-    return 2 * np.diag(table) / np.maximum(either, 1)
+    values: np.ndarray = 2 * np.diag(table) / np.maximum(either, 1)
+    return values
 
 
 def _centered(values: np.ndarray) -> np.ndarray:
-    """Values less their mean, as float64; exact zeros for a constant, and scaled so that squares stay finite."""
+    """Values less their mean, as float64, scaled so that squares stay finite; exact zeros for a constant."""
     wide = values.astype(np.float64)
     if (wide == wide[0]).all():
         return np.zeros_like(wide)
     wide = wide / np.abs(wide).max()
-    centered = wide - wide.mean()
-    return centered / np.abs(centered).max()
+    centered: np.ndarray = wide - wide.mean()
+    return np.asarray(centered / np.abs(centered).max())
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
     """Rank of each value (N,), from 1; equal values share the mean of their ranks."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[group]
+    return np.asarray((last - (counts - 1) / 2)[group])

@@ -1,8 +1,8 @@
 """The rows of one table that are used, and an account of those that are refused.
 
-A row with an empty text or an empty label is refused and counted: rows found = rows used + rows refused. If more
-than half of the rows are refused, the file is not what the user thinks, which is an error. A text that is not a
-text (a number, a list) is an error at once.
+A row with an empty text or an empty label is refused and counted: rows found = rows used + rows refused. If
+more than half of them are refused, the file is not what the user thinks, which is an error. A text that is not
+a text (a number, a list) is an error at once.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def read_texts(table: Table, column: str) -> list[str | None]:
     for row, value in enumerate(values):
         if value is not None and not isinstance(value, str):
             raise DataError(
-                f"{table.where(row)}: column {column!r} holds {str(value)[:40]!r} ({type(value).__name__}), but must "
-                "hold text."
+                f"{table.where(row)}: column {column!r} holds {str(value)[:40]!r} ({type(value).__name__}), "
+                "but must hold text."
             )
     try:
         "".join(value for value in values if value).encode()
@@ -106,7 +106,9 @@ def _account(table: Table, reasons: dict[int, str], refused: dict[str, int]) -> 
     why = ", ".join(f"{count:,} with an {reason}" for reason, count in sorted(refused.items()))
     said = f"{len(reasons):,} of {table.num_rows:,} rows refused ({why})"
     if 2 * len(reasons) > table.num_rows:
-        raise DataError(f"{table.source}: {said}. More than half cannot be used; check the columns and the file.")
+        raise DataError(
+            f"{table.source}: {said}. More than half cannot be used; check the columns and the file."
+        )
     first = min(reasons)
     return (f"{table.source}: {said}; the first: {table.where(first).rsplit(', ', 1)[1]}.",)
 

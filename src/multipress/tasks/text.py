@@ -1,8 +1,8 @@
 """The user's own text: a file of train rows and a file of validation rows.
 
-Columns are named by `DataSpec.text` and `DataSpec.label`, or found by name (see `columns`); what they hold, and
-which rows are refused, is told in `labels` and `rows`; which files can be read in `files`. The columns, the kind
-of target and the classes come from the train file; the validation file must fit them.
+Columns are named by `DataSpec.text` and `DataSpec.label`, or found by name (see `columns`). What they may hold,
+and which rows are refused, is told in `labels` and `rows`; which files can be read, in `files`. The columns, the
+kind of target and the classes come from the train file; the validation file must fit them.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from multipress.tasks.files import Table, read_table
 from multipress.tasks.labels import Label, class_order, find_target, read_labels
 from multipress.tasks.rows import Rows, accept_rows
 
-__all__ = ["load_text", "task_of"]
+__all__ = ["labelled_rows", "load_text", "task_of"]
 
-# More classes than half of the rows is a column of numbers or texts, not of classes; small files are left alone.
+# More classes than half of the rows: a column of numbers or texts. Small files are left alone.
 _MIN_MANY_CLASSES = 20
 
 
@@ -32,11 +32,11 @@ def load_text(data: DataSpec) -> TaskData:
     """
     if not data.train or not data.dev:
         lacking = "train" if not data.train else "dev"
-        raise SpecError(f"There is no {lacking} file. Give both --train and --dev, or a task with --task.")
+        raise SpecError(f"There is no {lacking} file: give both --train and --dev, or a task with --task.")
     tables = [read_table(data.train), read_table(data.dev)]
     label = find_label(tables[0], data.label)
     text = find_text(tables[0], data.text, label)
-    train, dev = (_labelled_rows(table, text, label) for table in tables)
+    train, dev = (labelled_rows(table, text, label) for table in tables)
     task = task_of(train, data.target)
     loaded = assemble(task, train, dev, data)
     loaded.facts.update(text_columns=list(text), label_column=label)
@@ -65,14 +65,26 @@ def task_of(rows: Rows, target: str = "") -> Task:
         raise DataError(f"{source}: all rows have the label {names[0]!r}; give rows of at least two classes.")
     if len(names) > max(_MIN_MANY_CLASSES, len(rows.labels) // 2):
         raise DataError(
-            f"{source}: {len(names):,} different labels in {len(rows.labels):,} rows are too many to be classes. Name "
-            "the label's column with --label, or set target to number."
+            f"{source}: {len(names):,} different labels in {len(rows.labels):,} rows are too many to be "
+            "classes. Name the label's column with --label, or set the target to number."
         )
     return Task("text", "classes", names, ("accuracy", "macro_f1"), "accuracy", is_pair)
 
 
-def _labelled_rows(table: Table, text: tuple[str, ...], label: str) -> Rows:
-    find_text(table, text, label)
+def labelled_rows(table: Table, text: tuple[str, ...] = (), label: str = "") -> Rows:
+    """The rows of a file that have all their texts and a label.
+
+    Args:
+        table: The file.
+        text: One or two text columns; empty: found by name.
+        label: The label's column; empty: found by name.
+
+    Raises:
+        DataError: a column is missing, an identity occurs twice, a value is of the wrong kind, or most
+            rows are refused.
+    """
+    label = find_label(table, label)
+    text = find_text(table, text, label)
     check_ids(table, (*text, label))
-    labels: list[Label] = read_labels(table, find_label(table, label))
+    labels: list[Label] = read_labels(table, label)
     return accept_rows(table, text, labels)

@@ -1,0 +1,131 @@
+"""Rows for a model that is already there: to score it on, or to predict.
+
+Labels are mapped by their names onto the model's classes. A file of plain label numbers fits a model whose
+classes have names only if the file carries the names (a Hugging Face `ClassLabel` in Parquet).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multipress.errors import DataError
+from multipress.tasks.assemble import content_hash, count_rows, rows_also_in, to_split
+from multipress.tasks.base import Split, Task
+from multipress.tasks.columns import find_text
+from multipress.tasks.files import SUFFIXES, Table, read_table, read_text
+from multipress.tasks.registry import list_tasks, load_registered
+from multipress.tasks.rows import read_texts
+from multipress.tasks.text import labelled_rows, task_of
+
+__all__ = ["LoadedRows", "load_rows", "load_texts"]
+
+
+@dataclass(frozen=True)
+class LoadedRows:
+    """Labelled rows to score a model on.
+
+    Args:
+        task: The task that the labels belong to.
+        split: The rows.
+        notes: What a user should know: rows refused, rows that are also in train.
+        facts: `rows_found` = `rows_refused` + `rows_used`; for a registered task also
+            `dev_rows_also_in_train` and `dev_indices_also_in_train`.
+        sha256: Hash of the rows and the label names.
+    """
+
+    task: Task
+    split: Split
+    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+
+
+def load_rows(
+    source: str | Path,
+    *,
+    task: Task | None = None,
+    text: tuple[str, ...] = (),
+    label: str = "",
+    data_dir: Path | None = None,
+) -> LoadedRows:
+    """Labelled rows of one file, or the validation rows of a registered task.
+
+    Args:
+        source: A data file, or a registered task's name.
+        task: The model's task; labels are mapped by name onto its classes. None: found from the rows.
+        text: One or two text columns of the file; empty: found by name.
+        label: Column of the file that holds the label; empty: found by name.
+        data_dir: Folder that holds the data of registered tasks.
+
+    Raises:
+        DataError: the rows cannot be used, or a label is unknown to the task; the message names it.
+        SpecError: a registered task is meant, and there is none of that name.
+        MissingExtraError: an optional package is needed and not installed.
+    """
+    notes: list[str] = []
+    facts: dict[str, Any] = {}
+    if str(source) in list_tasks() and not Path(source).exists():
+        official, train, rows = load_registered(str(source), data_dir)
+        shared = rows_also_in(to_split(rows, official), to_split(train, official))
+        facts = {"dev_rows_also_in_train": len(shared), "dev_indices_also_in_train": shared}
+        if shared:
+            notes.append(f"{len(shared):,} of {len(rows.texts):,} rows are also in {source}'s train split.")
+        task = task or official
+    else:
+        rows = labelled_rows(read_table(source), text, label)
+        task = task or task_of(rows)
+    _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair)
+    split = to_split(rows, task)
+    if task.target == "number" and np.unique(split.labels).size < 2:
+        raise DataError(
+            f"{source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank."
+        )
+    facts |= count_rows(rows, len(split))
+    return LoadedRows(task, split, (*rows.notes, *notes), facts, content_hash(task, split))
+
+
+def load_texts(
+    path: str | Path, *, is_pair: bool = False, text: tuple[str, ...] = ()
+) -> tuple[list[str], list[str] | None]:
+    """Texts of a file to predict, and second texts for a model of pairs; every row, empty ones too.
+
+    Args:
+        path: A data file, or a `.txt` file with one text a line.
+        is_pair: Whether the model reads two texts.
+        text: One or two text columns; empty: found by name.
+
+    Raises:
+        DataError: the file cannot be used or has another number of text columns.
+        MissingExtraError: a Parquet file, and pyarrow is not installed.
+    """
+    file = Path(path)
+    table = _lines(file) if file.suffix.lower() == ".txt" else _read_known(file)
+    columns = find_text(table, text)
+    _check_width(table.source, len(columns), is_pair)
+    values = [[value or "" for value in read_texts(table, name)] for name in columns]
+    return values[0], values[1] if is_pair else None
+
+
+def _read_known(file: Path) -> Table:
+    if file.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{file} is of no known kind; a file of texts ends in .txt, {', '.join(SUFFIXES)}.")
+    return read_table(file)
+
+
+def _lines(file: Path) -> Table:
+    texts = [line.removesuffix("\r") for line in read_text(file).removesuffix("\n").split("\n")]
+    if not any(texts):
+        raise DataError(f"{file} holds no text.")
+    return Table(str(file), ("text",), len(texts), lambda name: list(texts), lines=range(1, len(texts) + 1))
+
+
+def _check_width(source: str, columns: int, is_pair: bool) -> None:
+    if columns != 1 + is_pair:
+        raise DataError(
+            f"{source}: {columns} text column{'s'[: columns - 1]}, but the model reads {1 + is_pair} a row. "
+            "Name what it is to read with --text."
+        )
