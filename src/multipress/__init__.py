@@ -17,7 +17,7 @@ __version__ = "0.1.0"
 # Public name -> (module, name there). Text, not imports: nothing is loaded before it is asked for.
 _PUBLIC = {
     "open": ("multipress.runtime", "Predictor"),
-    "load": ("multipress.checkpoint", "load"),
+    "load": ("multipress.checkpoint", "load_model"),
     **{
         name: ("multipress.errors", name)
         for name in (
