@@ -62,7 +62,7 @@ def method_card(name: str) -> dict[str, Any]:
     """A method's card as plain values.
 
     Returns:
-        `name`, `stage`, `version`, `summary` (one sentence), `settings` (name to default), and `sections` (title
+        `name`, `stage`, `version`, `summary` (one sentence), `settings` (name to default), `sections` (title
         to text, in the card's order).
     """
     from multipress.methods import get_card, get_method

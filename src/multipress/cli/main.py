@@ -19,9 +19,6 @@ from multipress.errors import MissingExtraError, MultipressError
 
 __all__ = ["app", "main"]
 
-# Plain help: rich would double the time of `--help`.
-_PLAIN = {"rich_markup_mode": None, "add_completion": False, "pretty_exceptions_enable": False}
-
 # Optional package -> the extra that installs it.
 _EXTRAS = {
     "datasets": "train",
@@ -34,7 +31,14 @@ _EXTRAS = {
     "transformers": "train",
 }
 
-app = typer.Typer(name="multipress", no_args_is_help=True, **_PLAIN)
+# Plain help: rich would double the time of `--help`.
+app = typer.Typer(
+    name="multipress",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
 
 
 def _print_version(wanted: bool) -> None:
