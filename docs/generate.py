@@ -1,12 +1,14 @@
 """Write the pages that come from the code: `python docs/generate.py`; `--check` only compares them.
 
-`docs/methods.md` comes from the methods' cards, `docs/cli.md` from `--help`.
+`docs/methods.md` comes from the methods' cards, `docs/cli.md` from `--help`, and the tables between the
+README's result marks from `results/<grid>/analysis.json`, which `multipress analyze DIR --json` printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,8 @@ from multipress.cli.list import CARD_SECTIONS, method_card
 from multipress.cli.main import app
 from multipress.methods import list_methods
 
-DOCS = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
+MARKS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
 GENERATED = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->"
 
 
@@ -82,21 +85,72 @@ def _help(command: Any, name: str) -> Iterator[tuple[str, str]]:
         yield from _help(child, f"{name} {child.name}")
 
 
+def readme_page() -> str:
+    """The README with the tables of all published grids between its marks."""
+    tables = []
+    for path in sorted(ROOT.glob("results/*/analysis.json")):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        tables += list(_results(path.parent.name, document["groups"]))
+    text = "".join(f"\n{table}\n" for table in tables)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page, count = MARKS.subn(lambda marks: f"{marks[1]}{text}{chr(10) if text else ''}{marks[2]}", readme)
+    if count != 1:
+        raise SystemExit("README.md needs the marks results:begin and results:end once.")
+    return page
+
+
+def _results(grid: str, groups: list[dict[str, Any]]) -> Iterator[str]:
+    """For each model of a grid a title and a table: one row a recipe, per task score, size and ratio."""
+    tasks = list(dict.fromkeys(group["task"] for group in groups))
+    for model in dict.fromkeys(group["model"] for group in groups):
+        own = [group for group in groups if group["model"] == model]
+        runs = {group["score"]["n"] for group in own}
+        seeds = f"mean of {max(runs)} runs ± standard deviation" if max(runs) > 1 else "one run"
+        yield f"**{model}** ([`results/{grid}`](results/{grid}); {seeds}; Δ against dense)"
+        head = [
+            "methods",
+            *(f"{task} {name}" for task in tasks for name in ("score", "Δ", "ideal, weights MB", "×")),
+        ]
+        rows = [head, ["---"] + ["---:"] * (len(head) - 1)]
+        for label in dict.fromkeys(group["label"] for group in own):
+            by_task = {group["task"]: group for group in own if group["label"] == label}
+            rows.append([label, *(cell for task in tasks for cell in _result(by_task.get(task)))])
+        yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _result(group: dict[str, Any] | None) -> list[str]:
+    """Score, change against dense, both sizes in MB, and how many times smaller than dense fp32 on disk."""
+    if group is None:
+        return ["not run", "", "", ""]
+    score, change, sizes = group["score"], group["change"], group["sizes"]
+    if score["mean"] is None:
+        return ["failed" if group["num_failed"] else "waiting", "", "", ""]
+    spread = "" if score["sd"] is None else f" ± {score['sd']:.3f}"
+    failed = f" ({group['num_failed']} failed)" if group["num_failed"] else ""
+    return [
+        f"{score['mean']:.3f}{spread}{failed}",
+        "" if change["mean"] is None else f"{change['mean']:+.3f}",
+        f"{sizes['ideal_bytes'] / 1e6:.2f}, {sizes['weights_bytes'] / 1e6:.2f}",
+        f"{group['ratio']:.1f}",
+    ]
+
+
 def main() -> int:
     """Write the pages, or with `--check` compare them; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
     check = parser.parse_args().check
     stale = []
-    for name, text in (("methods.md", methods_page()), ("cli.md", cli_page())):
-        path = DOCS / name
+    pages = {"docs/methods.md": methods_page, "docs/cli.md": cli_page, "README.md": readme_page}
+    for name, page in pages.items():
+        path, text = ROOT / name, page()
         if path.is_file() and path.read_text(encoding="utf-8") == text:
             continue
         stale.append(name)
         if not check:
             path.write_text(text, encoding="utf-8")
     if stale:
-        print(f"docs/: {', '.join(stale)} {'are stale; run `make docs`' if check else 'written'}")
+        print(f"{', '.join(stale)}: {'stale; run `make docs`' if check else 'written'}")
     return 1 if stale and check else 0
 
 

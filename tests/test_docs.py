@@ -1,6 +1,7 @@
 """The documents say what is true: generated pages are fresh, links lead somewhere, blocks run."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -25,24 +26,63 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["cli", "methods"])
+@pytest.mark.parametrize("name", ["docs/cli.md", "docs/methods.md", "README.md"])
 def test_a_generated_page_is_fresh(name: str, generate: ModuleType) -> None:
-    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    assert page == getattr(generate, f"{name}_page")(), "run `make docs`"
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert page == getattr(generate, f"{Path(name).stem.lower()}_page")(), "run `make docs`"
 
 
-def test_the_check_of_the_docs_can_fail(
-    generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generate, "DOCS", tmp_path)
+@pytest.fixture
+def elsewhere(generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the repository."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "README.md").write_text(
+        "<!-- results:begin -->\nold\n<!-- results:end -->\n", encoding="utf-8"
+    )
+    monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate, "methods_page", lambda: "methods\n")
+    return tmp_path
+
+
+def test_the_check_of_the_docs_fails_until_they_are_written(
+    generate: ModuleType, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
     assert generate.main() == 1
-    assert list(tmp_path.iterdir()) == []
+    assert not (elsewhere / "docs" / "cli.md").exists()
     monkeypatch.setattr(sys, "argv", ["generate.py"])
     assert generate.main() == 0
     monkeypatch.setattr(sys, "argv", ["generate.py", "--check"])
     assert generate.main() == 0
+
+
+def test_the_readme_shows_published_results_and_failures(generate: ModuleType, elsewhere: Path) -> None:
+    from multipress.analysis import analyze_cells
+
+    def cell(seed: int, methods: list[str], task: str, score: float | None) -> dict[str, object]:
+        state = "failed" if score is None else "done"
+        ideal, weights = (2_000_000, 2_500_000) if methods else (8_000_000, 4_000_000)
+        return {
+            "run_id": f"{seed}-{task}-{methods}", "model": "tiny", "task": task, "methods": methods,
+            "settings": {name: {} for name in methods}, "seed": seed, "state": state, "why": "",
+            "score": score, "ideal_bytes": ideal, "weights_bytes": weights, "package_bytes": 5_000_000,
+            "dense_bytes": 8_000_000, "learning_rate": 1e-4, "metrics": {}, "studies": [], "data": {},
+            "training": {},
+        }  # fmt: skip
+
+    rows = [cell(seed, [], "a", 0.75 + seed / 4) for seed in (0, 1)]
+    rows += [cell(0, ["quantization"], "a", 0.5), cell(1, ["quantization"], "a", None)]
+    rows += [cell(0, [], "b", None)]
+    folder = elsewhere / "results" / "grid"
+    folder.mkdir(parents=True)
+    (folder / "analysis.json").write_text(json.dumps(analyze_cells(rows)), encoding="utf-8")
+    table = [line for line in generate.readme_page().splitlines() if line.startswith("| ")]
+    assert len(table) == 4
+    cells = [[part.strip() for part in line.strip("|").split("|")] for line in table]
+    assert cells[2] == ["dense", "0.875 ± 0.177", "+0.000", "8.00, 4.00", "2.0", "failed", "", "", ""]
+    assert cells[3][1:5] == ["0.500 (1 failed)", "-0.250", "2.00, 2.50", "3.2"]
+    assert cells[3][5:] == ["not run", "", "", ""]
+    assert "old" not in generate.readme_page()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
