@@ -10,7 +10,7 @@ is extrapolated.
 
 A factor whose bar is met by the smallest model is *censored*: a bound, shown as such, and no product is made
 of it. With the interpolated estimator the tolerance alone gives the dense models a factor above 1; it stands
-once in R(A+B) but twice in R(A) * R(B), and pulls their ratio down. `net_ratio` divides it out of each factor.
+once in R(A+B) but twice in R(A) * R(B) and pulls the ratio down. `net_ratio` divides it out of each factor.
 """
 
 from __future__ import annotations
