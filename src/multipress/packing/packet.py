@@ -1,50 +1,149 @@
-"""First form: raw or zstd, whichever is smaller."""
+"""One array in few bytes and back, bit for bit. A packet describes itself.
+
+Bytes of a packet: version, layout, dtype, number of dimensions, each dimension as a varint, then
+
+- layout PLAIN: the array's own bytes, little-endian;
+- layout DENSE: each byte plane of the items as a stream (`multipress.packing.stream`);
+- layout SPARSE: a stream of 0 and 1 (an item's bits are all zero or not), then the planes of the other items.
+
+PLAIN is taken where nothing else is smaller, so a packet is never larger than the array and its header. Zeros
+fill a packet up to one byte for `MAX_RATIO` bytes of the array: a reader need not believe a short packet
+that declares an endless array. There is no checksum: the artifact's manifest has hashes.
+"""
 
 from __future__ import annotations
 
-import struct
+import math
 
 import numpy as np
-import zstandard
 
 from multipress.errors import ArtifactError
+from multipress.packing.stream import Reader, decode_stream, encode_stream, varint
 
-VERSION = 0
-_DTYPES = ("int8", "float16", "float32", "uint8")
+__all__ = ["MAX_RATIO", "VERSION", "decode", "encode", "entropy_bound_bytes", "peek"]
+
+VERSION = 1
+MAX_RATIO = 1 << 15
+_PLAIN, _DENSE, _SPARSE = range(3)
+_DTYPES = ("int8", "float16", "float32")
+_MAX_DIMENSIONS = 8
+_MAX_BYTES = 1 << 48
+_HALF = 128
 
 
 def encode(array: np.ndarray) -> bytes:
-    """Bytes of an array."""
-    array = np.asarray(array)
-    raw = array.tobytes()
-    small = zstandard.ZstdCompressor(level=10).compress(raw)
-    codec, body = (1, small) if len(small) < len(raw) else (0, raw)
-    head = struct.pack("<BBBB", VERSION, codec, _DTYPES.index(array.dtype.name), array.ndim)
-    return head + struct.pack(f"<{array.ndim}Q", *array.shape) + body
+    """Pack an array.
+
+    Args:
+        array: int8, float16 or float32; any shape of at most 8 dimensions. NaN and -0.0 keep their bits.
+
+    Raises:
+        ArtifactError: another dtype, or more dimensions.
+    """
+    if array.dtype.name not in _DTYPES or array.ndim > _MAX_DIMENSIONS:
+        raise ArtifactError(f"An array of {array.dtype} and {array.ndim} dimensions cannot be packed.")
+    planes = _planes(array)
+    layout, body = _PLAIN, planes.tobytes()
+    if array.size:
+        present = planes.any(axis=1)
+        choices = [(_DENSE, _encode_planes(planes))]
+        if not present.all():
+            choices.append((_SPARSE, encode_stream(present.view(np.uint8)) + _encode_planes(planes[present])))
+        layout, body = min([(layout, body), *choices], key=lambda choice: len(choice[1]))
+    head = bytes([VERSION, layout, _DTYPES.index(array.dtype.name), array.ndim])
+    packet = head + b"".join(varint(size) for size in array.shape) + body
+    return packet + bytes(max(0, _least_bytes(array.nbytes) - len(packet)))
 
 
 def decode(data: bytes | memoryview) -> np.ndarray:
-    """The array that `encode` was given."""
-    data = bytes(data)
-    version, codec, dtype, ndim = struct.unpack_from("<BBBB", data)
-    if version != VERSION:
-        raise ArtifactError(f"packing version is {version}, but {VERSION} is read here.")
-    shape = struct.unpack_from(f"<{ndim}Q", data, 4)
-    body = data[4 + 8 * ndim :]
-    if codec:
-        body = zstandard.ZstdDecompressor().decompress(body)
-    return np.frombuffer(body, dtype=_DTYPES[dtype]).reshape(shape)
+    """The array that `encode` was given; it may be read-only.
+
+    Raises:
+        ArtifactError: the packet is damaged, cut, too long or of another version. Nothing is allocated before
+            the declared size was compared with the packet's length.
+    """
+    reader = Reader(data)
+    layout, dtype, shape = _read_head(reader)
+    count = math.prod(shape)
+    if layout == _PLAIN:
+        values = np.frombuffer(reader.take(count * dtype.itemsize), dtype=dtype)
+    elif layout == _DENSE:
+        values = _decode_planes(reader, dtype, count)
+    else:
+        present = decode_stream(reader, count)
+        if count and int(present.max()) > 1:
+            raise ArtifactError("A packet's mask holds more than 0 and 1; it is damaged.")
+        present = present.view(np.bool_)
+        values = np.zeros(count, dtype=dtype)
+        values[present] = _decode_planes(reader, dtype, int(np.count_nonzero(present)))
+    padding = reader.take(reader.left)
+    if len(padding) and (len(data) != _least_bytes(values.nbytes) or bytes(padding).strip(b"\0")):
+        raise ArtifactError(f"A packet has {len(padding)} bytes too many. Copy the artifact again.")
+    return values.reshape(shape)
+
+
+def peek(data: bytes | memoryview) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
+    """dtype and shape of a packed array, from its header alone; raises `ArtifactError` as `decode` does."""
+    _, dtype, shape = _read_head(Reader(data))
+    return dtype, shape
 
 
 def entropy_bound_bytes(array: np.ndarray) -> float:
-    """Order-0 entropy of integers in bytes; the stored width of floats."""
-    if array.dtype.kind == "f" or array.size == 0:
-        return float(array.nbytes)
-    counts = np.unique(array, return_counts=True)[1]
-    return float(-(counts * np.log2(counts / array.size)).sum() / 8)
+    """The fewest bytes that a coder without context can reach.
+
+    For integers their order-0 entropy. For floats the entropy of which are zero, and the others at their
+    stored width.
+    """
+    if not array.size:
+        return 0.0
+    if array.dtype.kind != "f":
+        return _entropy_bits(np.unique(array, return_counts=True)[1]) / 8
+    num_nonzeros = int(np.count_nonzero(_planes(array).any(axis=1)))
+    mask_bits = _entropy_bits(np.array([num_nonzeros, array.size - num_nonzeros]))
+    return mask_bits / 8 + num_nonzeros * array.itemsize
 
 
-def peek(data: bytes | memoryview) -> tuple[np.dtype, tuple[int, ...]]:
-    """Dtype and shape."""
-    _, _, dtype, ndim = struct.unpack_from("<BBBB", data)
-    return np.dtype(_DTYPES[dtype]), struct.unpack_from(f"<{ndim}Q", data, 4)
+def _entropy_bits(counts: np.ndarray) -> float:
+    counts = counts[counts > 0]
+    return float(-(counts * np.log2(counts / counts.sum())).sum())
+
+
+def _least_bytes(array_bytes: int) -> int:
+    return array_bytes // MAX_RATIO
+
+
+def _read_head(reader: Reader) -> tuple[int, np.dtype[np.generic], tuple[int, ...]]:
+    total = reader.left
+    version, layout, code, num_dimensions = reader.take(4)
+    if version != VERSION:
+        raise ArtifactError(f"A packet has version {version}, but {VERSION} is read here. Update multipress.")
+    if layout > _SPARSE or code >= len(_DTYPES) or num_dimensions > _MAX_DIMENSIONS:
+        raise ArtifactError("A packet has an unknown layout or dtype; it is damaged.")
+    dtype = np.dtype(_DTYPES[code]).newbyteorder("<")
+    shape = tuple(reader.varint() for _ in range(num_dimensions))
+    if math.prod(max(size, 1) for size in shape) > _MAX_BYTES or (
+        _least_bytes(math.prod(shape) * dtype.itemsize) > total
+    ):
+        raise ArtifactError(f"A packet of {total} bytes declares the shape {shape}, which is too large for it.")
+    return layout, dtype, shape
+
+
+def _planes(array: np.ndarray) -> np.ndarray:
+    """The items' bytes, lowest first: uint8 (N, itemsize)."""
+    flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1)
+    return flat.view(np.uint8).reshape(-1, array.itemsize)
+
+
+def _encode_planes(planes: np.ndarray) -> bytes:
+    # The highest byte is shifted by half its range, so that integers around zero lie side by side.
+    streams = [plane.copy() for plane in planes.T]
+    streams[-1] ^= np.uint8(_HALF)
+    return b"".join(map(encode_stream, streams))
+
+
+def _decode_planes(reader: Reader, dtype: np.dtype[np.generic], count: int) -> np.ndarray:
+    planes = np.empty((count, dtype.itemsize), dtype=np.uint8)
+    for index in range(dtype.itemsize):
+        planes[:, index] = decode_stream(reader, count)
+    planes[:, -1] ^= np.uint8(_HALF)
+    return planes.view(dtype).reshape(-1)
