@@ -87,6 +87,7 @@ class Group:
             **asdict(self),
             "label": self.label,
             "methods": list(self.methods),
+            "run_ids": list(self.run_ids),
             "levels": [level for _, level in self.levels],
             "ideal_ratio": self.ratio("ideal_bytes"),
             "ratio": self.ratio("weights_bytes"),

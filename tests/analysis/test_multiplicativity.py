@@ -1,0 +1,185 @@
+import itertools
+import math
+import random
+
+import pytest
+
+from multipress.analysis import group_cells, read_cells
+from multipress.analysis.multiplicativity import (
+    Factor,
+    discrete_factor,
+    geometric_mean,
+    interpolated_factor,
+    mean_factor,
+    multiplicativity,
+)
+
+LEVELS = {"quantization": 8, "distillation": 2.0, "pruning": 0.5}
+MODELS = {f"m{i}": 4.0**i for i in range(10)}
+
+
+def planted(row, factors, slope=0.05, together=1.0, tasks="x"):
+    """A grid in which a stored model is as good as a dense one of its size times the methods' factors."""
+    rows = []
+    for task, (model, size) in itertools.product(tasks, MODELS.items()):
+        for count in range(4):
+            for names in itertools.combinations(LEVELS, count):
+                gain = math.prod(factors[name] for name in names) * (together if count > 1 else 1.0)
+                own = size / (4 if "quantization" in names else 1)
+                score = 0.3 + slope * math.log(own * gain)
+                levels = {name: LEVELS[name] for name in names}
+                rows.append(row(model=model, task=task, levels=levels, score=score, size=own))
+    return group_cells(read_cells(rows))
+
+
+def middle(found):
+    return [one for one in found if one.model in ("m5", "m6") and len(one.methods) > 1]
+
+
+FACTORS = {"quantization": 3.0, "distillation": 2.0, "pruning": 1.5}
+
+
+@pytest.mark.parametrize("size", ["ideal_bytes", "weights_bytes"])
+def test_interpolation_finds_planted_factors_that_multiply(row, size):
+    found = multiplicativity(planted(row, FACTORS), size, "interpolated", tolerance=0.0)
+    rows = middle(found)
+    assert len(rows) == 8
+    for one in rows:
+        assert one.factor.kind == "value"
+        assert one.factor.value == pytest.approx(math.prod(FACTORS[name] for name in one.methods))
+        assert one.ratio == pytest.approx(1)
+        assert one.net_ratio == pytest.approx(1)
+
+
+def test_interpolation_finds_how_far_planted_factors_do_not_multiply(row):
+    groups = planted(row, FACTORS, together=1.3)
+    for one in middle(multiplicativity(groups, "ideal_bytes", "interpolated", tolerance=0.0)):
+        assert one.ratio == pytest.approx(1.3)
+
+
+def test_the_tolerance_pulls_the_ratio_down_and_the_net_ratio_takes_that_out(row):
+    slope, tolerance = 0.05, 0.01
+    slack = math.exp(tolerance / slope)
+    for one in middle(multiplicativity(planted(row, FACTORS), "ideal_bytes", "interpolated", tolerance)):
+        assert one.dense.value == pytest.approx(slack)
+        assert one.ratio == pytest.approx(slack ** (1 - len(one.methods)))
+        assert one.net_ratio == pytest.approx(1)
+
+
+def test_no_method_changes_nothing_in_the_discrete_estimator(row):
+    for one in middle(multiplicativity(planted(row, FACTORS), "ideal_bytes", "discrete")):
+        assert one.dense == Factor(1.0, "value")
+
+
+def test_the_discrete_factor_is_one_of_the_measured_sizes(row):
+    rng = random.Random(0)
+    for _ in range(300):
+        levels = [[(rng.uniform(1, 100), rng.random()) for _ in range(5)] for _ in range(2)]
+        points = sorted(point for level in levels for point in level)
+        found = discrete_factor(100.0, 0.5, levels)
+        expected = next((own for own, score in points if score >= 0.5), None)
+        if expected is None:
+            assert found == Factor(None, "not reached")
+        else:
+            kind = "at least" if expected == points[0][0] else "value"
+            assert found == Factor(100.0 / expected, kind)
+
+
+def dense_search(size, bar, levels):
+    """The interpolated factor by trying 20,000 sizes on each curve."""
+    best = None
+    for level in levels:
+        level = sorted(level)
+        for (low, low_score), (high, high_score) in itertools.pairwise(level):
+            for step in range(20_001):
+                own = low * (high / low) ** (step / 20_000)
+                score = low_score + (high_score - low_score) * step / 20_000
+                if score >= bar:
+                    best = own if best is None else min(best, own)
+                    break
+    return None if best is None else size / best
+
+
+def test_the_interpolated_factor_agrees_with_a_search_along_the_curves():
+    rng = random.Random(0)
+    for _ in range(20):
+        levels = [[(4.0**i * rng.uniform(1, 2), rng.random()) for i in range(4)] for _ in range(2)]
+        expected = dense_search(500.0, 0.6, levels)
+        found = interpolated_factor(500.0, 0.6, levels)
+        if expected is None:
+            assert found == Factor(None, "not reached")
+        else:
+            assert found.value == pytest.approx(expected, rel=1e-3)
+        ends = any(min(level)[1] >= 0.6 for level in levels)
+        assert (found.kind == "at least") == ends
+
+
+def test_nothing_is_extrapolated():
+    rng = random.Random(1)
+    for _ in range(200):
+        levels = [[(rng.uniform(1, 100), rng.random()) for _ in range(4)]]
+        for estimate in (discrete_factor, interpolated_factor):
+            factor = estimate(50.0, 0.5, levels)
+            if factor.value is not None:
+                assert 50 / max(levels[0])[0] <= factor.value * (1 + 1e-12)
+                assert factor.value <= 50 / min(levels[0])[0] * (1 + 1e-12)
+
+
+def test_a_lower_bar_never_gives_a_smaller_factor():
+    rng = random.Random(2)
+    for _ in range(200):
+        levels = [[(rng.uniform(1, 100), rng.random()) for _ in range(4)] for _ in range(2)]
+        for estimate in (discrete_factor, interpolated_factor):
+            factors = [estimate(50.0, bar / 10, levels).value or 0.0 for bar in range(10, -1, -1)]
+            assert all(low <= high * (1 + 1e-12) for low, high in itertools.pairwise(factors))
+
+
+def test_a_censored_factor_is_a_bound_and_is_never_multiplied(row):
+    found = multiplicativity(planted(row, FACTORS), "ideal_bytes", "interpolated", tolerance=0.0)
+    smallest = [one for one in found if one.model == "m0" and "distillation" in one.methods]
+    assert len(smallest) == 4
+    for one in smallest:
+        assert one.singles["distillation"] == Factor(1.0, "at least")
+        assert one.product is None
+        assert one.ratio is None
+
+
+def test_a_score_that_no_model_reaches_gives_no_factor(row):
+    rows = [row(model=m, size=s, score=0.9) for m, s in (("a", 10), ("b", 40))]
+    rows += [
+        row(model=m, size=s / 4, score=0.5, levels={"quantization": 8}) for m, s in (("a", 10), ("b", 40))
+    ]
+    for estimator in ("discrete", "interpolated"):
+        for one in multiplicativity(group_cells(read_cells(rows)), "ideal_bytes", estimator):
+            assert one.factor == Factor(None, "not reached")
+
+
+def test_a_model_exactly_at_the_bar_reaches_it(row):
+    rows = [row(model="a", size=40, score=0.9), row(model="b", size=10, score=0.1)]
+    rows += [row(model="a", size=20, score=0.9 - 0.005, levels={"quantization": 8})]
+    rows += [row(model="b", size=5, score=0.1, levels={"quantization": 8})]
+    found = multiplicativity(group_cells(read_cells(rows)), "ideal_bytes", "discrete")
+    assert found[0].factor == Factor(2.0, "value")
+
+
+def test_a_mean_over_tasks_holds_every_task_or_none():
+    value, bound, none = Factor(2.0, "value"), Factor(4.0, "at least"), Factor(None, "not reached")
+    assert mean_factor([value, value]) == value
+    assert mean_factor([value, bound]) == Factor(3.0, "at least")
+    assert mean_factor([value, none]).value is None
+    assert mean_factor([]).value is None
+
+
+def test_the_mean_of_equal_tasks_is_the_task(row):
+    found = multiplicativity(planted(row, FACTORS, tasks="xy"), "ideal_bytes", "interpolated", tolerance=0.0)
+    by_task = {}
+    for one in found:
+        by_task.setdefault((one.model, one.methods), {})[one.task] = one.factor
+    assert all(set(tasks) == {"x", "y", "mean"} for tasks in by_task.values())
+    for tasks in by_task.values():
+        assert tasks["mean"].value == pytest.approx(tasks["x"].value)
+
+
+def test_the_geometric_mean_of_a_number_and_its_inverse_is_one():
+    assert geometric_mean([4.0, 0.25]) == pytest.approx(1)
+    assert geometric_mean([]) is None
