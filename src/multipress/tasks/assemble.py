@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from multipress.errors import DataError
+from multipress.errors import DataError, SpecError
 from multipress.reproducibility import seed_for
 from multipress.spec import DataSpec
 from multipress.tasks.base import Split, Task, TaskData
@@ -90,7 +90,17 @@ def sample_positions(num_rows: int, limit: int, *seed: object) -> np.ndarray:
 
     The same on every computer and with every numpy: it uses PCG64's raw numbers, whose stream numpy promises
     to keep, and no method of `Generator`, whose results may change. A smaller sample is part of a larger one.
+
+    Args:
+        num_rows: Number of rows to draw from.
+        limit: Size of the sample.
+        seed: Anything; equal parts give equal samples.
+
+    Raises:
+        SpecError: the limit is below 0.
     """
+    if limit < 0:
+        raise SpecError(f"A sample of {limit} rows was asked for; give 0 for all rows, or a whole number.")
     if not 0 < limit < num_rows:
         return np.arange(num_rows)
     raw = np.random.PCG64(seed_for(*seed)).random_raw(num_rows)

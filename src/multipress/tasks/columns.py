@@ -41,6 +41,8 @@ _INDEXES = ("", "index", "unnamed: 0", "__index_level_0__")
 def find_label(table: Table, named: str = "") -> str:
     """The column that holds the label.
 
+    A column with class names (Parquet) is a label whatever its own name.
+
     Raises:
         DataError: the named column is not there, none is found, or several could be meant.
     """
@@ -50,7 +52,7 @@ def find_label(table: Table, named: str = "") -> str:
     words = _present(table, _LABELS_IN_WORDS)
     if len(words) == 1 and {name.lower() for name in found} <= {"label", "labels"}:
         return found[0] if found and found[0] in table.class_names else words[0]
-    candidates = [name for name in found if name.lower() == "label"] or found
+    candidates = [name for name in found if name.lower() == "label"] or found or list(table.class_names)
     if len(candidates) == 1:
         return candidates[0]
     what = f"could be in {_listed(candidates)}" if candidates else "is in no column that is known by its name"

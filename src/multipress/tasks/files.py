@@ -30,7 +30,7 @@ from typing import Any, Literal
 
 from multipress.errors import DataError, MissingExtraError
 
-__all__ = ["SUFFIXES", "Table", "arrow_table", "read_table", "read_text"]
+__all__ = ["SUFFIXES", "Table", "arrow_table", "check_characters", "read_table", "read_text"]
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
@@ -91,7 +91,8 @@ def read_table(path: str | Path) -> Table:
     if repeated:
         raise DataError(f"{path} has two columns named {repeated[0]!r}. Rename or remove one of them.")
     if not table.num_rows:
-        raise DataError(f"{path} has columns ({', '.join(table.names)}) but no rows.")
+        raise DataError(f"{path} has columns ({', '.join(map(repr, table.names))}) but no rows.")
+    check_characters(" ".join(table.names), f"{path}, names of the columns")
     return table
 
 
@@ -117,6 +118,21 @@ def read_text(file: Path) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(f"{file} is not text: it holds a zero byte in line {line}. Save it as UTF-8 text.")
     return text
+
+
+def check_characters(text: str, where: str) -> None:
+    """Refuse text that has no UTF-8 form; escapes in JSON can make it.
+
+    Raises:
+        DataError: the text holds half of a surrogate pair.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{where}: {text[:40]!r} holds half of a surrogate pair, which is no character. "
+            "Correct or remove it."
+        ) from None
 
 
 def _read_bytes(file: Path) -> bytes:

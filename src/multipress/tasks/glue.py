@@ -70,8 +70,8 @@ def _rows(table: Table, facts: GlueTask) -> Rows:
     lacking = {*facts.text, "label"} - set(table.names)
     if lacking:
         raise DataError(
-            f"{table.source} lacks {', '.join(sorted(lacking))}; its columns: {', '.join(table.names)}. "
-            f"Its rows should be those of {HUB_NAME}."
+            f"{table.source} lacks {', '.join(sorted(lacking))}; its columns: "
+            f"{', '.join(map(repr, table.names))}. Its rows should be those of {HUB_NAME}."
         )
     labels: list[Label] = read_labels(table, "label")
     if facts.labels and "label" not in table.class_names:

@@ -19,7 +19,7 @@ from decimal import Decimal
 import numpy as np
 
 from multipress.errors import DataError
-from multipress.tasks.files import Table
+from multipress.tasks.files import Table, check_characters
 
 __all__ = ["Label", "class_indices", "class_order", "find_target", "numbers", "read_labels"]
 
@@ -44,7 +44,8 @@ def read_labels(table: Table, column: str) -> list[Label]:
 
 def _label(value: object, table: Table, row: int) -> Label:
     if value is None or isinstance(value, str):
-        return (value.strip() or None) if value else None
+        check_characters(value or "", table.where(row))
+        return (value or "").strip() or None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float | Decimal):

@@ -136,13 +136,18 @@ def _f1_by_class(table: np.ndarray) -> np.ndarray:
 
 
 def _centered(values: np.ndarray) -> np.ndarray:
-    """Values less their mean, as float64, scaled so that squares stay finite; exact zeros for a constant."""
+    """Values less their mean, as float64; exact zeros for a constant."""
     wide = values.astype(np.float64)
     if (wide == wide[0]).all():
         return np.zeros_like(wide)
-    wide = wide / np.abs(wide).max()
-    centered: np.ndarray = wide - wide.mean()
-    return np.asarray(centered / np.abs(centered).max())
+    wide = _scaled(wide)
+    return _scaled(wide - wide.mean())
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    """Values times a power of two (no digit is lost): the largest is about 1, so squares are finite."""
+    _, exponent = np.frexp(np.abs(values).max())
+    return np.asarray(np.ldexp(values, -exponent))
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The rows of one table that are used, and an account of those that are refused.
 
 A row with an empty text or an empty label is refused and counted: rows found = rows used + rows refused. If
-more than half of them are refused, the file is not what the user thinks, which is an error. A text that is not
-a text (a number, a list) is an error at once.
+more than half of them are refused, the file is not what the user thinks, which is an error. A text that is
+not a text (a number, a list) is an error at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from multipress.errors import DataError
-from multipress.tasks.files import Table
+from multipress.tasks.files import Table, check_characters
 from multipress.tasks.labels import Label
 
 __all__ = ["Rows", "accept_rows", "read_texts"]
@@ -55,14 +55,7 @@ def read_texts(table: Table, column: str) -> list[str | None]:
                 f"{table.where(row)}: column {column!r} holds {str(value)[:40]!r} ({type(value).__name__}), "
                 "but must hold text."
             )
-    try:
-        "".join(value for value in values if value).encode()
-    except UnicodeEncodeError:
-        row = next(i for i, value in enumerate(values) if value and not _has_utf8(value))
-        raise DataError(
-            f"{table.where(row)}: column {column!r} holds half of a surrogate pair, which is no character. "
-            "Correct or remove the row."
-        ) from None
+        check_characters(value or "", table.where(row))
     return values
 
 
@@ -115,11 +108,3 @@ def _account(table: Table, reasons: dict[int, str], refused: dict[str, int]) -> 
 
 def _at(values: list[Any], rows: list[int]) -> list[Any]:
     return values if len(rows) == len(values) else [values[row] for row in rows]
-
-
-def _has_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

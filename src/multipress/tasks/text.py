@@ -1,8 +1,8 @@
 """The user's own text: a file of train rows and a file of validation rows.
 
-Columns are named by `DataSpec.text` and `DataSpec.label`, or found by name (see `columns`). What they may hold,
-and which rows are refused, is told in `labels` and `rows`; which files can be read, in `files`. The columns, the
-kind of target and the classes come from the train file; the validation file must fit them.
+Columns are named by `DataSpec.text` and `DataSpec.label`, or found by name (see `columns`). What they may
+hold, and which rows are refused, is told in `labels` and `rows`; which files can be read, in `files`. The
+columns, the kind of target and the classes come from the train file; the validation file must fit them.
 """
 
 from __future__ import annotations
