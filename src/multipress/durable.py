@@ -65,7 +65,7 @@ def json_text(value: Any) -> str:
     Raises:
         ValueError: `value` holds NaN or an infinity, which JSON has no word for.
     """
-    return json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    return json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
 def sync_folder(folder: Path) -> None:

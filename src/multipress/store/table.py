@@ -11,6 +11,8 @@ from multipress.records import Run
 __all__ = ["cell_row"]
 
 _SIZES = ("ideal_bytes", "weights_bytes", "package_bytes", "dense_bytes")
+# Units of numbers that stand in the row itself; every other number is a metric of quality.
+_COUNTED = ("bytes", "count", "ms")
 
 
 def cell_row(run: Run, attempt: Path | None) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def _add_measurements(row: dict[str, Any], attempt: Path) -> None:
     for line in (attempt / "measurements.jsonl").read_text(encoding="utf-8").splitlines():
         measurement = json.loads(line)
         name, value = measurement["name"], measurement["value"]
-        if measurement["unit"] == "share" and name != "score":
+        if name != "score" and measurement["unit"] not in _COUNTED:
             row["metrics"].setdefault(name, value)
         elif row.get(name) is None:
             row[name] = value

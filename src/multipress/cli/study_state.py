@@ -1,0 +1,70 @@
+"""`multipress study status DIR` and `multipress study verify DIR`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+__all__ = ["status", "verify"]
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, made by `study run`.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def status(folder: Folder, as_json: AsJson = False) -> None:
+    """Show of every run its state, how often it was tried, and why it failed."""
+    from multipress.report.text import plain
+    from multipress.store import Store
+
+    runs = Store(folder).runs()
+    if as_json:
+        typer.echo(json.dumps([run.to_json() for run in runs], indent=2))
+        return
+    for run in runs:
+        tried = "1 attempt" if run.attempts == 1 else f"{run.attempts} attempts"
+        line = f"{run.run_id}  {run.state:<8}  {tried:<11} {_asked(run.spec)}"
+        if run.why:
+            line += f": {run.why}" + (" (may be tried again)" if run.retryable else "")
+        typer.echo(plain(line).rstrip())
+    counts = Counter(run.state for run in runs)
+    typer.echo(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no runs")
+
+
+def verify(folder: Folder, as_json: AsJson = False) -> None:
+    """Hash everything that claims to be done; say what is wrong and what to do.
+
+    Exits with 1 if something is wrong.
+    """
+    from multipress.report.text import plain
+    from multipress.store import Store
+
+    verdicts = Store(folder).verify()
+    bad = [verdict for verdict in verdicts if verdict.problems]
+    if as_json:
+        typer.echo(json.dumps([verdict.to_json() for verdict in verdicts], indent=2))
+    else:
+        for verdict in bad:
+            for problem in verdict.problems:
+                typer.echo(plain(f"{verdict.run_id}: {problem}"))
+            typer.echo(plain(f"{verdict.run_id}: {verdict.advice}"))
+        files = sum(verdict.files for verdict in verdicts)
+        done = sum(verdict.state == "done" for verdict in verdicts)
+        typer.echo(f"{len(verdicts)} runs, {done} done, {files} files hashed, {len(bad)} runs damaged.")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _asked(spec: dict[str, Any]) -> str:
+    """Kind, model, task, methods and seed of a run on one line, of whatever the description holds."""
+    data = spec.get("data")
+    task = (data.get("task") or Path(str(data.get("train", ""))).name) if isinstance(data, dict) else ""
+    methods = spec.get("methods")
+    names = [m.get("name", "?") for m in methods if isinstance(m, dict)] if isinstance(methods, list) else []
+    kind, seed = spec.get("kind", ""), spec.get("seed")
+    label = "+".join(map(str, names)) or ("dense" if kind == "train" else "")
+    parts = [str(kind), str(spec.get("model", "")), str(task), label, "" if seed is None else f"seed {seed}"]
+    return " ".join(part for part in parts if part)
