@@ -33,8 +33,8 @@ def products(rows: Sequence[Mapping[str, Any]], size: str, estimator: str) -> li
         estimator: Which estimator.
 
     Returns:
-        Rows `{"methods", "ratio", "net_ratio", "num_values", "num_left_out"}`; with several tasks they are made
-        from the means over tasks. A model is left out where a factor is a bound or was not reached.
+        Rows `{"methods", "ratio", "net_ratio", "num_values", "num_left_out"}`; with several tasks they are
+        made from the means over tasks. A model is left out where a factor is a bound or was not reached.
     """
     rows = [row for row in rows if row["size"] == size and row["estimator"] == estimator]
     if any(row["task"] == "mean" for row in rows):

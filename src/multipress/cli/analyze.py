@@ -24,6 +24,7 @@ def analyze(
     from multipress.analysis import analyze_cells
     from multipress.analysis.verdict import verdict
     from multipress.errors import StoreError
+    from multipress.report.text import plain
     from multipress.store import Store
 
     cells = Store(folder).cells(study)
@@ -35,7 +36,7 @@ def analyze(
         return
     _print_tables(analysis)
     for sentence in verdict(analysis):
-        typer.echo(sentence)
+        typer.echo(plain(sentence))
 
 
 def _print_tables(analysis: Mapping[str, Any]) -> None:
@@ -70,7 +71,8 @@ def _table(groups: Sequence[Mapping[str, Any]], best: set[tuple[str, str, str]])
     columns = ("methods", "seeds", "score", "change", "ideal MB", "file MB", "smaller")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
-    table.add_column("methods", overflow="fold", min_width=12)
+    longest = max(len(name) for group in groups for name in (group["model"], group["label"]))
+    table.add_column("methods", overflow="fold", min_width=min(longest, 24))
     for name in columns[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for model in dict.fromkeys(group["model"] for group in groups):

@@ -39,7 +39,8 @@ def change_text(change: Mapping[str, Any]) -> str:
     """Signed change against the dense control; a dash where there is none to compare with."""
     if change["mean"] is None:
         return NONE
-    return f"{change['mean']:+.4f}".replace("-", _MINUS)
+    text = f"{round(change['mean'], 4) + 0.0:+.4f}"  # adding 0.0 makes a rounded -0.0 a +0.0
+    return text.replace("-", _MINUS)
 
 
 def megabytes(size_bytes: float | None) -> str:
