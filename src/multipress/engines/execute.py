@@ -32,7 +32,7 @@ from multipress.store import Attempt, Store
 from multipress.tasks import TaskData, load_task
 from multipress.train import Rows, Saving, train
 
-__all__ = ["Executor", "Places", "train_to_folder"]
+__all__ = ["Executor", "OnStep", "Places", "read_measurements", "train_to_folder", "write_measurements"]
 
 OnStep = Callable[[int, int, float], None]
 LOG_EVERY_STEPS = 10
@@ -219,6 +219,11 @@ def train_to_folder(
 def write_measurements(path: Path, rows: list[Measurement]) -> None:
     """Measurement rows as JSON lines."""
     write_text(path, "".join(json.dumps(row.to_json(), sort_keys=True) + "\n" for row in rows))
+
+
+def read_measurements(path: Path) -> list[Measurement]:
+    """The rows that `write_measurements` wrote."""
+    return [Measurement(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def _without_paths(data: DataSpec) -> DataSpec:

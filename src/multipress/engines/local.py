@@ -52,52 +52,24 @@ def run_jobs(
         places: `data_dir` and `models_dir` as texts or None.
         on_end: Called in this process when a job has ended, however it did.
     """
+    pool = _Pool(store, places, num_workers)
     waiting = list(jobs)
-    unfinished = {job.run_id for job in jobs}
-    workers: list[_Worker] = []
-    idle: list[_Worker] = []
     try:
-        while unfinished:
-            for job in [job for job in waiting if _ready(job, unfinished)]:
-                if not _needs_done(job, store):
-                    _fail(store, job, "a run that it needs is not done: " + ", ".join(job.needs))
-                elif not idle and len(workers) >= min(num_workers, len(unfinished)):
-                    break
-                else:
-                    worker = idle.pop() if idle else _Worker(store.folder, places)
-                    if worker not in workers:
-                        workers.append(worker)
-                    worker.begin(job)
+        while waiting or pool.busy:
+            unfinished = {job.run_id for job in [*waiting, *pool.busy.values()]}
+            for job in [job for job in waiting if not unfinished.intersection(job.needs)]:
+                missing = [run_id for run_id in job.needs if store.done(run_id) is None]
+                if missing:
+                    _fail(store, job, f"a run that it needs is not done ({', '.join(missing)})")
                     waiting.remove(job)
-                    continue
-                waiting.remove(job)
-                unfinished.discard(job.run_id)
+                    on_end(job)
+                elif pool.has_room():
+                    pool.begin(job)
+                    waiting.remove(job)
+            for job in pool.wait():
                 on_end(job)
-            busy = [worker for worker in workers if worker.job is not None]
-            if not busy:
-                continue
-            for connection in wait([worker.connection for worker in busy]):
-                worker = next(worker for worker in busy if worker.connection is connection)
-                ended = worker.job
-                assert ended is not None
-                if worker.finish():
-                    idle.append(worker)
-                else:
-                    workers.remove(worker)
-                    _fail(store, ended, f"its worker ended with {worker.ending()}")
-                unfinished.discard(ended.run_id)
-                on_end(ended)
     finally:
-        for worker in workers:
-            worker.stop()
-
-
-def _ready(job: Job, unfinished: set[str]) -> bool:
-    return not any(run_id in unfinished for run_id in job.needs)
-
-
-def _needs_done(job: Job, store: Store) -> bool:
-    return all(store.done(run_id) is not None for run_id in job.needs)
+        pool.stop()
 
 
 def _fail(store: Store, job: Job, why: str) -> None:
@@ -107,13 +79,53 @@ def _fail(store: Store, job: Job, why: str) -> None:
         attempt.fail("failed", f"The run did not end: {why}.", retryable=True)
 
 
+class _Pool:
+    """Workers, started when they are first needed.
+
+    Attributes:
+        busy: What each working worker is at.
+    """
+
+    def __init__(self, store: Store, places: dict[str, str | None], num_workers: int) -> None:
+        self.busy: dict[_Worker, Job] = {}
+        self._idle: list[_Worker] = []
+        self._store = store
+        self._places = places
+        self._num_workers = num_workers
+
+    def has_room(self) -> bool:
+        return len(self.busy) < self._num_workers
+
+    def begin(self, job: Job) -> None:
+        worker = self._idle.pop() if self._idle else _Worker(self._store.folder, self._places)
+        self.busy[worker] = job
+        worker.begin(job)
+
+    def wait(self) -> list[Job]:
+        """Jobs that ended, at least one if a worker is busy; a worker that died is dropped, its job failed."""
+        ended = []
+        by_connection = {worker.connection: worker for worker in self.busy}
+        for connection in wait(list(by_connection)) if by_connection else []:
+            worker = by_connection[connection]
+            job = self.busy.pop(worker)
+            if worker.finish():
+                self._idle.append(worker)
+            else:
+                _fail(self._store, job, f"its worker ended with {worker.ending()}")
+            ended.append(job)
+        return ended
+
+    def stop(self) -> None:
+        for worker in [*self._idle, *self.busy]:
+            worker.stop()
+
+
 class _Worker:
     """A process that executes one job at a time."""
 
     def __init__(self, folder: Path, places: dict[str, str | None]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.job: Job | None = None
         saved = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
         try:
@@ -130,12 +142,10 @@ class _Worker:
         theirs.close()
 
     def begin(self, job: Job) -> None:
-        self.job = job
         self.connection.send((job.run_id, job.spec.to_json()))
 
     def finish(self) -> bool:
         """Take the answer; False if the process ended in place of one."""
-        self.job = None
         try:
             self.connection.recv()
         except (EOFError, OSError):

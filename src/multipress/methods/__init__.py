@@ -14,15 +14,15 @@ __all__ = ["Context", "Method", "Stage", "Step", "build_method", "get_card", "ge
 
 
 @cache
-def _registry() -> dict[str, type[Method]]:
-    found: dict[str, type[Method]] = {}
-    for module_info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{module_info.name}")
+def _registry() -> dict[str, tuple[type[Method], str]]:
+    """Each method's class and card by name: one method a room, a room being a file or a folder here."""
+    found: dict[str, tuple[type[Method], str]] = {}
+    for room in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{room.name}")
         for value in vars(module).values():
-            if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__:
-                if "name" in vars(value):
-                    found[value.name] = value
-    return dict(sorted(found.items(), key=lambda item: (item[1].stage, item[0])))
+            if isinstance(value, type) and issubclass(value, Method) and "name" in vars(value):
+                found[value.name] = (value, (module.__doc__ or "").strip())
+    return dict(sorted(found.items(), key=lambda item: (item[1][0].stage, item[0])))
 
 
 def list_methods() -> list[str]:
@@ -33,7 +33,7 @@ def list_methods() -> list[str]:
 def get_method(name: str) -> type[Method]:
     """The class of a method; raises `SpecError` that names the known ones."""
     try:
-        return _registry()[name]
+        return _registry()[name][0]
     except KeyError:
         raise SpecError(f"No method {name!r}; there are: {', '.join(list_methods())}.") from None
 
@@ -45,5 +45,5 @@ def build_method(name: str, settings: dict[str, Any]) -> Method:
 
 def get_card(name: str) -> str:
     """The card of a method: what it does, when to use it, settings, cost, with other methods, limits, source."""
-    module = importlib.import_module(get_method(name).__module__)
-    return (module.__doc__ or "").strip()
+    get_method(name)
+    return _registry()[name][1]

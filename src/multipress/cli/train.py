@@ -1,0 +1,100 @@
+"""`multipress train`: one model, one recipe, one artifact."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from multipress.errors import SettingError
+from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec
+
+__all__ = ["parse_method", "train"]
+
+
+def parse_method(text: str) -> MethodSpec:
+    """A method as the command line writes it: `pruning` or `pruning:sparsity=0.6,scope=matrix`.
+
+    Raises:
+        SettingError: a setting without a value, or given twice.
+    """
+    name, _, rest = text.partition(":")
+    settings: dict[str, Any] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals or not key or not value:
+            raise SettingError(f"{part!r} in --method {text} is no setting. Write --method {name}:name=value.")
+        if key in settings:
+            raise SettingError(f"--method {text} gives {key} twice.")
+        settings[key.strip()] = value.strip()
+    return MethodSpec(name, settings)
+
+
+def train(  # noqa: PLR0913 - one parameter an option
+    model: Annotated[str, typer.Argument(help="Short name, folder or hub id of an encoder.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: the artifact.")],
+    task: Annotated[str, typer.Option(help="A registered task, such as sst2 (see `list tasks`).")] = "",
+    train_file: Annotated[str, typer.Option("--train", help="Training rows: CSV, TSV, JSON lines or Parquet.")] = "",
+    dev_file: Annotated[str, typer.Option("--dev", help="Validation rows.")] = "",
+    text: Annotated[list[str] | None, typer.Option(help="Text column; give it twice for pairs.")] = None,
+    label: Annotated[str, typer.Option(help="Label column.")] = "",
+    target: Annotated[str, typer.Option(help="classes or number; found from the labels if left out.")] = "",
+    method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:key=value,... Repeatable.")] = None,
+    teacher: Annotated[str, typer.Option(help="For distillation: an artifact or a model.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the head, the order of rows and dropout.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = TrainingSpec.epochs,
+    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainingSpec.learning_rate,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows a step.")] = TrainingSpec.batch_size,
+    max_length: Annotated[int, typer.Option(min=3, help="Tokens kept of a row.")] = TrainingSpec.max_length,
+    max_train_rows: Annotated[int, typer.Option(min=0, help="Train on a seeded sample; 0: all.")] = 0,
+    max_eval_rows: Annotated[int, typer.Option(min=0, help="Score on a seeded sample; 0: all.")] = 0,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with glue/<task>/<split>.parquet.")] = None,
+    models_dir: Annotated[Path | None, typer.Option(help="Folder of model folders.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Fine-tune an encoder under compression methods and store what comes out."""
+    from multipress.cli.progress import Steps
+    from multipress.durable import write_text
+    from multipress.engines.execute import Places
+    from multipress.engines.single import train_artifact
+    from multipress.report.card import model_card
+
+    spec = RunSpec(
+        kind="train",
+        model=model,
+        data=DataSpec(
+            task=task,
+            train=train_file,
+            dev=dev_file,
+            text=tuple(text or ()),
+            label=label,
+            target=target,
+            max_train_rows=max_train_rows,
+            max_eval_rows=max_eval_rows,
+        ),
+        training=TrainingSpec(
+            epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length
+        ),
+        methods=tuple(parse_method(item) for item in method or ()),
+        seed=seed,
+    )
+    with Steps() as steps:
+        trained = train_artifact(spec, out, teacher=teacher, places=Places(data_dir, models_dir), on_step=steps)
+    command = shlex.join(["multipress", *sys.argv[1:]])
+    write_text(out / "README.md", model_card(trained.artifact, trained.measurements, command))
+    for note in trained.data.notes:
+        typer.echo(note, err=True)
+    if as_json:
+        rows = [row.to_json() for row in trained.measurements]
+        typer.echo(json.dumps({"artifact": str(out), "measurements": rows}, indent=2))
+        return
+    values = {row.name: row.value for row in trained.measurements}
+    typer.echo(
+        f"{out}: score {values['score']:.4f} on {len(trained.data.dev)} rows, "
+        f"weights {values['weights_bytes'] / 1e6:.2f} MB, whole package {values['package_bytes'] / 1e6:.2f} MB "
+        f"({values['dense_bytes'] / values['weights_bytes']:.1f} times smaller than its float32 weights)"
+    )

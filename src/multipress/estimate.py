@@ -1,0 +1,108 @@
+"""What a study would run: how many runs, about how long and how large, before anything is trained."""
+
+from __future__ import annotations
+
+import time
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from multipress.engines.local import default_workers
+from multipress.runtime.tokenizer import TextEncoder
+from multipress.spec import RunSpec
+from multipress.store import Store
+from multipress.study import Plan
+
+__all__ = ["describe", "predicted_bytes", "predicted_seconds"]
+
+# Of the rate of a plain matrix product, what a whole training step and a whole forward pass of the runtime reach, and
+# what a run costs beside (reading the model, tracing, packing). Measured in docs/log.md; an estimate, not a promise.
+STEP_EFFICIENCY = 0.65
+FORWARD_EFFICIENCY = 0.6
+SECONDS_BESIDE = 12.0
+
+
+def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
+    """A text that says what a study would run; reads models' headers and rows, runs and writes nothing.
+
+    Args:
+        plan: The study.
+        store: Its store; may not exist yet.
+        num_workers: Workers; 0: one a core.
+    """
+    plan.check()
+    study = plan.study
+    candidates = [job for by_rate in plan.rate_jobs().values() for job in by_rate.values()]
+    # Which rate will win is not known; it changes no count and no time.
+    rates = {(model, data): study.learning_rates[0] for model in study.models for data in study.data}
+    jobs, cells = plan.jobs(rates)
+    every = {job.run_id: job for job in [*candidates, *jobs]}
+    left = [job for job in every.values() if store.done(job.run_id) is None]
+    workers = num_workers or default_workers()
+    hours = sum(predicted_seconds(plan, job.spec) for job in left) / workers / 3600
+    megabytes = sum(predicted_bytes(plan, job.spec) for job in left) / 1e6
+    labels = sum(job.spec.kind == "label" for job in every.values())
+    return "\n".join(
+        [
+            f"{study.name}: {len(cells)} cells = {len(study.models)} models x {len(study.data)} tasks x "
+            f"{len(study.seeds)} seeds x {len(cells) // (len(study.models) * len(study.data) * len(study.seeds))} recipes",
+            f"runs: {len(every)} in all, {labels} of them teachers' logits that cells share, "
+            f"{len(candidates)} to choose learning rates; {len(left)} are left to do",
+            f"time: about {hours:.1f} hours with {workers} workers on this computer",
+            f"disk: about {megabytes:.0f} MB below {store.folder}",
+        ]
+    )
+
+
+@lru_cache(maxsize=1)
+def _product_rate() -> float:
+    """Floating-point operations a second of one thread on a matrix product of a training's size."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        left, right = torch.ones(448, 384), torch.ones(384, 1536)
+        for _ in range(20):
+            left @ right
+        started = time.perf_counter()
+        for _ in range(100):
+            left @ right
+        return 100 * 2 * 448 * 384 * 1536 / (time.perf_counter() - started)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
+    """Seconds of one run on one core, from the floating-point operations it takes; a rough figure."""
+    config = plan.identify(spec.model).config
+    # The last block computes its queries, output and feed-forward network for the first token only.
+    blocks = config.num_hidden_layers - 5 / 6
+    weights = blocks * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
+    train_tokens, dev_tokens = _num_tokens(plan, spec)
+    forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
+    if spec.kind == "label":
+        return train_tokens * forward + SECONDS_BESIDE
+    step = 6 * weights / (STEP_EFFICIENCY * _product_rate())
+    return spec.training.epochs * train_tokens * step + dev_tokens * forward + SECONDS_BESIDE
+
+
+def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
+    """Bytes of one run's folder: the artifact's codes at their full width, the tokenizer, the predictions."""
+    if spec.kind == "label":
+        return 4 * len(plan.data(spec.data).train) * plan.data(spec.data).task.num_outputs
+    bits = next((m.settings["bits"] for m in spec.methods if m.name == "quantization"), 16)
+    rows = len(plan.data(spec.data).dev) * plan.data(spec.data).task.num_outputs
+    return plan.num_parameters(spec.model) * bits // 8 + 700_000 + 4 * rows
+
+
+def _num_tokens(plan: Plan, spec: RunSpec) -> tuple[int, int]:
+    """Tokens of the training and of the validation rows, from a sample of 500 each."""
+    data = plan.data(spec.data)
+    encoder = TextEncoder(plan.identify(spec.model).tokenizer_json, spec.training.max_length)
+    counts = []
+    for split in (data.train, data.dev):
+        sample = split.take(np.linspace(0, len(split) - 1, min(500, len(split))).astype(int))
+        lengths = [len(row.ids) for row in encoder.encode(sample.texts, sample.pairs)]
+        counts.append(round(float(np.mean(lengths)) * len(split)))
+    return counts[0], counts[1]
+
