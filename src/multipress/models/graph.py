@@ -1,0 +1,104 @@
+"""The ONNX graph of a model, without its weights: what a runtime needs beside the stored tensors."""
+
+from __future__ import annotations
+
+import copy
+import io
+import warnings
+from typing import Any
+
+import torch
+from torch import nn
+
+from multipress.errors import MissingExtraError
+
+__all__ = ["GRAPH_INPUTS", "trace_graph"]
+
+GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# The first opset with LayerNormalization as one operator.
+_OPSET = 17
+
+
+def trace_graph(model: nn.Module) -> bytes:
+    """Trace an encoder with a head as an ONNX model whose weights are external.
+
+    Inputs `input_ids`, `attention_mask`, `token_type_ids` int64 (B, T); output `logits` float32 (B, C); B and T
+    are free. Each weight is an initializer named as in `model.state_dict()`, a tied weight by one of its names.
+    The bytes depend on the model's shape alone, not on its weights.
+
+    Args:
+        model: A transformers model called by those three names, with a `logits` output. It is not changed.
+
+    Raises:
+        MissingExtraError: the `onnx` library is not installed.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise MissingExtraError('A graph needs the onnx library: pip install "multipress[train]".') from None
+    model = _distinct(copy.deepcopy(model).float().cpu()).eval()
+    proto = onnx.load_from_string(_export(model))
+    onnx.checker.check_model(proto)
+    for node in proto.graph.node:
+        node.doc_string = ""
+    weights = list(proto.graph.input)[len(GRAPH_INPUTS) :]
+    del proto.graph.input[len(GRAPH_INPUTS) :]
+    names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    buffers = dict(model.named_buffers())
+    for value in weights:
+        if value.name in names:
+            proto.graph.initializer.append(_external(value))
+        else:
+            array = buffers[value.name].numpy()
+            proto.graph.initializer.append(onnx.numpy_helper.from_array(array, value.name))
+    return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _distinct(model: nn.Module) -> nn.Module:
+    """Overwrite each weight in place with a number of its own; return the model.
+
+    The exporter merges weights of equal value (all biases of a new model, say) under one name.
+    """
+    with torch.no_grad():
+        for index, parameter in enumerate(model.parameters()):
+            parameter.fill_(index / 1024)
+    return model
+
+
+def _export(model: nn.Module) -> bytes:
+    """The ONNX model with every weight as a further input."""
+    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in GRAPH_INPUTS}
+    free = {name: {0: "batch", 1: "tokens"} for name in GRAPH_INPUTS} | {"logits": {0: "batch"}}
+    file = io.BytesIO()
+    with warnings.catch_warnings():
+        # The exporter by tracing is deprecated, but graphs of the new one break when they are quantized.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (),
+            file,
+            kwargs=example,
+            export_params=False,
+            input_names=list(GRAPH_INPUTS),
+            output_names=["logits"],
+            dynamic_axes=free,
+            opset_version=_OPSET,
+            do_constant_folding=False,
+            dynamo=False,
+        )
+    return file.getvalue()
+
+
+def _external(value: Any) -> Any:
+    """The initializer that stands for an input: its data lie elsewhere, and a runtime is given them by name."""
+    from onnx import TensorProto
+
+    kind = value.type.tensor_type
+    tensor = TensorProto(name=value.name, data_type=kind.elem_type, data_location=TensorProto.EXTERNAL)
+    tensor.dims.extend(dim.dim_value for dim in kind.shape.dim)
+    num_bytes = 4
+    for size in tensor.dims:
+        num_bytes *= size
+    for key, place in (("location", "model.safetensors"), ("offset", "0"), ("length", str(num_bytes))):
+        tensor.external_data.add(key=key, value=place)
+    return tensor
