@@ -22,11 +22,11 @@ __all__ = ["app", "main"]
 # Optional package -> the extra that installs it.
 _EXTRAS = {
     "datasets": "train",
+    "huggingface_hub": "train",
     "onnx": "train",
     "openvino": "openvino",
     "pyarrow": "train",
     "ray": "ray",
-    "scipy": "report",
     "torch": "train",
     "transformers": "train",
 }
