@@ -1,0 +1,118 @@
+"""A tiny encoder, rows that it can learn, and the loop around them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from multipress.methods import Context, list_methods
+from multipress.models import read_first_token_only
+from multipress.recipe import Recipe
+from multipress.runtime.tokenizer import Encoding
+from multipress.spec import MethodSpec, TrainingSpec
+from multipress.train import Rows, Saving, train
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(60))]
+TRAINING = TrainingSpec(epochs=3, learning_rate=1e-2, batch_size=8, max_length=16, dropout=0.1)
+# What makes a tiny run of 18 steps show every method at work.
+SETTINGS: dict[str, dict] = {"pruning": {"sparsity": 0.5, "updates": 3}}
+
+
+def all_subsets() -> list[tuple[str, ...]]:
+    """Every subset of the registered methods."""
+    names = list_methods()
+    return [subset for size in range(len(names) + 1) for subset in itertools.combinations(names, size)]
+
+
+def tiny_model(seed: int = 0, **changes: int) -> BertForSequenceClassification:
+    """Two layers, 32 hidden units, three classes."""
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=16,
+        num_labels=3,
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        **changes,
+    )
+    config._attn_implementation = "eager"
+    torch.manual_seed(seed)
+    return BertForSequenceClassification(config)
+
+
+def tiny_rows(count: int = 48) -> Rows:
+    """Rows of 4 to 12 words whose class is that of their second word."""
+    random = np.random.default_rng(7)
+    encodings, labels = [], []
+    for _ in range(count):
+        words = random.integers(4, len(VOCABULARY), size=random.integers(2, 11)).tolist()
+        encodings.append(Encoding([2, *words, 3], [0] * (len(words) + 2)))
+        labels.append(words[0] % 3)
+    return Rows(encodings, np.array(labels, dtype=np.int64), pad_id=0)
+
+
+def tiny_tokenizer() -> str:
+    """A WordPiece tokenizer over `VOCABULARY`."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = Tokenizer(WordPiece({word: index for index, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.add_special_tokens(VOCABULARY[:4])
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return json.dumps(json.loads(tokenizer.to_str()))
+
+
+def tiny_recipe(names: tuple[str, ...], **settings: dict) -> Recipe:
+    """A recipe of these methods with the settings that suit a tiny run."""
+    chosen = SETTINGS | settings
+    return Recipe.from_specs(tuple(MethodSpec(name, chosen.get(name, {})) for name in names))
+
+
+def tiny_context(seed: int = 0) -> Context:
+    """A context with a teacher's logits."""
+    labels = torch.from_numpy(tiny_rows().labels)
+    return Context(seed=seed, teacher_logits=torch.nn.functional.one_hot(labels, 3) * 4.0)
+
+
+def tiny_train(
+    recipe: Recipe, *, seed: int = 0, saving: Saving | None = None, on_step: Callable | None = None
+) -> BertForSequenceClassification:
+    """A whole tiny training."""
+    model = read_first_token_only(tiny_model(seed))
+    return train(model, tiny_rows(), recipe, TRAINING, tiny_context(seed), saving=saving, on_step=on_step)
+
+
+def tiny_logits(model: torch.nn.Module) -> torch.Tensor:
+    """Logits of the tiny rows, one row at a time, so that nothing is padded."""
+    with torch.no_grad():
+        return torch.cat([model(input_ids=torch.tensor([row.ids])).logits for row in tiny_rows().encodings])
+
+
+FACTS = {
+    "run_id": "0" * 12,
+    "task": {"name": "tiny", "target": "classes", "labels": ["a", "b", "c"], "metrics": ["accuracy"], "score": "accuracy"},
+    "max_length": 16,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """All of the above as one object."""
+    import sys
+    from types import SimpleNamespace
+
+    return SimpleNamespace(**{name: value for name, value in vars(sys.modules[__name__]).items()})

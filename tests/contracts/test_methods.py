@@ -1,0 +1,273 @@
+"""What every method and every subset of methods must keep; a new method is tested by being there."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from multipress.artifact import open_artifact
+from multipress.checkpoint import load_model, save_model, stored_tensors
+from multipress.cli.list import CARD_SECTIONS
+from multipress.errors import SettingError, SpecError
+from multipress.methods import Context, Method, Stage, Step, build_method, get_card, get_method, list_methods
+from multipress.recipe import Recipe
+from multipress.runtime import Predictor
+from multipress.train import Saving
+
+NAMES = list_methods()
+SUBSETS = [subset for size in range(len(NAMES) + 1) for subset in itertools.combinations(NAMES, size)]
+every_method = pytest.mark.parametrize("name", NAMES)
+every_subset = pytest.mark.parametrize("subset", SUBSETS, ids="+".join)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny):
+    """A converted model of every subset."""
+    return {subset: tiny.tiny_train(tiny.tiny_recipe(subset)) for subset in SUBSETS}
+
+
+@pytest.fixture(scope="module")
+def artifacts(tiny, trained, tmp_path_factory):
+    """Every converted model stored as an artifact."""
+    root = tmp_path_factory.mktemp("artifacts")
+    return {
+        subset: save_model(root / ("+".join(subset) or "dense"), model, tokenizer_json=tiny.tiny_tokenizer(), facts=tiny.FACTS)
+        for subset, model in trained.items()
+    }
+
+
+@every_method
+def test_a_method_is_built_without_arguments(name):
+    method = get_method(name)()
+    assert method.name == name
+    assert isinstance(method.stage, Stage)
+
+
+@every_method
+def test_an_unknown_setting_is_refused_and_the_known_are_named(name):
+    with pytest.raises(SettingError) as error:
+        build_method(name, {"no_such_setting": 1})
+    assert all(setting in str(error.value) for setting in get_method(name)().settings())
+
+
+@every_method
+@pytest.mark.parametrize("wrong", [[], {}, "x y z", float("nan")])
+def test_a_setting_of_the_wrong_kind_is_refused(name, wrong):
+    numbers = [key for key, value in get_method(name)().settings().items() if isinstance(value, (int, float))]
+    with pytest.raises(SettingError):
+        build_method(name, {numbers[0]: wrong})
+
+
+@every_method
+def test_settings_given_as_texts_are_read(name):
+    settings = get_method(name)().settings()
+    assert build_method(name, {key: str(value) for key, value in settings.items()}).settings() == settings
+
+
+@every_method
+def test_the_card_has_all_sections_and_all_settings(name):
+    card = get_card(name)
+    places = [card.find(f"\n{section}:\n") for section in CARD_SECTIONS]
+    assert -1 not in places
+    assert places == sorted(places)
+    settings = card[places[2] : places[3]]
+    assert all(f"    {setting}: " in settings for setting in get_method(name)().settings())
+
+
+def test_an_unknown_method_is_refused_and_the_known_are_named():
+    with pytest.raises(SpecError, match=", ".join(NAMES)):
+        build_method("no_such_method", {})
+
+
+def test_methods_are_sorted_by_stage_and_twice_the_same_is_refused():
+    methods = [get_method(name)() for name in reversed(NAMES)]
+    assert [m.stage for m in Recipe(methods).methods] == sorted(m.stage for m in methods)
+    with pytest.raises(SettingError, match="twice"):
+        Recipe([get_method(NAMES[0])(), get_method(NAMES[0])()])
+
+
+def test_two_methods_of_one_stage_are_refused_unless_both_are_objectives():
+    class Other(Method):
+        name = "other"
+        stage = Stage.SPARSITY
+
+    class Goal(Method):
+        name = "goal"
+        stage = Stage.OBJECTIVE
+
+    with pytest.raises(SettingError, match="sparsity"):
+        Recipe([Other(), get_method("pruning")()])
+    assert len(Recipe([Goal(), get_method("distillation")()]).methods) == 2
+
+
+@every_subset
+def test_every_subset_trains_and_learns(tiny, trained, subset):
+    labels = torch.from_numpy(tiny.tiny_rows().labels)
+    before = nn.functional.cross_entropy(tiny.tiny_logits(tiny.tiny_model().eval()), labels)
+    after = nn.functional.cross_entropy(tiny.tiny_logits(trained[subset]), labels)
+    assert after < before
+
+
+@every_subset
+def test_convert_leaves_a_plain_model_of_transformers(tiny, trained, subset):
+    plain = tiny.tiny_model()
+    names = {name for name, _ in plain.named_parameters()}
+    assert {name for name, _ in trained[subset].named_parameters()} == names
+    assert trained[subset].state_dict().keys() == plain.state_dict().keys()
+
+
+@every_subset
+def test_convert_keeps_the_function(tiny, subset):
+    seen = {}
+
+    class Last(Method):
+        name = "zzz_last"
+        stage = Stage.OBJECTIVE
+
+        def convert(self, model):
+            # Called first, because conversion runs in reverse: the model as the training left it.
+            seen["logits"] = tiny.tiny_logits(model)
+            return model
+
+    recipe = tiny.tiny_recipe(subset)
+    recipe = Recipe([*recipe.methods, Last()])
+    model = tiny.tiny_train(recipe)
+    torch.testing.assert_close(tiny.tiny_logits(model), seen["logits"], atol=1e-5, rtol=0)
+
+
+@every_subset
+def test_same_seed_same_weights_and_another_seed_others(tiny, trained, subset):
+    again = tiny.tiny_train(tiny.tiny_recipe(subset)).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in trained[subset].state_dict().items())
+    other = tiny.tiny_train(tiny.tiny_recipe(subset), seed=1).state_dict()
+    assert any(not torch.equal(value, other[key]) for key, value in trained[subset].state_dict().items())
+
+
+@every_subset
+@pytest.mark.parametrize("stop_after", [1, 7, 17])
+def test_interrupted_and_resumed_equals_uninterrupted(tiny, trained, subset, stop_after, tmp_path):
+    saving = Saving(tmp_path / "checkpoint.safetensors", "run", every_steps=1)
+
+    def stop(done, total, loss):
+        if done == stop_after + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny.tiny_train(tiny.tiny_recipe(subset), saving=saving, on_step=stop)
+    steps = []
+    resumed = tiny.tiny_train(
+        tiny.tiny_recipe(subset), saving=saving, on_step=lambda done, total, loss: steps.append(done)
+    ).state_dict()
+    assert steps[0] == stop_after + 1
+    assert all(torch.equal(value, resumed[key]) for key, value in trained[subset].state_dict().items())
+
+
+@every_subset
+def test_stored_and_loaded_gives_the_same_outputs_and_zeros(tiny, trained, artifacts, subset):
+    model, artifact = trained[subset], artifacts[subset]
+    loaded = load_model(artifact.folder)
+    with torch.no_grad():  # what is not quantized is stored in 16 bits
+        for name, parameter in model.named_parameters():
+            if not any(name == f"{n}.weight" and hasattr(m, "weight_codes") for n, m in model.named_modules()):
+                parameter.copy_(parameter.half().float())
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    predictor = Predictor(artifact.folder)
+    texts = [" ".join(tiny.VOCABULARY[i] for i in row.ids[1:-1]) for row in tiny.tiny_rows().encodings]
+    np.testing.assert_allclose(predictor.logits(texts), tiny.tiny_logits(loaded).numpy(), atol=1e-4)
+    zeros = {name: int((value == 0).sum()) for name, value in model.named_parameters()}
+    records = open_artifact(artifact.folder).manifest["tensors"]
+    for name, record in records.items():
+        assert int(np.prod(record["shape"])) - record["nonzeros"] == zeros[name], name
+
+
+def test_a_fresh_process_without_torch_gives_the_same_logits(tiny, artifacts):
+    code = (
+        "import json, sys\n"
+        "from multipress.runtime import Predictor\n"
+        "folders, texts = json.load(sys.stdin)\n"
+        "print(json.dumps([Predictor(folder).logits(texts).tolist() for folder in folders]))\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    folders = [str(artifact.folder) for artifact in artifacts.values()]
+    texts = [" ".join(tiny.VOCABULARY[i] for i in row.ids[1:-1]) for row in tiny.tiny_rows().encodings]
+    result = subprocess.run(
+        [sys.executable, "-c", code], input=json.dumps([folders, texts]), capture_output=True, text=True, check=True
+    )
+    for folder, logits in zip(folders, json.loads(result.stdout), strict=True):
+        assert np.array_equal(np.array(logits, dtype=np.float32), Predictor(folder).logits(texts))
+
+
+@every_subset
+def test_an_artifact_is_never_larger_than_the_dense_model_in_16_bits(trained, artifacts, subset):
+    dense = sum(parameter.numel() for parameter in trained[subset].parameters()) * 2
+    num_tensors = len(artifacts[subset].manifest["tensors"])
+    assert artifacts[subset].weights_bytes <= dense + 200 * num_tensors  # names and headers of a tiny model
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4, 3, 2])
+def test_pruned_zeros_survive_quantization(tiny, bits):
+    settings = {"quantization": {"bits": bits}, "pruning": {"sparsity": 0.5, "updates": 3}}
+    model = tiny.tiny_train(tiny.tiny_recipe(("pruning", "quantization"), **settings))
+    modules = [module for module in model.modules() if hasattr(module, "num_pruned")]
+    total = sum(module.weight.numel() for module in modules)
+    assert sum(module.num_pruned for module in modules) == round(0.5 * total)
+    for module in modules:
+        assert int((module.weight == 0).sum()) >= module.num_pruned
+        assert torch.equal(module.weight == 0, module.weight_codes == 0)
+
+
+@every_subset
+def test_tied_weights_stay_tied_and_are_stored_once(tiny, subset):
+    from transformers import BertForMaskedLM
+
+    torch.manual_seed(0)
+    model = BertForMaskedLM(tiny.tiny_model().config)
+    tied = model.cls.predictions.decoder
+    assert tied.weight is model.bert.embeddings.word_embeddings.weight
+    recipe = tiny.tiny_recipe(subset)
+    recipe.prepare(model, tiny.tiny_context())
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-2)
+    for step in range(4):
+        ids = torch.tensor([tiny.tiny_rows().encodings[step].ids])
+        logits = model(input_ids=ids).logits[0]  # (T, V)
+        nn.functional.cross_entropy(logits, ids[0]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        recipe.on_step_end(model, (step + 1) / 4)
+    model = recipe.convert(model)
+    assert tied.weight is model.bert.embeddings.word_embeddings.weight
+    tensors, aliases = stored_tensors(model)
+    assert aliases["cls.predictions.decoder.weight"] == "bert.embeddings.word_embeddings.weight"
+    assert "cls.predictions.decoder.weight" not in tensors
+
+
+@every_method
+def test_nothing_to_change_is_an_error(name):
+    nothing = nn.Sequential(nn.LayerNorm(4))
+    with pytest.raises(SettingError):
+        get_method(name)().prepare(nothing, Context())
+
+
+@every_method
+def test_the_loss_of_a_method_is_finite_and_has_a_gradient(tiny, name):
+    method = get_method(name)()
+    model = method.prepare(tiny.tiny_model(), tiny.tiny_context())
+    row = tiny.tiny_rows().encodings[0]
+    logits = model(input_ids=torch.tensor([row.ids])).logits
+    labels = torch.tensor([int(tiny.tiny_rows().labels[0])])
+    loss = nn.functional.cross_entropy(logits, labels)
+    loss = method.compute_loss(loss, Step(model, torch.tensor([0]), labels, logits, 0.5))
+    loss.backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert torch.isfinite(loss)
+    assert gradients
+    assert all(torch.isfinite(gradient).all() for gradient in gradients)
