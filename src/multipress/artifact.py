@@ -1,14 +1,15 @@
 """The artifact: one folder that holds a compressed model as it ships; written, read, verified without torch.
 
-`model.safetensors` holds the packed tensors (see `multipress.packing.weights`), `graph.onnx.zst` the ONNX model
-without weights. Packets carry no checksum: `manifest.json` has the SHA-256 of every file, and of every tensor's
-decoded values, so that a file that changed and a decoder that differs are both noticed.
+`model.safetensors` holds the packed tensors (see `multipress.packing.weights`), `graph.onnx.zst` the ONNX
+model without weights. Packets carry no checksum: `manifest.json` has the SHA-256 of every file, and of every
+tensor's decoded values, so that a file that changed and a decoder that differs are both noticed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,16 @@ _MAX_BYTES = {
 }
 _MAX_MANIFEST_BYTES = 16_000_000
 _MAX_GRAPH_BYTES = 128_000_000
+_MAX_LENGTH = 1_000_000
+_FILE_RECORD = {"bytes": int, "sha256": str}
+_TENSOR_RECORD = {
+    "shape": list,
+    "bits": int,
+    "nonzeros": int,
+    "bytes": int,
+    "entropy_bound_bytes": int,
+    "sha256": str,
+}
 # The model card is written after measuring; the others come with copies from a hub or git. None is read.
 _IGNORED = frozenset({"README.md", ".gitattributes", ".git", ".cache"})
 _RECORD = {
@@ -131,8 +142,8 @@ def write_artifact(  # noqa: PLR0913 - the seven parts of an artifact, by name
         facts: What the maker knows; see `Artifact.facts`.
 
     Raises:
-        ArtifactError: names clash, an alias has no target, more weights are said to be pruned than are zero, or
-            the folder holds other files.
+        ArtifactError: names clash, an alias has no target, more weights are said to be pruned than are zero,
+            or the folder holds other files.
     """
     quantization = facts.get("quantization") or {}
     config = {
@@ -159,7 +170,9 @@ def write_artifact(  # noqa: PLR0913 - the seven parts of an artifact, by name
         "tensors": records,
         "files": {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()},
         "weights_bytes": len(weights),
+        "package_bytes": 0,
     }
+    _check_manifest(manifest)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _check_listing(folder)
@@ -265,37 +278,49 @@ def _unpack_graph(data: bytes) -> bytes:
 def _check_manifest(manifest: dict[str, Any]) -> None:
     """Raise `ArtifactError` unless the manifest holds the kinds of values that `write_artifact` writes."""
     for key, known in (("format_version", FORMAT_VERSION), ("packing_version", VERSION)):
-        if manifest.get(key) != known:
-            raise ArtifactError(
-                f"{MANIFEST} has {key} {manifest.get(key)!r}, but {known} is read here. Update multipress."
-            )
-    for key in ("facts", "tensors", "files"):
-        if not isinstance(manifest.get(key), dict):
-            raise ArtifactError(f"{MANIFEST} has no table {key!r}.")
+        found = manifest.get(key)
+        if found != known:
+            raise ArtifactError(f"{MANIFEST} has {key} {found!r}; {known} is read here. Update multipress.")
+    if not all(isinstance(manifest.get(key), dict) for key in ("facts", "tensors", "files")):
+        raise ArtifactError(f"{MANIFEST} lacks one of the tables facts, tensors, files.")
+    if not all(type(manifest.get(key)) is int for key in ("weights_bytes", "package_bytes")):
+        raise ArtifactError(f"{MANIFEST} lacks one of the sizes weights_bytes, package_bytes.")
     if set(manifest["files"]) != set(_MAX_BYTES):
         raise ArtifactError(
             f"{MANIFEST} lists the files {sorted(manifest['files'])}, not {sorted(_MAX_BYTES)}."
         )
     for name, record in manifest["files"].items():
-        if not _has_kinds(record, {"bytes": int, "sha256": str}):
-            raise ArtifactError(
-                f"{MANIFEST} describes the file {name} in a way that is not ours: {record!r}."
-            )
+        if not _has_kinds(record, _FILE_RECORD):
+            raise ArtifactError(f"{MANIFEST} describes the file {name} as {record!r}, which cannot be.")
     for name, record in manifest["tensors"].items():
-        if not _has_kinds(record, _RECORD) or record["bits"] not in BITS or not _is_shape(record["shape"]):
+        if (
+            not _has_kinds(record, _TENSOR_RECORD)
+            or record["bits"] not in BITS
+            or not _is_shape(record["shape"])
+        ):
+            raise ArtifactError(f"{MANIFEST} describes the tensor {name} as {record!r}, which cannot be.")
+    _check_facts(manifest["facts"], manifest["tensors"])
+
+
+def _check_facts(facts: dict[str, Any], records: dict[str, Any]) -> None:
+    """Raise `ArtifactError` unless the facts that are relied on can be true."""
+    max_length = facts.get("max_length")
+    if type(max_length) is not int or not 3 <= max_length <= _MAX_LENGTH:
+        raise ArtifactError(
+            f"{MANIFEST} states the max_length {max_length!r}, but a text has 3 tokens or more."
+        )
+    if not _is_task(facts.get("task")):
+        raise ArtifactError(f"{MANIFEST} states the task {facts.get('task')!r}, which cannot be.")
+    pruned = facts.get("pruned", {})
+    if not isinstance(pruned, dict):
+        raise ArtifactError(f"{MANIFEST} states {pruned!r} as the number of pruned weights of each tensor.")
+    for name, count in pruned.items():
+        record = records.get(name, {"shape": [0], "nonzeros": 0})
+        num_zeros = math.prod(record["shape"]) - record["nonzeros"]
+        if type(count) is not int or not 0 <= count <= num_zeros:
             raise ArtifactError(
-                f"{MANIFEST} describes the tensor {name} in a way that is not ours: {record!r}."
+                f"{count!r} weights of {name} are said to be pruned, but {num_zeros} are zero."
             )
-    for key in ("weights_bytes", "package_bytes"):
-        if type(manifest.get(key)) is not int:
-            raise ArtifactError(f"{MANIFEST} has no whole number {key}.")
-    max_length = manifest["facts"].get("max_length")
-    if (
-        type(max_length) is not int
-        or not 3 <= max_length <= 1_000_000
-        or not _is_task(manifest["facts"].get("task"))
-    ):
-        raise ArtifactError(f"{MANIFEST} states no task or no max_length that can be used.")
 
 
 def _has_kinds(record: Any, kinds: dict[str, type]) -> bool:

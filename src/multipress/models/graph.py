@@ -22,9 +22,9 @@ _OPSET = 17
 def trace_graph(model: nn.Module) -> bytes:
     """Trace an encoder with a head as an ONNX model whose weights are external.
 
-    Inputs `input_ids`, `attention_mask`, `token_type_ids` int64 (B, T); output `logits` float32 (B, C); B and T
-    are free. Each weight is an initializer named as in `model.state_dict()`, a tied weight by one of its names.
-    The bytes depend on the model's shape alone, not on its weights.
+    Inputs: `input_ids`, `attention_mask`, `token_type_ids`, int64 (B, T). Output: `logits`, float32 (B, C).
+    B and T are free. Each weight is an initializer named as in `model.state_dict()`, a tied one by one of its
+    names. The bytes depend on the model's shape alone, not on its weights.
 
     Args:
         model: A transformers model called by those three names, with a `logits` output. It is not changed.
@@ -90,7 +90,7 @@ def _export(model: nn.Module) -> bytes:
 
 
 def _external(value: Any) -> Any:
-    """The initializer that stands for an input: its data lie elsewhere, and a runtime is given them by name."""
+    """The initializer that stands for an input: its data lie elsewhere, a runtime is given them by name."""
     from onnx import TensorProto
 
     kind = value.type.tensor_type

@@ -25,7 +25,7 @@ _WHERE = "model.safetensors"
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor of the container: `dtype` is a key of `ITEM_BYTES`; `start` and `end` count from the file's begin."""
+    """One tensor: `dtype` is a key of `ITEM_BYTES`; `start` and `end` count from the begin of the file."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -65,8 +65,8 @@ def read_header(data: memoryview) -> Header:
         data: The whole file.
 
     Raises:
-        ArtifactError: the header is cut, too long, not strict JSON, or its entries overlap, leave gaps, have an
-            unknown dtype or a shape that does not fit their bytes.
+        ArtifactError: the header is cut, too long, not strict JSON, or its entries overlap, leave gaps, have
+            an unknown dtype or a shape that does not fit their bytes.
     """
     if len(data) < 8:
         raise ArtifactError(f"{_WHERE} has {len(data)} bytes, too few for a safetensors file. Copy it again.")

@@ -31,7 +31,8 @@ def read_bounded(folder: Path, name: str, max_bytes: int) -> bytes:
                 raise ArtifactError(f"{name} of {folder} is no regular file.")
             if status.st_size > max_bytes:
                 raise ArtifactError(
-                    f"{name} of {folder} has {status.st_size} bytes, but at most {max_bytes} are right. Copy it again."
+                    f"{name} of {folder} has {status.st_size} bytes, but at most {max_bytes} are right. "
+                    "Copy it again."
                 )
             return file.read(max_bytes + 1)
     except FileNotFoundError:

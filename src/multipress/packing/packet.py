@@ -83,7 +83,7 @@ def decode(data: bytes | memoryview) -> np.ndarray:
 
 
 def peek(data: bytes | memoryview) -> tuple[np.dtype[np.generic], tuple[int, ...]]:
-    """dtype and shape of a packed array, from its header alone; raises `ArtifactError` as `decode` does."""
+    """The dtype and shape of a packed array, from its header alone; raises as `decode` does."""
     _, dtype, shape = _read_head(Reader(data))
     return dtype, shape
 
@@ -124,7 +124,9 @@ def _read_head(reader: Reader) -> tuple[int, np.dtype[np.generic], tuple[int, ..
     if math.prod(max(size, 1) for size in shape) > _MAX_BYTES or (
         _least_bytes(math.prod(shape) * dtype.itemsize) > total
     ):
-        raise ArtifactError(f"A packet of {total} bytes declares the shape {shape}, which is too large for it.")
+        raise ArtifactError(
+            f"A packet of {total} bytes declares the shape {shape}, which is too large for it."
+        )
     return layout, dtype, shape
 
 

@@ -1,9 +1,9 @@
 """One stream: bytes 0 to 255 in few bytes. Symbols go in groups of 1, 2, 4 or 8, and a group is one number.
 
-Three codecs, the smallest wins: the groups as bytes (`RAW`), the same through zstd's Huffman coder (`ZSTD`), or
-groups coded by asymmetric numeral systems (`ANS`). The ANS model is order 0: a weight a symbol, one byte each;
-a group's weight is the product of its symbols' weights. Weights are small integers and products of float64, so
-that encoder and decoder build the same model on every computer.
+Three codecs, the smallest wins: the groups as bytes (`RAW`), the same through zstd (`ZSTD`), or groups coded
+by asymmetric numeral systems (`ANS`). The ANS model is order 0: a weight a symbol, one byte each; a group's
+weight is the product of its symbols' weights. Weights are small integers and products of float64, so that
+encoder and decoder build the same model on every computer.
 
 A stream is written as: codec, lowest symbol, span (highest minus lowest), length of the payload as a varint,
 payload. How many symbols there are is known to the reader.
@@ -111,7 +111,9 @@ def decode_stream(reader: Reader, count: int) -> np.ndarray:
     codec, low, span = reader.byte(), reader.byte(), reader.byte()
     payload = reader.take(reader.varint())
     if low + span > 255 or codec > ANS:
-        raise ArtifactError(f"A stream has codec {codec} and symbols from {low} to {low + span}; it is damaged.")
+        raise ArtifactError(
+            f"A stream has codec {codec} and symbols from {low} to {low + span}; it is damaged."
+        )
     if not count or not span:
         if len(payload) or codec != RAW:
             raise ArtifactError("A stream of nothing or of one symbol has a payload; it is damaged.")
@@ -185,7 +187,9 @@ def _to_small_floats(counts: np.ndarray) -> np.ndarray:
 def _model(table: np.ndarray, size: int) -> Any:
     """The distribution of groups of so many symbols, each symbol with the weight in the table (uint8)."""
     exponents, mantissas = (table >> 3).astype(np.int64), (table & 7).astype(np.int64)
-    weights = np.where(exponents == 0, mantissas, (mantissas + 8) << (exponents - 1).clip(min=0)).astype(np.float64)
+    weights = np.where(exponents == 0, mantissas, (mantissas + 8) << (exponents - 1).clip(min=0)).astype(
+        np.float64
+    )
     weights /= weights.max()
     joint = weights
     for _ in range(size - 1):

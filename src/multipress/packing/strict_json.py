@@ -18,7 +18,7 @@ def parse_object(data: bytes | memoryview, where: str) -> dict[str, Any]:
         where: Name of the file, for the message.
 
     Raises:
-        ArtifactError: `data` is not one JSON object, or holds a key twice or a number that JSON does not know.
+        ArtifactError: `data` is not one JSON object, or holds a key twice or a number unknown to JSON.
     """
     try:
         value = json.loads(bytes(data).decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)

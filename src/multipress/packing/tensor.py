@@ -29,8 +29,8 @@ class StoredTensor:
     Args:
         values: int8 codes (`bits` of 8 or less), float16 (16) or float32 (32); any shape.
         scale: float16 (rows,), one a row of axis 0, for codes; None for floats.
-        bits: 2, 3, 4, 6 or 8 for codes, which lie from -(2**(bits-1)-1) to 2**(bits-1)-1, so that zero is exact;
-            16 or 32 for floats.
+        bits: 2, 3, 4, 6 or 8 for codes, which lie from -(2**(bits-1)-1) to 2**(bits-1)-1, so that zero is
+            exact; 16 or 32 for floats.
 
     Raises:
         ArtifactError: the parts do not fit together.
@@ -58,7 +58,7 @@ class StoredTensor:
             raise ArtifactError(f"A tensor of {self.bits} bits holds codes beyond -{limit} to {limit}.")
 
     def dense(self) -> np.ndarray:
-        """The values that the model computes with, float32: exactly float32(code) * float32(scale of its row)."""
+        """What the model computes with, float32: exactly float32(code) * float32(scale of its row)."""
         values = self.values.astype(np.float32)
         if self.scale is None:
             return values

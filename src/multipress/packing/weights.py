@@ -1,8 +1,8 @@
-"""The weights file: a safetensors container of packed tensors and of floats that packing does not make smaller.
+"""The weights file: a safetensors container of packed tensors, and of floats that packing makes no smaller.
 
 A packed tensor is one U8 entry under its own name (a packet, which describes itself), its scale the F16 entry
-`<name>.scale`; other tensors are plain F16 or F32 entries. Tied weights are stored once; their other names are
-in the container's metadata.
+`<name>.scale`; others are plain F16 or F32 entries. Tied weights are stored once; their other names are in
+the container's metadata.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write_weights(tensors: dict[str, StoredTensor], aliases: dict[str, str]) -> 
         aliases: Other names of tied weights, each with a name in `tensors`.
 
     Returns:
-        The file, and per tensor: shape, bits, nonzeros, bytes, entropy_bound_bytes, sha256 (of `StoredTensor`).
+        The file, and of each tensor: shape, bits, nonzeros, bytes, entropy_bound_bytes, sha256.
 
     Raises:
         ArtifactError: two things would have one name, or an alias has no target.

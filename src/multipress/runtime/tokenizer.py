@@ -44,7 +44,7 @@ class TextEncoder:
 
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the library raises no class of its own
             raise ArtifactError(
                 f"tokenizer.json is not a tokenizer: {error}. Store the model again."
             ) from None

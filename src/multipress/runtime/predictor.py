@@ -1,0 +1,144 @@
+"""Predict with an artifact on ONNX Runtime: the graph from the folder, the weights from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from multipress.artifact import Artifact, open_artifact
+from multipress.errors import ArtifactError
+from multipress.runtime.graph_weights import external_weights
+from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
+
+__all__ = ["Prediction", "Predictor"]
+
+_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted for one row.
+
+    Args:
+        label: The likeliest label; None where the task is a number.
+        score: Probability of the label, or the number itself.
+        scores: Probability of every label, in class order; empty for a number.
+    """
+
+    label: str | None
+    score: float
+    scores: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The prediction as plain JSON values."""
+        return {"label": self.label, "score": self.score, "scores": self.scores}
+
+
+class Predictor:
+    """Predicts labels or numbers for texts.
+
+    Args:
+        artifact: An artifact or its folder.
+        threads: Threads of ONNX Runtime.
+        batch_size: Most rows computed at once.
+
+    Attributes:
+        artifact: The opened artifact.
+        num_truncated: How many rows of the last call were longer than the model reads and were cut.
+
+    Raises:
+        ArtifactError: the artifact is damaged, or its graph does not fit its weights or its task.
+    """
+
+    def __init__(self, artifact: Artifact | Path | str, threads: int = 1, batch_size: int = 32) -> None:
+        if not isinstance(artifact, Artifact):
+            artifact = open_artifact(Path(artifact))
+        self.artifact = artifact
+        self.num_truncated = 0
+        self._batch_size = batch_size
+        task = artifact.facts["task"]
+        self._labels: list[str] | None = task["labels"] if task["target"] == "classes" else None
+        self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
+        # ONNX Runtime computes with the arrays themselves, so they must live as long as the session.
+        self._session, self._weights = _open_session(artifact.graph(), artifact.dense_weights(), threads)
+        names = sorted(value.name for value in self._session.get_inputs())
+        outputs = self._session.get_outputs()
+        if names != sorted(_INPUTS) or [value.name for value in outputs] != ["logits"]:
+            raise ArtifactError(f"The graph takes {names}, but must take {_INPUTS} and give logits alone.")
+        width = outputs[0].shape[-1]
+        if width != len(self._labels or [None]):
+            raise ArtifactError(
+                f"The graph gives {width} logits, but the task has {len(self._labels or [None])}."
+            )
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a row, special tokens counted."""
+        return self._encoder.max_length
+
+    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+        """Logits of each row, in the order given: float32 (N, C); C is 1 for a number.
+
+        Args:
+            texts: The (first) text of each row.
+            pairs: The second text of each row.
+
+        Raises:
+            DataError: `texts` is no list, or `pairs` has another length.
+        """
+        encodings = self._encoder.encode(texts, pairs)
+        self.num_truncated = self._encoder.num_truncated
+        logits = np.zeros((len(encodings), len(self._labels or [None])), dtype=np.float32)
+        for rows in batches_by_length([len(row.ids) for row in encodings], self._batch_size):
+            logits[rows] = self.run([encodings[row] for row in rows])
+        return logits
+
+    def run(self, encodings: Sequence[Encoding]) -> np.ndarray:
+        """Logits of one batch of encoded rows, padded to the longest: float32 (B, C)."""
+        batch = pad_batch(encodings, self._encoder.pad_id)
+        output: np.ndarray = self._session.run(["logits"], batch)[0]
+        return output
+
+    def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
+        """Predictions for each row, in the order given; arguments and errors as in `logits`."""
+        logits = self.logits(texts, pairs).astype(np.float64)
+        labels = self._labels
+        if labels is None:
+            return [Prediction(None, float(value), {}) for value in logits[:, 0]]
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        shares = exponents / exponents.sum(axis=1, keepdims=True)
+        return [
+            Prediction(
+                labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True))
+            )
+            for row in shares
+        ]
+
+
+def _open_session(graph: bytes, weights: dict[str, np.ndarray], threads: int) -> tuple[Any, list[Any]]:
+    """The session, and what must stay in memory as long as it is used."""
+    import onnxruntime
+
+    expected = external_weights(graph)
+    for name, shape in expected.items():
+        if name not in weights:
+            raise ArtifactError(f"The graph needs the weight {name}, which the artifact does not hold.")
+        if weights[name].shape != shape:
+            raise ArtifactError(f"{name} has the shape {weights[name].shape}, but the graph needs {shape}.")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    arrays = [np.ascontiguousarray(weights[name]) for name in expected]
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
+    options.add_external_initializers(list(expected), values)
+    try:
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class of their own
+        reason = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"ONNX Runtime cannot open the artifact's graph: {reason}") from None
+    return session, [arrays, values]
