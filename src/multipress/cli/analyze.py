@@ -69,10 +69,10 @@ def _table(groups: Sequence[Mapping[str, Any]], best: set[tuple[str, str, str]])
     from multipress.report.table import shown_row
 
     columns = ("methods", "seeds", "score", "change", "ideal MB", "file MB", "smaller")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("", no_wrap=True)
     longest = max(len(name) for group in groups for name in (group["model"], group["label"]))
-    table.add_column("methods", overflow="fold", min_width=min(longest, 24))
+    table.add_column("methods", overflow="fold", min_width=min(longest, 22))
     for name in columns[1:]:
         table.add_column(name, justify="right", no_wrap=True)
     for model in dict.fromkeys(group["model"] for group in groups):
