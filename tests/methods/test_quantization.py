@@ -1,0 +1,201 @@
+"""Quantization: the grid, its gradients, learned steps, and what is stored."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import integrate, optimize, stats
+from torch import nn
+
+from multipress.errors import SettingError
+from multipress.methods import Context
+from multipress.methods.quantization import Quantization, quantize_rows, row_scale
+from multipress.methods.quantization.activations import quantize_activations
+from multipress.methods.quantization.grid import (
+    BEST_STEP,
+    fake_quantize,
+    fake_quantize_learned,
+    largest_code,
+    learned_scale,
+)
+
+BITS = (8, 6, 4, 3, 2)
+matrices = arrays(np.float32, (3, 7), elements=st.floats(-4, 4, width=32))
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(values=matrices)
+def test_codes_times_scale_are_what_the_training_saw_bit_for_bit(bits, values):
+    weight = torch.from_numpy(values)
+    codes, scale = quantize_rows(weight, bits)
+    seen = fake_quantize(weight, bits).numpy()
+    stored = codes.numpy().astype(np.float32) * scale.numpy().astype(np.float32)[:, None]
+    assert np.array_equal(stored, seen)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(values=matrices)
+def test_codes_stay_on_the_grid_and_zero_stays_zero(bits, values):
+    weight = torch.from_numpy(values)
+    weight[1, 2] = 0.0
+    codes, scale = quantize_rows(weight, bits)
+    assert codes.dtype == torch.int8
+    assert scale.dtype == torch.float16
+    assert codes.abs().max() <= largest_code(bits)
+    assert (codes[weight == 0] == 0).all()
+    assert torch.isfinite(fake_quantize(weight, bits)).all()
+
+
+@pytest.mark.parametrize("bits", [8, 6])
+@given(values=matrices)
+def test_with_many_bits_no_weight_is_off_by_more_than_half_a_step(bits, values):
+    weight = torch.from_numpy(values)
+    scale = row_scale(weight, bits)
+    # Rounding the scale to 16 bits may cut the largest weight by a thousandth of itself.
+    slack = weight.abs().amax(-1, keepdim=True) * 2**-10
+    assert ((fake_quantize(weight, bits) - weight).abs() <= scale / 2 + slack + 1e-6).all()
+
+
+@pytest.mark.parametrize("bits", sorted(BEST_STEP))
+def test_the_best_step_minimizes_the_error_on_a_normal_distribution(bits):
+    limit = largest_code(bits)
+
+    def error(step):
+        total = 0.0
+        for code in range(-limit, limit + 1):
+            low = -math.inf if code == -limit else (code - 0.5) * step
+            high = math.inf if code == limit else (code + 0.5) * step
+            total += integrate.quad(lambda x, c=code: (x - c * step) ** 2 * stats.norm.pdf(x), low, high)[0]
+        return total
+
+    best = optimize.minimize_scalar(error, bounds=(0.05, 2.5), method="bounded").x
+    assert BEST_STEP[bits] == pytest.approx(best, rel=2e-3)
+
+
+def test_the_spread_of_low_bits_is_that_of_the_weights_left():
+    torch.manual_seed(0)
+    weight = torch.randn(1, 4000)
+    pruned = weight * (torch.rand_like(weight) < 0.5)
+    assert row_scale(pruned, 2).item() == pytest.approx(row_scale(weight, 2).item(), rel=0.05)
+
+
+def test_the_gradient_passes_straight_through():
+    weight = torch.randn(4, 6, requires_grad=True)
+    upstream = torch.randn(4, 6)
+    fake_quantize(weight, 4).backward(upstream)
+    assert torch.equal(weight.grad, upstream)
+
+
+@pytest.mark.parametrize("bits", [4, 2])
+def test_the_learned_step_has_the_gradient_of_the_published_formula(bits):
+    torch.manual_seed(1)
+    weight = torch.randn(3, 50, requires_grad=True)
+    log_step = torch.full((3, 1), math.log(0.4), requires_grad=True)
+    upstream = torch.randn(3, 50)
+    fake_quantize_learned(weight, log_step, bits).backward(upstream)
+    step, limit = learned_scale(log_step.detach()).double().numpy(), largest_code(bits)
+    expected = np.zeros(3)
+    for row in range(3):
+        for column in range(50):
+            ratio = weight[row, column].item() / step[row, 0]
+            slope = round(ratio) - ratio if abs(ratio) <= limit else math.copysign(limit, ratio)
+            expected[row] += upstream[row, column].item() * slope * step[row, 0] / math.sqrt(50 * limit)
+    np.testing.assert_allclose(log_step.grad[:, 0].numpy(), expected, rtol=1e-4)
+    inside = np.abs(weight.detach().numpy() / step) <= limit
+    np.testing.assert_array_equal(weight.grad.numpy(), np.where(inside, upstream.numpy(), 0))
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(20, 8)
+        self.linear = nn.Linear(8, 5)
+        self.norm = nn.LayerNorm(5)
+
+    def forward(self, ids):
+        return self.norm(self.linear(self.embedding(ids)))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_rounding_looked_up_rows_equals_rounding_the_table(learned):
+    ids = torch.tensor([[1, 5, 5], [0, 19, 3]])
+    model = Small()
+    method = Quantization(bits=4, learned_step=learned)
+    method.prepare(model, Context())
+    trained_with = model.embedding(ids)
+    method.convert(model)
+    assert torch.equal(model.embedding(ids), trained_with)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("bits", BITS)
+def test_embeddings_linears_and_nothing_else_are_stored_as_integers(bits, learned):
+    model = Small()
+    method = Quantization(bits=bits, embedding_bits=8, learned_step=learned)
+    method.convert(method.prepare(model, Context()))
+    assert model.linear.weight_bits == bits
+    assert model.embedding.weight_bits == 8
+    assert not hasattr(model.norm, "weight_codes")
+    for module in (model.linear, model.embedding):
+        expected = module.weight_codes.float() * module.weight_scale.float()[:, None]
+        assert torch.equal(module.weight, expected)
+
+
+def test_learned_steps_are_optimized_with_their_own_rate_and_start_from_the_weights():
+    model = Small()
+    method = Quantization(bits=4, learned_step=True, step_learning_rate=0.01)
+    method.prepare(model, Context())
+    (group,) = method.parameter_groups(model)
+    assert group["lr"] == 0.01
+    assert {tuple(p.shape) for p in group["params"]} == {(20, 1), (5, 1)}
+    torch.testing.assert_close(group["params"][0].exp(), row_scale(Small().embedding.weight, 4))
+
+
+def test_rounding_begins_at_start():
+    model = Small()
+    method = Quantization(bits=2, start=0.5)
+    method.prepare(model, Context())
+    ids = torch.arange(20)
+    assert torch.equal(model(ids), Small()(ids))
+    method.on_step_end(model, 0.4)
+    assert torch.equal(model(ids), Small()(ids))
+    method.on_step_end(model, 0.5)
+    assert not torch.equal(model(ids), Small()(ids))
+
+
+def test_activations_are_rounded_token_by_token():
+    torch.manual_seed(0)
+    linear = quantize_activations(nn.Sequential(nn.Linear(16, 4)), 8)
+    values = torch.randn(6, 16)
+    with torch.no_grad():
+        together = linear(values)
+        alone = torch.cat([linear(row[None]) for row in values])
+        loud = linear(torch.cat([values, values * 1000]))[:6]
+    torch.testing.assert_close(alone, together, atol=1e-6, rtol=0)
+    torch.testing.assert_close(loud, together, atol=1e-6, rtol=0)
+    # A reference in float64.
+    scale = np.abs(values.numpy()).max(1, keepdims=True) / 127
+    rounded = np.round(values.numpy() / scale) * scale
+    expected = rounded @ linear[0].weight.detach().numpy().T + linear[0].bias.detach().numpy()
+    np.testing.assert_allclose(together.numpy(), expected, atol=1e-5)
+
+
+def test_rounded_activations_pass_their_gradient():
+    linear = quantize_activations(nn.Sequential(nn.Linear(16, 4)), 8)
+    values = torch.randn(2, 16, requires_grad=True)
+    linear(values).sum().backward()
+    torch.testing.assert_close(values.grad, linear[0].weight.sum(0).expand(2, 16))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"bits": 5}, {"bits": 16}, {"embedding_bits": 1}, {"activation_bits": 4}, {"start": 1.0}, {"step_learning_rate": 0.0}],
+)
+def test_settings_that_make_no_sense_are_refused(settings):
+    with pytest.raises(SettingError):
+        Quantization(**settings)
