@@ -173,6 +173,11 @@ def test_a_label_in_words_beside_a_plain_number_is_the_label(load):
     assert load(train=rows, dev=dev, header=("text", "label", "label_text")).task.labels == ("no", "yes")
 
 
+def test_a_column_that_holds_the_label_is_no_identity_whatever_its_name(load):
+    data = load(header=("text", "id"), label="id")
+    assert data.task.labels == ("negative", "positive")
+
+
 # What is refused and counted
 
 

@@ -74,13 +74,13 @@ def _rows(table: Table, facts: GlueTask) -> Rows:
             f"{', '.join(map(repr, table.names))}. Its rows should be those of {HUB_NAME}."
         )
     labels: list[Label] = read_labels(table, "label")
-    if facts.labels and "label" not in table.class_names:
+    if facts.labels:
         labels = [_official_name(label, facts.labels, table, row) for row, label in enumerate(labels)]
     return accept_rows(table, facts.text, labels)
 
 
 def _official_name(label: Label, names: tuple[str, ...], table: Table, row: int) -> Label:
-    """The name of an official label number; a name stays a name; -1 means no label."""
+    """The name of an official label number; a name stays a name, so a file with names is mapped by them."""
     if label == -1:
         return None
     if isinstance(label, int):
