@@ -66,7 +66,7 @@ def _smallest(groups: Sequence[Mapping[str, Any]]) -> str:
         return "No dense control is done on every task, so that nothing can be compared with it yet."
     best_model, best = max(dense.items(), key=lambda item: item[1][0])
     near = [key for key, (score, _) in means.items() if score >= best[0] - WITHIN]
-    model, label = min(near, key=lambda key: means[key][1])
+    model, label = min(near, key=lambda key: (means[key][1], -means[key][0]))
     score, size = means[model, label]
     tasks = {group["task"] for group in groups}
     where = f"on {next(iter(tasks))}" if len(tasks) == 1 else f"on the mean of {len(tasks)} tasks"

@@ -208,6 +208,17 @@ def _point_svg(point: Point, x: Scale, y: Scale) -> str:
 
 
 _CHAR_WIDTH, _LINE = 6.5, 11
+# Where a name may stand beside its mark, the best place first.
+_PLACES = (
+    (8, 4, "start"),
+    (-8, 4, "end"),
+    (0, -9, "mid"),
+    (0, 17, "mid"),
+    (6, -7, "start"),
+    (-6, -7, "end"),
+    (6, 14, "start"),
+    (-6, 14, "end"),
+)
 
 
 def _labels_svg(points: Sequence[Point], x: Scale, y: Scale) -> list[str]:
@@ -218,23 +229,16 @@ def _labels_svg(points: Sequence[Point], x: Scale, y: Scale) -> list[str]:
         if not point.is_best:
             continue
         width, px, py = len(point.label) * _CHAR_WIDTH, x(point.size), y(point.score[0])
-        for left, base in (
-            (px + 8, py + 4),
-            (px - 8 - width, py + 4),
-            (px - width / 2, py - 9),
-            (px - width / 2, py + 17),
-            (px + 6, py - 7),
-            (px - 6 - width, py - 7),
-            (px + 6, py + 14),
-            (px - 6 - width, py + 14),
-        ):
+        for dx, dy, anchor in _PLACES:
+            at, base = px + dx, py + dy
+            left = at - width * {"start": 0.0, "mid": 0.5, "end": 1.0}[anchor]
             box = (left, base - _LINE + 2, left + width, base + 2)
             inside = box[0] >= _LEFT and box[2] <= WIDTH and box[1] >= _TOP - 8 and box[3] <= HEIGHT - _BOTTOM
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
-                classes = f"name s{point.color} m{point.model}"
+                classes = f"name {anchor} s{point.color} m{point.model}"
                 text = escaped(point.label)
-                parts.append(f'<text class="{classes}" x="{left:.1f}" y="{base:.1f}">{text}</text>')
+                parts.append(f'<text class="{classes}" x="{at:.1f}" y="{base:.1f}">{text}</text>')
                 break
     return parts
 

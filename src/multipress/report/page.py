@@ -1,7 +1,7 @@
 """One self-contained static page: data, not code. It asks for nothing, and works from a file.
 
 The content security policy lets only the page's own style and its one script run, by their hashes: a text
-that got past the escaping would still do nothing. CSS alone switches the charts; the script only sorts tables.
+that got past the escaping would still do nothing. CSS alone switches charts; the script sorts tables.
 """
 
 from __future__ import annotations

@@ -1,0 +1,119 @@
+"""`analyze`, `report`, `study status` and `study verify` on a folder of stub runs."""
+
+import json
+import re
+
+import pytest
+
+from multipress.cli.main import main
+from multipress.store import Store
+
+IDS = [f"{number:012x}" for number in range(6)]
+
+
+def fill(store, run_id, number):
+    names = [[], ["pruning"], ["quantization"]][number % 3]
+    settings = {"pruning": {"sparsity": 0.6}, "quantization": {"bits": 8}}
+    spec = {
+        "kind": "train",
+        "model": f"model-{number // 3}",
+        "data": {"task": "sst2"},
+        "training": {"learning_rate": 1e-4},
+        "methods": [{"name": name, "settings": settings[name]} for name in names],
+        "seed": 0,
+    }
+    store.register(run_id, spec)
+    attempt = store.claim(run_id)
+    if number == 4:
+        attempt.fail("diverged", "the loss is\x1b[31m not a number", retryable=False)
+        return
+    rows = [("score", 0.9 - number / 100, "share"), ("ideal_bytes", 1e6, "bytes")]
+    rows += [
+        ("weights_bytes", 1.1e6, "bytes"),
+        ("package_bytes", 2e6, "bytes"),
+        ("dense_bytes", 4e6, "bytes"),
+    ]
+    lines = [json.dumps({"run_id": run_id, "name": n, "value": v, "unit": u}) for n, v, u in rows]
+    (attempt.folder / "measurements.jsonl").write_text("\n".join(lines))
+    attempt.commit()
+
+
+@pytest.fixture
+def runs(tmp_path):
+    store = Store(tmp_path / "my runs")
+    for number, run_id in enumerate(IDS):
+        fill(store, run_id, number)
+    store.save_study("s", {"cells": IDS, "spec": {"name": "s"}})
+    return store.folder
+
+
+def test_analyze_prints_one_json_document(runs, capsys):
+    assert main(["analyze", str(runs), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert set(document) >= {"cells", "frontier", "multiplicativity", "interactions", "failed"}
+    assert [cell["run_id"] for cell in document["cells"]] == IDS
+    assert [cell["run_id"] for cell in document["failed"]] == [IDS[4]]
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_analyze_stays_inside_the_terminal_and_shows_failures(runs, capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["analyze", str(runs)]) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert max(map(len, lines[:-2])) <= columns
+    assert "1 failed" in out
+    assert "diverged: 000000000004" in out
+    assert "\x1b" not in out
+    assert lines[-2].startswith("Smallest within")
+    row = next(line for line in lines if " P60 " in line)
+    for text in ("0.8900", "1.00", "1.10", "3.6×"):
+        assert text in row
+
+
+def test_analyze_names_what_is_missing(runs, tmp_path, capsys):
+    assert main(["analyze", str(tmp_path / "no")]) == 1
+    assert "no folder of runs" in capsys.readouterr().err
+    assert main(["analyze", str(runs), "--study", "x"]) == 2
+    assert "there are: s" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["analyze", str(tmp_path / "empty")]) == 1
+    assert "No study in" in capsys.readouterr().err
+
+
+def test_report_writes_the_page_and_what_is_asked_for_beside_it(runs, tmp_path, capsys):
+    names = {"-o": "page.html", "--figure": "a.svg", "--markdown": "a.md", "--csv": "a.csv"}
+    options = [text for option, name in names.items() for text in (option, str(tmp_path / name))]
+    assert main(["report", str(runs), *options]) == 0
+    assert capsys.readouterr().out.strip().replace("\n", "") == str(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    assert text.startswith("<!doctype html>")
+    assert "5 of 6 cells are done" in text
+    assert (tmp_path / "a.svg").read_text().startswith("<svg")
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 7
+    assert main(["report", str(runs), "-o", str(tmp_path / "no" / "page.html")]) == 1
+    assert "Cannot write" in capsys.readouterr().err
+
+
+def test_status_shows_every_run_with_its_state_and_reason(runs, capsys):
+    assert main(["study", "status", str(runs)]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 7
+    assert re.search(r"000000000004 +diverged +1 attempt +train model-1 sst2 pruning seed 0: the loss", out)
+    assert "\x1b" not in out
+    assert out.splitlines()[-1] == "1 diverged, 5 done"
+    assert main(["study", "status", str(runs), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["run_id"], row["state"]) for row in rows][4] == (IDS[4], "diverged")
+
+
+def test_verify_exits_with_1_and_says_what_to_delete(runs, capsys):
+    assert main(["study", "verify", str(runs)]) == 0
+    assert "0 runs damaged" in capsys.readouterr().out
+    (runs / IDS[0] / "attempt-1" / "measurements.jsonl").write_text("{}")
+    assert main(["study", "verify", str(runs)]) == 1
+    out = capsys.readouterr().out
+    assert f"Delete {runs / IDS[0] / 'attempt-1'} and run the study again" in out
+    assert "1 runs damaged" in out
+    assert main(["study", "verify", str(runs), "--json"]) == 1
+    assert [bool(row["problems"]) for row in json.loads(capsys.readouterr().out)] == [True] + [False] * 5
