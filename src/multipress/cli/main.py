@@ -14,7 +14,16 @@ import typer
 from typer.main import get_command
 
 from multipress import __version__
+from multipress.cli.analyze import analyze
+from multipress.cli.evaluate import evaluate
+from multipress.cli.inspect import inspect
 from multipress.cli.list import app as list_app
+from multipress.cli.measure import measure
+from multipress.cli.predict import predict
+from multipress.cli.report import report
+from multipress.cli.study import run
+from multipress.cli.study_state import status, verify
+from multipress.cli.train import train
 from multipress.errors import MissingExtraError, MultipressError
 
 __all__ = ["app", "main"]
@@ -154,22 +163,12 @@ def _drop_output() -> None:
 study_app = typer.Typer(
     help="Run a grid of runs, and look at it.", no_args_is_help=True, rich_markup_mode=None
 )
+study_app.command()(run)
+study_app.command()(status)
+study_app.command()(verify)
 
-
-def _add(target: typer.Typer, module: str, name: str) -> None:  # until every file is there
-    import importlib
-
-    try:
-        target.command()(getattr(importlib.import_module(f"multipress.cli.{module}"), name))
-    except (ModuleNotFoundError, AttributeError):
-        pass
-
-
-for name in ("train",):
-    _add(app, name, name)
-for module, name in (("study", "run"), ("study_state", "status"), ("study_state", "verify")):
-    _add(study_app, module, name)
+app.command()(train)
 app.add_typer(study_app, name="study")
-for name in ("analyze", "report", "measure", "evaluate", "predict", "inspect"):
-    _add(app, name, name)
+for command in (analyze, report, measure, evaluate, predict, inspect):
+    app.command()(command)
 app.add_typer(list_app, name="list")
