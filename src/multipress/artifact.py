@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ _MAX_BYTES = {
 _MAX_MANIFEST_BYTES = 16_000_000
 _MAX_GRAPH_BYTES = 128_000_000
 _MAX_LENGTH = 1_000_000
+# Names become files' names when tensors are dumped.
+_TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _FILE_RECORD = {"bytes": int, "sha256": str}
 _TENSOR_RECORD = {
     "shape": list,
@@ -293,6 +296,8 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
         if not _has_kinds(record, _FILE_RECORD):
             raise ArtifactError(f"{MANIFEST} describes the file {name} as {record!r}, which cannot be.")
     for name, record in manifest["tensors"].items():
+        if not _TENSOR_NAME.fullmatch(name):
+            raise ArtifactError(f"{MANIFEST} has a tensor named {name!r}; letters, digits, . _ - are right.")
         if (
             not _has_kinds(record, _TENSOR_RECORD)
             or record["bits"] not in BITS

@@ -45,7 +45,7 @@ def encode(array: np.ndarray) -> bytes:
     planes = _planes(array)
     layout, body = _PLAIN, planes.tobytes()
     if array.size:
-        present = planes.any(axis=1)
+        present = np.asarray(planes.any(axis=1))
         choices = [(_DENSE, _encode_planes(planes))]
         if not present.all():
             choices.append((_SPARSE, encode_stream(present.view(np.uint8)) + _encode_planes(planes[present])))

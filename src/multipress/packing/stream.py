@@ -203,7 +203,8 @@ def _encode_ans(symbols: np.ndarray, counts: np.ndarray) -> bytes:
     size = _group(len(counts), _MAX_ANS_GROUPS)
     coder = constriction.stream.stack.AnsCoder()
     coder.encode_reverse(_join(symbols, len(counts), size), _model(table, size))
-    return table.tobytes() + coder.get_compressed().astype("<u4").tobytes()
+    words: np.ndarray = coder.get_compressed()
+    return table.tobytes() + words.astype("<u4").tobytes()
 
 
 def _decode_ans(payload: memoryview, codec: int, alphabet: int, count: int) -> np.ndarray:

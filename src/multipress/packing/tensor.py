@@ -77,9 +77,9 @@ class StoredTensor:
 
     def sha256(self) -> str:
         """Hash of the decoded bytes, little-endian: values, then scale."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.values))
+        digest = hashlib.sha256(np.ascontiguousarray(self.values).data)
         if self.scale is not None:
-            digest.update(np.ascontiguousarray(self.scale))
+            digest.update(np.ascontiguousarray(self.scale).data)
         return digest.hexdigest()
 
 

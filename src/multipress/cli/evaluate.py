@@ -1,0 +1,121 @@
+"""`multipress evaluate`: the score of an artifact on labelled rows, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from multipress.errors import SettingError
+
+if TYPE_CHECKING:
+    from multipress.artifact import Artifact
+
+__all__ = ["evaluate", "evaluate_artifact", "find_source"]
+
+
+def evaluate(
+    artifact: Annotated[Path, typer.Argument(help="Folder of an artifact.")],
+    task: Annotated[str, typer.Option("--task", help="Validation rows of a registered task.")] = "",
+    data: Annotated[str, typer.Option("--data", help="A file of labelled rows.")] = "",
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="Text column of the file; give it twice for a pair.")
+    ] = None,
+    label: Annotated[str, typer.Option("--label", help="Label column of the file.")] = "",
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Score an artifact on labelled rows."""
+    from multipress.artifact import open_artifact
+
+    opened = open_artifact(artifact)
+    result = evaluate_artifact(
+        opened, find_source(opened, task, data), tuple(text or ()), label, data_dir=data_dir, threads=threads
+    )
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    typer.echo(f"{result['task']}, {result['rows']:,} rows: score {result['score']:.4f}")
+    for name, value in result["metrics"].items():
+        typer.echo(f"  {name} {value:.4f}")
+
+
+def find_source(artifact: Artifact, task: str, data: str) -> str:
+    """The task or file to score on: the one given, else the artifact's own task.
+
+    Raises:
+        SettingError: both are given, or neither and the artifact's task is not a registered one.
+    """
+    from multipress.tasks import list_tasks
+
+    if task and data:
+        raise SettingError("Give --task NAME or --data FILE, not both.")
+    own = str(artifact.facts["task"]["name"])
+    source = task or data or own
+    if not data and source not in list_tasks():
+        found = (
+            f"{task!r} is no registered task"
+            if task
+            else f"the artifact's task {own!r} has no rows of its own"
+        )
+        raise SettingError(f"{found}; there are: {', '.join(list_tasks())}. Or give a file with --data FILE.")
+    return source
+
+
+def evaluate_artifact(
+    artifact: Artifact,
+    source: str,
+    text: tuple[str, ...] = (),
+    label: str = "",
+    *,
+    data_dir: Path | None = None,
+    threads: int = 1,
+) -> dict[str, Any]:
+    """Score an artifact on a file or a registered task; what is worth knowing about the rows goes to stderr.
+
+    Args:
+        artifact: The artifact.
+        source: A registered task or a data file.
+        text: Text columns of the file; empty: found by name.
+        label: Label column of the file; empty: found by name.
+        data_dir: Folder of the registered tasks' data.
+        threads: Threads of the runtime.
+
+    Returns:
+        `task`, `rows`, `metrics` (value by name), `score`, `truncated_rows`, `facts` of the rows, and
+        `score_unseen`, the score without rows that are also in the task's train split, where there are some.
+    """
+    import numpy as np
+
+    from multipress.measure import measure_quality
+    from multipress.tasks import Task, evaluate_logits, load_rows
+
+    task = Task.from_json(artifact.facts["task"])
+    rows = load_rows(source, task=task, text=text, label=label, data_dir=data_dir)
+    measurements, logits = measure_quality(artifact, rows.split, task, threads=threads)
+    values = {row.name: row.value for row in measurements}
+    result: dict[str, Any] = {
+        "task": source,
+        "rows": len(rows.split),
+        "metrics": {name: values[name] for name in task.metrics},
+        "score": values["score"],
+        "truncated_rows": measurements[0].context["truncated_rows"],
+        "facts": rows.facts,
+    }
+    notes = list(rows.notes)
+    if result["truncated_rows"]:
+        limit = measurements[0].context["max_length"]
+        notes.append(f"{result['truncated_rows']} rows are longer than {limit} tokens and were cut.")
+    seen = rows.facts.get("dev_indices_also_in_train", [])
+    if seen:
+        kept = np.delete(np.arange(len(rows.split)), seen)
+        result["score_unseen"] = evaluate_logits(task, logits[kept], rows.split.labels[kept])["score"]
+        notes.append(f"Without the rows that are also in train the score is {result['score_unseen']:.4f}.")
+    for note in notes:
+        typer.echo(f"warning: {note}", err=True)
+    return result

@@ -1,0 +1,70 @@
+"""`multipress inspect`: what an artifact holds, tensor by tensor."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from multipress.artifact import Artifact
+
+__all__ = ["inspect", "inspect_artifact"]
+
+
+def inspect(
+    artifact: Annotated[Path, typer.Argument(help="Folder of an artifact.")],
+    dump: Annotated[
+        Path | None, typer.Option("--dump", help="Write the stored integers and scales as .npy files there.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Show shape, bits, non-zeros and bytes of each tensor."""
+    from multipress.artifact import open_artifact
+
+    opened = open_artifact(artifact)
+    result = inspect_artifact(opened)
+    if dump is not None:
+        count = _dump(opened, dump)
+        typer.echo(f"Wrote {count} arrays to {dump}.", err=True)
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    width = max((len(row["name"]) for row in result["tensors"]), default=4)
+    typer.echo(f"{'name':{width}}  {'shape':>14}  bits  {'nonzeros':>10}  {'bytes':>10}  {'bound':>10}")
+    for row in result["tensors"]:
+        shape = "x".join(map(str, row["shape"])) or "scalar"
+        typer.echo(
+            f"{row['name']:{width}}  {shape:>14}  {row['bits']:>4}  {row['nonzeros']:>10}  "
+            f"{row['bytes']:>10}  {row['entropy_bound_bytes']:>10}"
+        )
+    for name in ("weights_bytes", "package_bytes", "ideal_bytes", "entropy_bound_bytes", "dense_bytes"):
+        typer.echo(f"{name:20} {result[name]:>12,}  {result[name] / 1e6:10.3f} MB")
+
+
+def inspect_artifact(artifact: Artifact) -> dict[str, Any]:
+    """What the manifest says: all sizes of `measure_size`, and per tensor shape, bits, nonzeros and bytes."""
+    from multipress.measure import measure_size
+
+    sizes: dict[str, Any] = {row.name: row.value for row in measure_size(artifact)}
+    tensors = [
+        {"name": name} | {key: value for key, value in record.items() if key != "sha256"}
+        for name, record in artifact.manifest["tensors"].items()
+    ]
+    facts = {key: artifact.facts.get(key) for key in ("run_id", "task", "quantization", "pruned")}
+    return sizes | facts | {"aliases": artifact.aliases, "tensors": tensors}
+
+
+def _dump(artifact: Artifact, folder: Path) -> int:
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for name, tensor in artifact.tensors().items():
+        arrays = {name: tensor.values} | ({} if tensor.scale is None else {f"{name}.scale": tensor.scale})
+        for key, array in arrays.items():
+            np.save(folder / f"{key}.npy", array, allow_pickle=False)
+            count += 1
+    return count

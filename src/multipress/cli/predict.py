@@ -1,0 +1,68 @@
+"""`multipress predict`: labels or numbers for texts, without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from multipress.errors import SettingError
+
+__all__ = ["predict"]
+
+
+def predict(
+    artifact: Annotated[Path, typer.Argument(help="Folder of an artifact.")],
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT...", help="Texts; for a model of pairs, two a row.")
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="Texts from a file: CSV, TSV, JSON lines, Parquet, or one a line."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--text", help="Text column of the file; give it twice for a pair.")
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Predict the labels of texts."""
+    from multipress.runtime import Predictor
+
+    if (file is None) == (not texts):
+        raise SettingError("Give either texts or --file FILE.")
+    predictor = Predictor(artifact, threads=threads)
+    is_pair = bool(predictor.artifact.facts["task"].get("is_pair"))
+    if file is None:
+        rows, pairs = _split_pairs(list(texts or []), is_pair)
+    else:
+        from multipress.tasks import load_texts
+
+        rows, pairs = load_texts(file, is_pair=is_pair, text=tuple(columns or ()))
+    predictions = predictor(rows, pairs)
+    if predictor.num_truncated:
+        typer.echo(
+            f"warning: {predictor.num_truncated} of {len(rows)} rows are longer than "
+            f"{predictor.max_length} tokens and were cut.",
+            err=True,
+        )
+    if as_json:
+        typer.echo(json.dumps([prediction.to_json() for prediction in predictions], ensure_ascii=False))
+        return
+    for prediction, row in zip(predictions, rows, strict=True):
+        shown = (
+            f"{prediction.score:.4f}"
+            if prediction.label is None
+            else f"{prediction.label}\t{prediction.score:.4f}"
+        )
+        typer.echo(f"{shown}\t{' '.join(row.split())[:80]}")
+
+
+def _split_pairs(texts: list[str], is_pair: bool) -> tuple[list[str], list[str] | None]:
+    if not is_pair:
+        return texts, None
+    if len(texts) % 2:
+        raise SettingError(f"The model reads pairs, but {len(texts)} texts were given; give two a row.")
+    return texts[::2], texts[1::2]

@@ -1,0 +1,49 @@
+"""The score of an artifact on labelled rows."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from multipress.artifact import Artifact
+from multipress.errors import DataError
+from multipress.records import Measurement
+from multipress.runtime import Predictor
+from multipress.tasks import Split, Task, evaluate_logits
+
+__all__ = ["measure_quality"]
+
+
+def measure_quality(
+    artifact: Artifact, split: Split, task: Task, *, threads: int = 1
+) -> tuple[list[Measurement], np.ndarray]:
+    """Predict the rows from the artifact's folder and score them.
+
+    Args:
+        artifact: The artifact.
+        split: The rows; their labels are in the class order of `task`.
+        task: The task, with the artifact's labels in the artifact's order.
+        threads: Threads of the runtime.
+
+    Returns:
+        One measurement for each metric and one named `score`, and the logits float32 (N, C).
+
+    Raises:
+        DataError: the task's labels are not the artifact's, or the rows have another number of texts.
+        ArtifactError: the artifact cannot be opened.
+    """
+    stored = artifact.facts["task"]
+    if (stored["target"], list(stored["labels"])) != (task.target, list(task.labels)):
+        raise DataError(f"The rows have the labels {list(task.labels)}, but the artifact {stored['labels']}.")
+    predictor = Predictor(artifact, threads=threads)
+    logits = predictor.logits(split.texts, split.pairs)
+    context = {
+        "task": task.name,
+        "rows": len(split),
+        "truncated_rows": predictor.num_truncated,
+        "max_length": predictor.max_length,
+    }
+    run_id = str(artifact.facts.get("run_id", ""))
+    scores = evaluate_logits(task, logits, split.labels)
+    return [
+        Measurement(run_id, name, value, "share", dict(context)) for name, value in scores.items()
+    ], logits

@@ -1,0 +1,85 @@
+"""The sizes of an artifact: the bytes on disk, and the ideal size that papers report."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from multipress.artifact import Artifact
+from multipress.errors import ArtifactError
+from multipress.records import Measurement
+
+__all__ = ["ideal_bytes", "measure_size"]
+
+_FLOAT_BYTES = 4
+
+
+def measure_size(artifact: Artifact) -> list[Measurement]:
+    """Every size of an artifact, in bytes or counts, from its manifest.
+
+    - `weights_bytes`: the file of the weights;
+    - `package_bytes`: all that must be shipped to predict;
+    - `ideal_bytes`: see `ideal_bytes`;
+    - `dense_bytes`: 4 bytes a parameter, the size before any compression;
+    - `entropy_bound_bytes`: order-0 entropy of the stored integers, the rest at its stored width;
+    - `num_parameters`, `nonzeros`, `num_pruned`: weights stored, of them not zero, and removed by pruning.
+
+    Raises:
+        ArtifactError: more weights are said to be pruned than are zero.
+    """
+    records = artifact.manifest["tensors"].values()
+    num_parameters = sum(math.prod(record["shape"]) for record in records)
+    sizes = {
+        "weights_bytes": artifact.weights_bytes,
+        "package_bytes": artifact.package_bytes,
+        "ideal_bytes": ideal_bytes(artifact),
+        "dense_bytes": _FLOAT_BYTES * num_parameters,
+        "entropy_bound_bytes": sum(record["entropy_bound_bytes"] for record in records),
+    }
+    counts = {
+        "num_parameters": num_parameters,
+        "nonzeros": sum(record["nonzeros"] for record in records),
+        "num_pruned": sum(artifact.facts.get("pruned", {}).values()),
+    }
+    run_id = str(artifact.facts.get("run_id", ""))
+    return [
+        *(Measurement(run_id, name, value, "bytes") for name, value in sizes.items()),
+        *(Measurement(run_id, name, value, "count") for name, value in counts.items()),
+    ]
+
+
+def ideal_bytes(artifact: Artifact) -> int:
+    """The size without any cost for where the zeros are: bytes a weight times weights that were not pruned.
+
+    A tensor of codes counts its own bits. Every other weight, biases and norms too, counts the bits of the
+    linear weights where these are quantized, else 4 bytes. Only what pruning removed is left out, not zeros
+    that rounding made.
+
+    Raises:
+        ArtifactError: more weights of a tensor are said to be pruned than are zero.
+
+    References:
+        Movva et al. (2022), the sizes of Figure 1; the formula is inferred. Differs: they have one width for
+        all weights, here embeddings may have their own.
+    """
+    records = artifact.manifest["tensors"]
+    pruned = artifact.facts.get("pruned", {})
+    bits = (artifact.facts.get("quantization") or {}).get("bits")
+    other_bits = 8 * _FLOAT_BYTES if bits is None else bits
+    total_bits = sum(
+        _kept(name, record, pruned) * _bits(record, other_bits) for name, record in records.items()
+    )
+    return math.ceil(total_bits / 8)
+
+
+def _bits(record: dict[str, Any], other_bits: int) -> int:
+    return int(record["bits"]) if record["bits"] <= 8 else other_bits
+
+
+def _kept(name: str, record: dict[str, Any], pruned: dict[str, int]) -> int:
+    size, num_pruned = int(math.prod(record["shape"])), pruned.get(name, 0)
+    if num_pruned > size - record["nonzeros"]:
+        raise ArtifactError(
+            f"{num_pruned} weights of {name} are said to be pruned, but {size - record['nonzeros']} are zero."
+        )
+    return size - num_pruned

@@ -1,0 +1,77 @@
+"""How long an artifact takes to predict a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from multipress.artifact import Artifact
+from multipress.errors import SettingError
+from multipress.records import Measurement
+from multipress.reproducibility import computer, library_versions
+from multipress.runtime import Encoding, Predictor
+
+__all__ = ["SHAPES", "measure_speed"]
+
+# Batch size and tokens a row.
+SHAPES = ((1, 32), (1, 128), (32, 128))
+_NUM_WARM_UP = 3
+
+
+def measure_speed(
+    artifact: Artifact,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    *,
+    threads: int = 1,
+    repeats: int = 20,
+) -> list[Measurement]:
+    """Median and 95th percentile of the time for one batch, tokenizing not counted.
+
+    Rows are random token ids of full length. Shapes take turns, so that a slow spell of the computer meets
+    all of them.
+
+    Args:
+        artifact: The artifact.
+        shapes: Pairs of batch size and tokens a row; rows longer than the model reads are left out.
+        threads: Threads of the runtime.
+        repeats: How often each shape is timed, after 3 batches that are not counted.
+
+    Returns:
+        `latency_p50_ms` and `latency_p95_ms` of each shape.
+
+    Raises:
+        SettingError: no shape fits, or there is nothing to repeat.
+    """
+    limit = int(artifact.config.get("max_position_embeddings", artifact.facts["max_length"]))
+    fitting = [(rows, tokens) for rows, tokens in shapes if rows >= 1 and 1 <= tokens <= limit]
+    if not fitting or repeats < 1:
+        raise SettingError(
+            f"No batch of {list(shapes)} is timed: rows have up to {limit} tokens, repeats {repeats}."
+        )
+    predictor = Predictor(artifact, threads=threads)
+    ids = np.random.default_rng(0)
+    vocabulary = int(artifact.config["vocab_size"])
+    batches = [
+        [Encoding(ids.integers(vocabulary, size=tokens).tolist(), [0] * tokens) for _ in range(rows)]
+        for rows, tokens in fitting
+    ]
+    times_ms = np.zeros((repeats + _NUM_WARM_UP, len(batches)))
+    for row in times_ms:
+        for index, batch in enumerate(batches):
+            start = time.perf_counter()
+            predictor.run(batch)
+            row[index] = 1000 * (time.perf_counter() - start)
+    run_id = str(artifact.facts.get("run_id", ""))
+    common = {"threads": threads, "repeats": repeats, "computer": computer()} | library_versions(
+        "onnxruntime"
+    )
+    rows_out = []
+    for (rows, tokens), column in zip(fitting, times_ms[_NUM_WARM_UP:].T, strict=True):
+        context = {"batch_size": rows, "length": tokens, **common}
+        rows_out.append(Measurement(run_id, "latency_p50_ms", float(np.median(column)), "ms", context))
+        rows_out.append(
+            Measurement(run_id, "latency_p95_ms", float(np.quantile(column, 0.95)), "ms", context)
+        )
+    return rows_out
