@@ -29,7 +29,7 @@ def fill(store, run_id, number):
         return
     rows = [("score", 0.9 - number / 100, "share"), ("ideal_bytes", 1e6, "bytes")]
     rows += [
-        ("weights_bytes", 1.1e6, "bytes"),
+        ("weights_bytes", 1.1e6 if names else 4.1e6, "bytes"),
         ("package_bytes", 2e6, "bytes"),
         ("dense_bytes", 4e6, "bytes"),
     ]
