@@ -1,0 +1,160 @@
+"""Study files, runs as JSON, and the identity of a run part by part."""
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from multipress.errors import SpecError
+from multipress.spec import (
+    DataSpec,
+    MethodSpec,
+    RunSpec,
+    TrainingSpec,
+    canonical_json,
+    parse_study,
+    read_study,
+    run_id,
+)
+
+STUDY = """
+[study]
+name = "small"
+seeds = [0, 1]
+[models]
+names = ["minilm-l3"]
+[tasks]
+names = ["banking77"]
+max_train_rows = 100
+[training]
+epochs = 2
+learning_rates = [1e-4, 3e-4]
+[methods]
+subsets = [[], ["pruning"]]
+[methods.pruning]
+sparsity = [0.4, 0.6]
+"""
+RUN = RunSpec(
+    kind="train",
+    model="folder/of/a/model",
+    data=DataSpec(train="here/train.csv", dev="here/dev.csv", text=("a", "b"), label="c"),
+    training=TrainingSpec(),
+    methods=(MethodSpec("pruning", {"sparsity": 0.6, "scope": "global"}),),
+    seed=3,
+    teacher="0123456789ab",
+)
+FACTS = {"model": "m", "data": "d", "methods": {"pruning": 1}, "loop": 1, "packing": 1, "libraries": {"torch": "2.13"}}
+FACTS |= {"route": "fp32", "threads": 1}
+
+
+def write(tmp_path, text):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_study_file_is_read_with_its_defaults(tmp_path):
+    study = read_study(write(tmp_path, STUDY))
+    assert study.models == ("minilm-l3",)
+    assert study.data == (DataSpec(task="banking77", max_train_rows=100),)
+    assert study.seeds == (0, 1)
+    assert study.learning_rates == (1e-4, 3e-4)
+    assert study.training == TrainingSpec(epochs=2)
+    assert study.subsets == ((), ("pruning",))
+    assert study.methods == {"pruning": {"sparsity": [0.4, 0.6]}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[study]", "[stduy]", "stduy"),
+        ("seeds = [0, 1]", "seed = [0]", "known are: name, seeds"),
+        ("seeds = [0, 1]", "seeds = [0, 0]", "twice"),
+        ("seeds = [0, 1]", "seeds = [-1]", "study.seeds"),
+        ("seeds = [0, 1]", "seeds = []", "study.seeds"),
+        ("epochs = 2", "epoch = 2", "known are: batch_size"),
+        ("epochs = 2", "epochs = 0", "epochs"),
+        ("epochs = 2", "epochs = true", "epochs"),
+        ("epochs = 2", 'epochs = "2"', "epochs"),
+        ("[1e-4, 3e-4]", "[]", "learning_rates"),
+        ("[1e-4, 3e-4]", '["1e-4"]', "learning_rates"),
+        ("max_train_rows = 100", "max_train_rows = -1", "max_train_rows"),
+        ('names = ["banking77"]', "names = []", "tasks.names"),
+        ('names = ["minilm-l3"]', 'names = ["a", "a"]', "twice"),
+        ('subsets = [[], ["pruning"]]', 'subsets = "some"', "subsets"),
+        ('subsets = [[], ["pruning"]]', "subsets = [[1]]", "subsets"),
+        ("[methods.pruning]", "[methods]\npruning = 3\n[x]", "TOML|Unknown key"),
+        ('name = "small"', "", "study.name"),
+        ("[study]", "[study", "not TOML"),
+    ],
+)
+def test_a_wrong_study_file_is_refused_with_what_is_known(tmp_path, old, new, message):
+    assert old in STUDY
+    with pytest.raises(SpecError, match=message):
+        read_study(write(tmp_path, STUDY.replace(old, new, 1)))
+
+
+def test_a_missing_or_binary_study_file_is_refused(tmp_path):
+    with pytest.raises(SpecError, match="no study file"):
+        read_study(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SpecError, match="cannot be read"):
+        read_study(tmp_path / "binary.toml")
+
+
+def test_methods_must_be_a_table():
+    with pytest.raises(SpecError, match="table"):
+        parse_study({"study": {"name": "x"}, "models": {"names": ["a"]}, "tasks": {"names": ["b"]}, "methods": 3})
+
+
+def test_a_run_survives_json():
+    assert RunSpec.from_json(json.loads(json.dumps(RUN.to_json()))) == RUN
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False)))
+def test_canonical_json_does_not_depend_on_the_order_of_keys(values):
+    assert canonical_json(values) == canonical_json(dict(reversed(values.items())))
+    assert json.loads(canonical_json(values)) == values
+
+
+def test_a_run_id_has_twelve_hex_digits_and_repeats():
+    assert len(run_id(RUN, FACTS)) == 12
+    assert int(run_id(RUN, FACTS), 16) >= 0
+    assert run_id(RUN, FACTS) == run_id(RunSpec.from_json(RUN.to_json()), dict(reversed(FACTS.items())))
+
+
+@pytest.mark.parametrize("name", sorted(FACTS))
+def test_each_fact_is_a_part_of_the_identity(name):
+    assert run_id(RUN, FACTS | {name: "other"}) != run_id(RUN, FACTS)
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(TrainingSpec)])
+def test_each_training_setting_is_a_part_of_the_identity(field):
+    value = getattr(RUN.training, field)
+    other = dataclasses.replace(RUN.training, **{field: value + 1 if isinstance(value, int) else value / 2 + 0.001})
+    assert run_id(dataclasses.replace(RUN, training=other), FACTS) != run_id(RUN, FACTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kind": "label"},
+        {"seed": 4},
+        {"teacher": ""},
+        {"methods": ()},
+        {"methods": (MethodSpec("pruning", {"sparsity": 0.4, "scope": "global"}),)},
+        {"data": dataclasses.replace(RUN.data, max_train_rows=5)},
+        {"data": dataclasses.replace(RUN.data, sample_seed=5)},
+        {"data": dataclasses.replace(RUN.data, target="number")},
+    ],
+    ids=str,
+)
+def test_each_other_part_of_a_run_is_a_part_of_its_identity(change):
+    assert run_id(dataclasses.replace(RUN, **change), FACTS) != run_id(RUN, FACTS)
+
+
+def test_names_and_paths_are_no_part_of_the_identity():
+    data = dataclasses.replace(RUN.data, train="elsewhere/train.csv", dev="elsewhere/dev.csv")
+    assert run_id(dataclasses.replace(RUN, model="another/path", data=data), FACTS) == run_id(RUN, FACTS)
