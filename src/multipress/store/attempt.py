@@ -135,9 +135,10 @@ def done_problem(attempt: Path) -> str:
         files = _read_done(attempt)
     except (OSError, ValueError) as error:
         return f"{attempt / 'DONE'} is damaged: {error}."
+    root = os.fspath(attempt)
     for name, fact in files.items():
         try:
-            size = os.stat(attempt / name).st_size
+            size = os.stat(f"{root}/{name}").st_size
         except OSError:
             return f"{attempt / name} is missing, but DONE lists it."
         if size != fact["size"]:

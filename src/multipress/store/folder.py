@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,10 +134,7 @@ class Store:
 
         Done means: DONE can be read and each file in it is there with its size. `verify` hashes them too.
         """
-        for attempt in reversed(attempts_of(self._run_folder(run_id))):
-            if (attempt / "DONE").exists() and not done_problem(attempt):
-                return attempt
-        return None
+        return _newest_done(attempts_of(self._run_folder(run_id)))
 
     def runs(self) -> list[Run]:
         """All runs, sorted by id; a damaged one is failed and says why, the others are unaffected.
@@ -148,21 +146,26 @@ class Store:
 
     def run(self, run_id: str) -> Run:
         """One run, as its folder tells it."""
+        return self._look(run_id)[0]
+
+    def _look(self, run_id: str) -> tuple[Run, Path | None]:
+        """A run, and the folder of its attempt that is done."""
         folder = self._run_folder(run_id)
         attempts = attempts_of(folder)
+        done = _newest_done(attempts)
         state, why, retryable = "pending", "", False
-        if self.done(run_id) is not None:
+        if done is not None:
             state = "done"
         elif attempts:
             state, why, retryable = state_of(attempts[-1])
-        if not folder.is_dir():
-            return Run(run_id, {}, "pending", why="The run's folder is missing.", retryable=True)
         try:
             spec = read_object(folder / "spec.json")
         except (OSError, ValueError) as error:
+            if not folder.is_dir():
+                return Run(run_id, {}, "pending", why="The run's folder is missing.", retryable=True), None
             spec = {}
             state, why, retryable = "failed", f"{folder / 'spec.json'} is damaged: {error}.", True
-        return Run(run_id, spec, state, len(attempts), why, retryable)
+        return Run(run_id, spec, state, len(attempts), why, retryable), done
 
     def save_study(self, name: str, document: dict[str, Any]) -> None:
         """Keep a study: which runs are its cells, in order (`cells`), and what was asked (`spec`).
@@ -223,8 +226,7 @@ class Store:
                 continue
             for run_id in document.get("cells", []):
                 if run_id not in rows:
-                    run = self.run(run_id)
-                    rows[run_id] = cell_row(run, self.done(run_id))
+                    rows[run_id] = cell_row(*self._look(run_id))
                 rows[run_id]["studies"].append(name)
         return list(rows.values())
 
@@ -267,6 +269,13 @@ class Store:
     def _check_there(self) -> None:
         if not self.folder.is_dir():
             raise StoreError(f"There is no folder of runs {self.folder}. Name the one given to --runs.")
+
+
+def _newest_done(attempts: Sequence[Path]) -> Path | None:
+    for attempt in reversed(attempts):
+        if (attempt / "DONE").exists() and not done_problem(attempt):
+            return attempt
+    return None
 
 
 def _make_folder(folder: Path) -> None:
