@@ -29,7 +29,10 @@ def analyze(
 
     cells = Store(folder).cells(study)
     if not cells:
-        raise StoreError(f"No study in {folder} yet. Run `multipress study run SPEC.toml --runs {folder}`.")
+        raise StoreError(
+            f"No study in {folder} has cells yet. See `multipress study status {folder}`, or run "
+            f"`multipress study run SPEC.toml --runs {folder}`."
+        )
     analysis = analyze_cells(cells)
     if as_json:
         typer.echo(json.dumps(analysis, indent=2, allow_nan=False))

@@ -31,7 +31,10 @@ def report(
     store = Store(folder)
     cells = store.cells(study)
     if not cells:
-        raise StoreError(f"No study in {folder} yet. Run `multipress study run SPEC.toml --runs {folder}`.")
+        raise StoreError(
+            f"No study in {folder} has cells yet. See `multipress study status {folder}`, or run "
+            f"`multipress study run SPEC.toml --runs {folder}`."
+        )
     analysis = analyze_cells(cells)
     studies = {name: one for name, one in store.studies().items() if study in ("", name)}
     command = shlex.join(["multipress", "report", str(folder), "-o", str(out)])
