@@ -28,3 +28,101 @@ def data_dir() -> Path:
 def models_dir() -> Path:
     """The folder `MULTIPRESS_MODELS`; the test is skipped where there is none."""
     return _folder("MULTIPRESS_MODELS")
+
+
+@pytest.fixture(scope="session")
+def tokenizer_json() -> str:
+    """A WordPiece tokenizer of 64 words: w0 .. w58 and five special tokens."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    words = [*special, *(f"w{index}" for index in range(59))]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return str(tokenizer.to_str())
+
+
+@pytest.fixture(scope="session")
+def tiny_bert():
+    """Build a BERT classifier of two layers, 32 hidden units, so many outputs, and weights far from zero."""
+
+    def build(num_labels: int = 3, seed: int = 0):
+        import torch
+        from transformers import BertConfig, BertForSequenceClassification
+
+        torch.manual_seed(seed)
+        config = BertConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=24,
+            num_labels=num_labels,
+            attn_implementation="eager",
+        )
+        model = BertForSequenceClassification(config).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def write_tiny(tokenizer_json, tiny_bert):
+    """Write an artifact of `tiny_bert` into a folder: `write_tiny(folder, bits=8, target="classes", ...)`."""
+    import numpy as np
+
+    from multipress.artifact import StoredTensor, round_floats, write_artifact
+
+    graphs: dict[int, bytes] = {}
+
+    def codes(weight: np.ndarray, bits: int, sparsity: float) -> StoredTensor:
+        weight = np.where(np.abs(weight) <= np.quantile(np.abs(weight), sparsity), 0, weight)
+        limit = 2 ** (bits - 1) - 1
+        scale = (np.abs(weight).max(axis=1) / limit).astype(np.float16)
+        rounded = np.rint(weight / scale.astype(np.float32)[:, None])
+        return StoredTensor(np.clip(rounded, -limit, limit).astype(np.int8), scale, bits)
+
+    def write(folder: Path, *, bits: int = 8, sparsity: float = 0.0, target: str = "classes", **facts):
+        from multipress.models.graph import trace_graph
+
+        labels = ["bad", "fair", "good"] if target == "classes" else []
+        model = tiny_bert(len(labels) or 1)
+        if len(labels) not in graphs:
+            graphs[len(labels)] = trace_graph(model)
+        tensors = {}
+        for name, parameter in model.named_parameters():
+            weight = parameter.detach().numpy()
+            packed = bits <= 8 and weight.ndim == 2
+            tensors[name] = codes(weight, bits, sparsity) if packed else round_floats(weight)
+        metrics = ["accuracy"] if labels else ["pearson", "spearman"]
+        task = {"name": "text", "target": target, "labels": labels, "metrics": metrics, "score": metrics[0]}
+        stated = {
+            "run_id": "0123456789ab",
+            "task": {**task, "is_pair": False},
+            "max_length": 16,
+            "pruned": {},
+        }
+        quantization = {"bits": bits, "embedding_bits": bits, "activation_bits": None} if bits <= 8 else {}
+        return write_artifact(
+            folder,
+            tensors=tensors,
+            aliases={},
+            config={"model_type": "bert", "vocab_size": 64, "max_position_embeddings": 24},
+            tokenizer_json=tokenizer_json,
+            graph=graphs[len(labels)],
+            facts={**stated, "quantization": quantization, **facts},
+        )
+
+    return write

@@ -2,7 +2,8 @@
 
 `model.safetensors` holds the packed tensors (see `multipress.packing.weights`), `graph.onnx.zst` the ONNX
 model without weights. Packets carry no checksum: `manifest.json` has the SHA-256 of every file, and of every
-tensor's decoded values, so that a file that changed and a decoder that differs are both noticed.
+tensor's decoded values, so that a file that changed and a decoder that differs are both noticed; a hash of
+its own seals it. Hashes find accidents, not forgers.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def open_artifact(folder: Path) -> Artifact:
         raise ArtifactError(f"There is no artifact {folder}: it is not a folder.")
     _check_listing(folder)
     manifest_bytes = read_bounded(folder, MANIFEST, _MAX_MANIFEST_BYTES)
-    manifest = parse_object(manifest_bytes, MANIFEST)
+    manifest = _unseal(manifest_bytes)
     _check_manifest(manifest)
     files = {name: _read_hashed(folder, name, manifest["files"][name]) for name in _MAX_BYTES}
     aliases = check_weights(memoryview(files[WEIGHTS]), manifest["tensors"])
@@ -244,13 +245,27 @@ def _tokenizer_config(tokenizer: dict[str, Any], facts: dict[str, Any]) -> dict[
 
 
 def _manifest_bytes(manifest: dict[str, Any], other_bytes: int) -> bytes:
-    """The manifest with the size of the package, its own size counted."""
+    """The manifest with the size of the package, its own size counted, and sealed by its own hash."""
     size = 0
-    while True:
-        data = _json_bytes(manifest | {"package_bytes": other_bytes + size})
-        if len(data) == size:
-            return data
+    while len(data := _seal(manifest | {"package_bytes": other_bytes + size})) != size:
         size = len(data)
+    return data
+
+
+def _seal(manifest: dict[str, Any]) -> bytes:
+    return _json_bytes(manifest | {"sha256": _sha256(_json_bytes(manifest))})
+
+
+def _unseal(data: bytes) -> dict[str, Any]:
+    manifest = parse_object(data, MANIFEST)
+    manifest.pop("sha256", None)
+    try:
+        is_whole = _seal(manifest) == data
+    except (ValueError, RecursionError):  # infinite numbers, half characters, endless nesting
+        is_whole = False
+    if not is_whole:
+        raise ArtifactError(f"{MANIFEST} was changed after it was written. Copy the artifact again.")
+    return manifest
 
 
 def _check_listing(folder: Path) -> None:
@@ -295,7 +310,13 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
     for name, record in manifest["files"].items():
         if not _has_kinds(record, _FILE_RECORD):
             raise ArtifactError(f"{MANIFEST} describes the file {name} as {record!r}, which cannot be.")
-    for name, record in manifest["tensors"].items():
+    _check_records(manifest["tensors"])
+    _check_facts(manifest["facts"], manifest["tensors"])
+
+
+def _check_records(records: dict[str, Any]) -> None:
+    """Raise `ArtifactError` unless each tensor's name and record can be."""
+    for name, record in records.items():
         if not _TENSOR_NAME.fullmatch(name):
             raise ArtifactError(f"{MANIFEST} has a tensor named {name!r}; letters, digits, . _ - are right.")
         if (
@@ -304,7 +325,6 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
             or not _is_shape(record["shape"])
         ):
             raise ArtifactError(f"{MANIFEST} describes the tensor {name} as {record!r}, which cannot be.")
-    _check_facts(manifest["facts"], manifest["tensors"])
 
 
 def _check_facts(facts: dict[str, Any], records: dict[str, Any]) -> None:

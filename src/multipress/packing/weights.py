@@ -81,7 +81,7 @@ def read_tensors(data: memoryview, records: dict[str, Any]) -> dict[str, StoredT
         values = _decode_entry(data, entries[name])
         scale = _decode_entry(data, entries[_scale(name)]) if record["bits"] <= 8 else None
         tensor = StoredTensor(values, scale, record["bits"])
-        if tensor.sha256() != record["sha256"]:
+        if tensor.sha256() != record["sha256"] or tensor.nonzeros != record["nonzeros"]:
             raise ArtifactError(
                 f"{name} of {WEIGHTS} decodes to other values than were stored. Copy it again."
             )

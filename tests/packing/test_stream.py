@@ -1,0 +1,68 @@
+"""Streams: each codec is taken where it should be, and all give the symbols back."""
+
+import numpy as np
+import pytest
+
+from multipress.errors import ArtifactError
+from multipress.packing.stream import ANS, RAW, ZSTD, Reader, decode_stream, encode_stream, varint
+
+
+def roundtrip(symbols: np.ndarray) -> bytes:
+    data = encode_stream(symbols)
+    reader = Reader(data)
+    assert np.array_equal(decode_stream(reader, len(symbols)), symbols)
+    assert reader.left == 0
+    return data
+
+
+@pytest.mark.parametrize("alphabet", [1, 2, 3, 4, 5, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256])
+@pytest.mark.parametrize("count", [0, 1, 3, 8, 1000, 5001])
+def test_every_alphabet_and_length_comes_back(alphabet, count):
+    random = np.random.default_rng(alphabet)
+    for low in {0, 256 - alphabet}:
+        even = random.integers(0, alphabet, size=count)
+        skewed = np.minimum(random.geometric(0.5, size=count) - 1, alphabet - 1)
+        for symbols in (even, skewed):
+            roundtrip((symbols + low).astype(np.uint8))
+
+
+def test_each_codec_is_taken_where_it_is_smallest():
+    random = np.random.default_rng(0)
+    assert roundtrip(random.integers(0, 256, size=9999).astype(np.uint8))[0] == RAW
+    assert roundtrip(np.tile(random.integers(0, 256, size=100), 90).astype(np.uint8))[0] == ZSTD
+    assert roundtrip((random.random(9999) < 0.03).astype(np.uint8))[0] == ANS
+
+
+def test_long_streams_are_decoded_in_chunks():
+    random = np.random.default_rng(0)
+    assert roundtrip((random.random(20_000_003) < 0.02).astype(np.uint8))[0] == ANS
+
+
+def test_one_symbol_takes_no_payload_however_often_it_comes():
+    assert len(encode_stream(np.full(10**6, 77, dtype=np.uint8))) == 4
+
+
+def test_varints_come_back_and_only_the_shortest_form_is_read():
+    for value in (0, 1, 127, 128, 300, 2**14, 2**35 + 5, 2**49 - 1):
+        reader = Reader(varint(value))
+        assert reader.varint() == value
+        assert reader.left == 0
+    for wrong in (b"\x80\x00", b"\xff" * 8, b"\x80", b""):
+        with pytest.raises(ArtifactError):
+            Reader(wrong).varint()
+
+
+def test_damaged_headers_are_refused():
+    for data in (
+        bytes([3, 0, 1, 1, 0]),  # unknown codec
+        bytes([0, 200, 100, 1, 0]),  # symbols above 255
+        bytes([0, 0, 0, 1, 0]),  # one symbol with a payload
+        bytes([0, 0, 1, 2, 0, 0]),  # two bytes for eight bits
+        bytes([0, 0, 2, 2, 81, 0]),  # 81 is no group of four of three symbols
+        bytes([2, 0, 1, 2, 0, 0]),  # no weights
+        bytes([2, 0, 1, 1, 1]),  # a cut table
+        bytes([2, 0, 1, 6, 1, 1, 0, 0, 0, 0]),  # a last word of zero
+        bytes([1, 0, 1, 3, 1, 2, 3]),  # not zstd
+    ):
+        with pytest.raises(ArtifactError):
+            decode_stream(Reader(data), 8)
