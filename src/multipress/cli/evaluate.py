@@ -102,7 +102,7 @@ def evaluate_artifact(
     result: dict[str, Any] = {
         "task": source,
         "rows": len(rows.split),
-        "metrics": {name: values[name] for name in task.metrics},
+        "metrics": {name: value for name, value in values.items() if name != "score"},
         "score": values["score"],
         "truncated_rows": measurements[0].context["truncated_rows"],
         "facts": rows.facts,

@@ -34,7 +34,7 @@ def measure_speed(
 
     Args:
         artifact: The artifact.
-        shapes: Pairs of batch size and tokens a row; rows longer than the model reads are left out.
+        shapes: Pairs of batch size and tokens a row; no more tokens are taken than the model has positions.
         threads: Threads of the runtime.
         repeats: How often each shape is timed, after 3 batches that are not counted.
 
@@ -42,14 +42,14 @@ def measure_speed(
         `latency_p50_ms` and `latency_p95_ms` of each shape.
 
     Raises:
-        SettingError: no shape fits, or there is nothing to repeat.
+        SettingError: a shape or `repeats` is below 1.
     """
     limit = int(artifact.config.get("max_position_embeddings", artifact.facts["max_length"]))
-    fitting = [(rows, tokens) for rows, tokens in shapes if rows >= 1 and 1 <= tokens <= limit]
-    if not fitting or repeats < 1:
+    if repeats < 1 or any(size < 1 for shape in shapes for size in shape):
         raise SettingError(
-            f"No batch of {list(shapes)} is timed: rows have up to {limit} tokens, repeats {repeats}."
+            f"Batches of {list(shapes)}, {repeats} times, cannot be timed; each must be 1 or more."
         )
+    fitting = sorted({(rows, min(tokens, limit)) for rows, tokens in shapes})
     predictor = Predictor(artifact, threads=threads)
     ids = np.random.default_rng(0)
     vocabulary = int(artifact.config["vocab_size"])

@@ -1,0 +1,173 @@
+"""predict, evaluate, inspect, measure: JSON alone on standard output, one line for what is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+from multipress.cli.main import main
+from multipress.runtime import Predictor
+
+LABELS = ["bad", "fair", "good"]
+
+
+@pytest.fixture(scope="module")
+def artifact(write_tiny, tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("cli") / "a", bits=4, sparsity=0.3)
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def labelled(artifact, tmp_path):
+    """Eight rows, of which the model has two wrong."""
+    texts = [f"w{index} w{index + 20}" for index in range(8)]
+    labels = [prediction.label for prediction in Predictor(artifact)(texts)]
+    for row in (0, 1):
+        labels[row] = LABELS[(LABELS.index(labels[row]) + 1) % 3]
+    file = tmp_path / "rows.csv"
+    lines = [f"{text},{label}" for text, label in zip(texts, labels, strict=True)]
+    file.write_text("\n".join(["text,label", *lines]) + "\n")
+    return file
+
+
+def test_predict_prints_a_label_a_score_and_all_scores(artifact, run):
+    code, out, _ = run("predict", artifact.folder, "w1 w2", "", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert [row["label"] for row in rows] == [p.label for p in Predictor(artifact)(["w1 w2", ""])]
+    for row in rows:
+        assert set(row) == {"label", "score", "scores"}
+        assert list(row["scores"]) == LABELS
+        assert sum(row["scores"].values()) == pytest.approx(1)
+
+
+def test_predict_reads_texts_from_a_file(artifact, run, tmp_path):
+    (tmp_path / "texts.txt").write_text("w1\nw2\nw3 w4\n")
+    _, out, _ = run("predict", artifact.folder, "--file", tmp_path / "texts.txt", "--json")
+    assert len(json.loads(out)) == 3
+    _, plain, _ = run("predict", artifact.folder, "--file", tmp_path / "texts.txt")
+    assert [line.split("\t")[2] for line in plain.splitlines()] == ["w1", "w2", "w3 w4"]
+
+
+def test_predict_warns_on_standard_error_when_texts_are_cut(artifact, run):
+    code, out, err = run("predict", artifact.folder, "w1 " * 99, "w2", "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 2
+    assert "1 of 2 rows" in err
+    assert "16 tokens" in err
+
+
+def test_predict_takes_two_texts_a_row_for_a_model_of_pairs(artifact, write_tiny, run, tmp_path):
+    task = artifact.facts["task"] | {"is_pair": True}
+    pair = write_tiny(tmp_path / "pair", task=task)
+    _, out, _ = run("predict", pair.folder, "w1", "w2", "w3", "w4", "--json")
+    expected = Predictor(pair)(["w1", "w3"], ["w2", "w4"])
+    assert json.loads(out) == [prediction.to_json() for prediction in expected]
+    code, _, err = run("predict", pair.folder, "w1", "w2", "w3")
+    assert code == 2
+    assert "two a row" in err
+
+
+def test_wrong_use_is_one_line_and_exit_code_2(artifact, run, tmp_path, labelled):
+    for arguments in (
+        ("predict", artifact.folder),
+        ("predict", artifact.folder, "w1", "--file", labelled),
+        ("predict", tmp_path / "nowhere", "w1"),
+        ("evaluate", artifact.folder),  # its task "text" has no rows of its own
+        ("evaluate", artifact.folder, "--task", "sst2", "--data", labelled),
+        ("evaluate", artifact.folder, "--task", "nothing"),
+        ("evaluate", artifact.folder, "--data", tmp_path / "nowhere.csv"),
+        ("inspect", tmp_path),
+        ("measure", tmp_path),
+        ("measure", artifact.folder, "--data", tmp_path / "nowhere.csv"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "")
+        assert len(err.strip().splitlines()) == 1
+        assert "unexpected" not in err
+
+
+def test_evaluate_scores_a_file(artifact, run, labelled):
+    code, out, _ = run("evaluate", artifact.folder, "--data", labelled, "--json")
+    result = json.loads(out)
+    assert code == 0
+    assert (result["rows"], result["score"], result["metrics"]["accuracy"]) == (8, 0.75, 0.75)
+    _, plain, _ = run("evaluate", artifact.folder, "--data", labelled)
+    assert "0.7500" in plain
+
+
+def test_evaluate_maps_labels_by_name_and_refuses_an_unknown_one(artifact, run, labelled):
+    rows = labelled.read_text().splitlines()
+    labelled.write_text("\n".join([rows[0], *rows[:0:-1]]))
+    assert json.loads(run("evaluate", artifact.folder, "--data", labelled, "--json")[1])["score"] == 0.75
+    labelled.write_text(labelled.read_text() + "\nw1,awful\n")
+    code, _, err = run("evaluate", artifact.folder, "--data", labelled)
+    assert code == 2
+    assert "awful" in err
+
+
+def test_inspect_says_what_is_stored(artifact, run):
+    result = json.loads(run("inspect", artifact.folder, "--json")[1])
+    assert result["weights_bytes"] == artifact.weights_bytes
+    assert result["package_bytes"] == artifact.package_bytes
+    assert {"ideal_bytes", "entropy_bound_bytes"} <= set(result)
+    stored = artifact.tensors()
+    assert [row["name"] for row in result["tensors"]] == sorted(stored)
+    for row in result["tensors"]:
+        tensor = stored[row["name"]]
+        assert row["shape"] == list(tensor.values.shape)
+        assert (row["bits"], row["nonzeros"]) == (tensor.bits, int((tensor.values != 0).sum()))
+        assert {"bytes", "entropy_bound_bytes"} <= set(row)
+
+
+def test_inspect_dumps_the_stored_integers(artifact, run, tmp_path):
+    code, out, _ = run("inspect", artifact.folder, "--dump", tmp_path / "dump", "--json")
+    assert code == 0
+    json.loads(out)
+    for name, tensor in artifact.tensors().items():
+        found = np.load(tmp_path / "dump" / f"{name}.npy")
+        assert (found.dtype, found.tobytes()) == (tensor.values.dtype, tensor.values.tobytes())
+        if tensor.scale is not None:
+            assert np.array_equal(np.load(tmp_path / "dump" / f"{name}.scale.npy"), tensor.scale)
+
+
+def test_measure_gives_rows_of_every_kind(artifact, run, labelled):
+    code, out, _ = run("measure", artifact.folder, "--data", labelled, "--repeats", 2, "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert all({"name", "value", "unit", "context"} <= set(row) for row in rows)
+    values = {row["name"]: row["value"] for row in rows}
+    assert values["score"] == 0.75
+    assert values["weights_bytes"] == artifact.weights_bytes
+    assert {"package_bytes", "ideal_bytes", "latency_p50_ms", "peak_memory_bytes"} <= set(values)
+
+
+def test_measure_goes_on_without_rows_that_nobody_asked_for(artifact, run):
+    code, out, err = run("measure", artifact.folder, "--repeats", 1, "--json")
+    assert code == 0
+    assert "no quality was measured" in err
+    assert "score" not in {row["name"] for row in json.loads(out)}
+
+
+def test_a_damaged_artifact_is_named_by_every_command(write_tiny, run, tmp_path):
+    folder = write_tiny(tmp_path / "a").folder
+    (folder / "config.json").write_text("{}")
+    open_commands = (
+        ("predict", folder, "w1"),
+        ("evaluate", folder),
+        ("inspect", folder),
+        ("measure", folder),
+    )
+    for arguments in open_commands:
+        code, _, err = run(*arguments)
+        assert code == 2
+        assert "config.json" in err

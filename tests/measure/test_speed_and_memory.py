@@ -1,0 +1,44 @@
+"""Latency and memory: the right rows, and numbers that follow what is measured."""
+
+import numpy as np
+import pytest
+
+from multipress.errors import RunError, SettingError
+from multipress.measure import measure_memory, measure_speed
+from multipress.measure.memory import peak_bytes
+
+
+def test_each_shape_has_a_median_and_a_higher_percentile(write_tiny, tmp_path):
+    artifact = write_tiny(tmp_path / "a")
+    rows = measure_speed(artifact, [(1, 8), (16, 24), (1, 128)], repeats=9)
+    values = {(row.context["batch_size"], row.context["length"], row.name): row.value for row in rows}
+    # The model has 24 positions.
+    assert {key[:2] for key in values} == {(1, 8), (16, 24), (1, 24)}
+    for shape in ((1, 8), (16, 24), (1, 24)):
+        assert 0 < values[*shape, "latency_p50_ms"] <= values[*shape, "latency_p95_ms"]
+    assert values[1, 8, "latency_p50_ms"] < values[16, 24, "latency_p50_ms"]
+    assert rows[0].context["threads"] == 1
+    assert "cpu" in rows[0].context["computer"]
+
+
+def test_nothing_to_time_is_a_setting_error(write_tiny, tmp_path):
+    artifact = write_tiny(tmp_path / "a")
+    for shapes, repeats in (([(1, 0)], 3), ([(0, 8)], 3), ([(1, 8)], 0)):
+        with pytest.raises(SettingError):
+            measure_speed(artifact, shapes, repeats=repeats)
+
+
+def test_the_peak_is_that_of_a_new_process_not_of_this_one(write_tiny, tmp_path):
+    artifact = write_tiny(tmp_path / "a")
+    ballast = np.ones(400_000_000 // 8)
+    rows = {row.name: row.value for row in measure_memory(artifact)}
+    assert peak_bytes() > 400_000_000 * (ballast[0] > 0)
+    assert 20_000_000 < rows["peak_memory_bytes"] < 300_000_000
+    assert 0 < rows["peak_memory_added_bytes"] < rows["peak_memory_bytes"]
+
+
+def test_a_failed_process_is_a_run_error_that_says_why(write_tiny, tmp_path):
+    artifact = write_tiny(tmp_path / "a")
+    (tmp_path / "a" / "config.json").unlink()
+    with pytest.raises(RunError, match=r"no config\.json"):
+        measure_memory(artifact)

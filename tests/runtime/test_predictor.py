@@ -1,0 +1,152 @@
+"""Predictions from the folder are those of torch with the stored weights, and need no torch."""
+
+import gc
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from multipress.artifact import open_artifact
+from multipress.errors import ArtifactError, DataError
+from multipress.runtime import Predictor
+
+TEXTS = ["w1 w2 w3", "", "w9 " * 40, "w4 w5 unknown", "w7", "w1 w2 w3", "\ud800 日本"]
+PAIRS = ["w2", "w3 w4", "", "w50 " * 30, "w5", "w6", "w8"]
+
+
+@pytest.fixture(scope="module")
+def artifact(write_tiny, tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("a") / "classes", bits=4, sparsity=0.5)
+
+
+@pytest.fixture(scope="module")
+def number(write_tiny, tmp_path_factory):
+    return write_tiny(tmp_path_factory.mktemp("a") / "number", bits=16, target="number")
+
+
+def torch_logits(artifact, model, texts, pairs=None) -> np.ndarray:
+    """One row at a time, no padding: the slow reference."""
+    import torch
+
+    from multipress.runtime import TextEncoder
+
+    weights = {name: torch.from_numpy(value) for name, value in artifact.dense_weights().items()}
+    model.load_state_dict(weights, strict=True)
+    rows = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"]).encode(texts, pairs)
+    with torch.no_grad():
+        return np.concatenate(
+            [
+                model(
+                    input_ids=torch.tensor([row.ids]), token_type_ids=torch.tensor([row.type_ids])
+                ).logits.numpy()
+                for row in rows
+            ]
+        )
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+@pytest.mark.parametrize("pairs", [None, PAIRS])
+def test_logits_are_those_of_torch_whatever_the_batch(artifact, tiny_bert, batch_size, pairs):
+    expected = torch_logits(artifact, tiny_bert(), TEXTS, pairs)
+    found = Predictor(artifact, batch_size=batch_size).logits(TEXTS, pairs)
+    assert (found.dtype, found.shape) == (np.float32, (len(TEXTS), 3))
+    assert np.abs(found - expected).max() < 1e-4
+    assert np.abs(expected).max() > 0.1
+
+
+def test_predictions_are_the_softmax_of_the_logits_by_label(artifact):
+    predictor = Predictor(artifact.folder)
+    logits = predictor.logits(TEXTS).astype(np.float64)
+    for row, prediction in zip(logits, predictor(TEXTS), strict=True):
+        shares = [np.exp(value) / sum(np.exp(row)) for value in row]
+        assert list(prediction.scores) == ["bad", "fair", "good"]
+        assert list(prediction.scores.values()) == pytest.approx(shares, rel=1e-9)
+        assert prediction.label == ["bad", "fair", "good"][int(np.argmax(row))]
+        assert prediction.score == max(prediction.scores.values())
+
+
+def test_a_task_of_numbers_gives_the_number(number):
+    predictor = Predictor(number)
+    logits = predictor.logits(TEXTS)
+    assert logits.shape == (len(TEXTS), 1)
+    for value, prediction in zip(logits[:, 0], predictor(TEXTS), strict=True):
+        assert prediction.to_json() == {"label": None, "score": float(value), "scores": {}}
+
+
+def test_rows_that_were_cut_are_counted_and_no_rows_give_no_predictions(artifact):
+    predictor = Predictor(artifact)
+    predictor(TEXTS)
+    assert predictor.num_truncated == 1
+    assert predictor([]) == []
+    assert predictor.num_truncated == 0
+
+
+def test_one_string_is_refused(artifact):
+    with pytest.raises(DataError, match="list"):
+        Predictor(artifact)("w1")
+
+
+def test_logits_stay_the_same_when_memory_is_used_again(artifact):
+    predictor = Predictor(artifact)
+    before = predictor.logits(TEXTS)
+    gc.collect()
+    rubbish = [np.full(20_000, np.nan, dtype=np.float32) for _ in range(500)]
+    assert np.array_equal(predictor.logits(TEXTS), before)
+    del rubbish
+
+
+def test_threads_do_not_change_the_labels(artifact):
+    one, two = Predictor(artifact, threads=1), Predictor(artifact, threads=2)
+    assert [p.label for p in one(TEXTS)] == [p.label for p in two(TEXTS)]
+
+
+def test_predicting_imports_no_torch(artifact):
+    code = (
+        "import sys; from multipress.runtime import Predictor; Predictor(sys.argv[1])(['w1']);"
+        "print(sorted({'torch', 'transformers', 'onnx', 'pyarrow', 'scipy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, artifact.folder], capture_output=True, text=True)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def with_graph(artifact, folder, graph: bytes):
+    from multipress.artifact import write_artifact
+
+    return write_artifact(
+        folder,
+        tensors=artifact.tensors(),
+        aliases={},
+        config=artifact.config,
+        tokenizer_json=artifact.tokenizer_json(),
+        graph=graph,
+        facts=artifact.facts,
+    )
+
+
+def test_a_graph_that_does_not_fit_is_an_artifact_error(artifact, number, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    needs_more = onnx.load_from_string(artifact.graph())
+    tensor = needs_more.graph.initializer[0]
+    tensor.name = "elsewhere"
+    other_shape = onnx.load_from_string(artifact.graph())
+    other_shape.graph.initializer[0].dims[0] += 1
+    lone = onnx.load_from_string(artifact.graph())
+    del lone.graph.node[-1]
+    for graph, message in (
+        (needs_more.SerializeToString(), "elsewhere"),
+        (other_shape.SerializeToString(), "shape"),
+        (number.graph(), "shape"),
+        (lone.SerializeToString(), "ONNX Runtime cannot open"),
+        (b"", "ONNX Runtime cannot open"),
+        (artifact.graph()[:-9], "cut"),
+    ):
+        with pytest.raises(ArtifactError, match=message):
+            Predictor(with_graph(artifact, tmp_path / "x", graph))
+
+
+def test_labels_that_do_not_fit_the_graph_are_refused(write_tiny, artifact, tmp_path):
+    task = artifact.facts["task"] | {"labels": ["a", "b"]}
+    two = write_tiny(tmp_path / "two", task=task)
+    with pytest.raises(ArtifactError, match="3 logits, but the task has 2"):
+        Predictor(open_artifact(two.folder))
