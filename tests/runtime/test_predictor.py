@@ -150,3 +150,35 @@ def test_labels_that_do_not_fit_the_graph_are_refused(write_tiny, artifact, tmp_
     two = write_tiny(tmp_path / "two", task=task)
     with pytest.raises(ArtifactError, match="3 logits, but the task has 2"):
         Predictor(open_artifact(two.folder))
+
+
+def test_a_model_of_too_few_positions_is_refused(write_tiny, tmp_path):
+    artifact = write_tiny(tmp_path / "a", max_length=25)
+    with pytest.raises(ArtifactError, match="25 tokens, but the model 24"):
+        Predictor(artifact)
+
+
+def test_ids_beyond_the_vocabulary_and_infinite_logits_are_artifact_errors(artifact, tmp_path):
+    from multipress.artifact import round_floats, write_artifact
+    from multipress.runtime import Encoding
+
+    with pytest.raises(ArtifactError, match="cannot compute"):
+        Predictor(artifact).run([Encoding([2, 64, 3], [0, 0, 0])])
+    bias = round_floats(np.array([np.nan, 0, 0]))
+    broken = write_artifact(
+        tmp_path / "broken",
+        tensors=artifact.tensors() | {"classifier.bias": bias},
+        aliases={},
+        config=artifact.config,
+        tokenizer_json=artifact.tokenizer_json(),
+        graph=artifact.graph(),
+        facts=artifact.facts,
+    )
+    with pytest.raises(ArtifactError, match="not finite"):
+        Predictor(broken).logits(["w1"])
+
+
+def test_progress_is_told_after_every_batch(artifact):
+    told = []
+    Predictor(artifact, batch_size=3).logits(TEXTS, None, lambda *counts: told.append(counts))
+    assert told == [(3, 7), (6, 7), (7, 7)]

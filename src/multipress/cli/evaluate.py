@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,7 +98,9 @@ def evaluate_artifact(
 
     task = Task.from_json(artifact.facts["task"])
     rows = load_rows(source, task=task, text=text, label=label, data_dir=data_dir)
-    measurements, logits = measure_quality(artifact, rows.split, task, threads=threads)
+    measurements, logits = measure_quality(
+        artifact, rows.split, task, threads=threads, on_progress=_Progress()
+    )
     values = {row.name: row.value for row in measurements}
     result: dict[str, Any] = {
         "task": source,
@@ -119,3 +122,18 @@ def evaluate_artifact(
     for note in notes:
         typer.echo(f"warning: {note}", err=True)
     return result
+
+
+class _Progress:
+    """Says on standard error how far it is, every ten seconds."""
+
+    def __init__(self) -> None:
+        self._start = self._said = time.monotonic()
+
+    def __call__(self, num_done: int, num_rows: int) -> None:
+        now = time.monotonic()
+        if now - self._said < 10 or num_done == num_rows:
+            return
+        self._said = now
+        seconds_left = (now - self._start) / num_done * (num_rows - num_done)
+        typer.echo(f"{num_done:,} of {num_rows:,} rows, about {seconds_left:.0f} s left", err=True)

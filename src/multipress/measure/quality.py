@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from multipress.artifact import Artifact
@@ -14,7 +16,12 @@ __all__ = ["measure_quality"]
 
 
 def measure_quality(
-    artifact: Artifact, split: Split, task: Task, *, threads: int = 1
+    artifact: Artifact,
+    split: Split,
+    task: Task,
+    *,
+    threads: int = 1,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[list[Measurement], np.ndarray]:
     """Predict the rows from the artifact's folder and score them.
 
@@ -23,6 +30,7 @@ def measure_quality(
         split: The rows; their labels are in the class order of `task`.
         task: The task, with the artifact's labels in the artifact's order.
         threads: Threads of the runtime.
+        on_progress: Called after each batch with the rows done and all rows.
 
     Returns:
         One measurement for each metric and one named `score`, and the logits float32 (N, C).
@@ -35,7 +43,7 @@ def measure_quality(
     if (stored["target"], list(stored["labels"])) != (task.target, list(task.labels)):
         raise DataError(f"The rows have the labels {list(task.labels)}, but the artifact {stored['labels']}.")
     predictor = Predictor(artifact, threads=threads)
-    logits = predictor.logits(split.texts, split.pairs)
+    logits = predictor.logits(split.texts, split.pairs, on_progress)
     context = {
         "task": task.name,
         "rows": len(split),

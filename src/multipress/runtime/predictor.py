@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,11 @@ class Predictor:
         self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
         # ONNX Runtime computes with the arrays themselves, so they must live as long as the session.
         self._session, self._weights = _open_session(artifact.graph(), artifact.dense_weights(), threads)
+        positions = artifact.config.get("max_position_embeddings")
+        if isinstance(positions, int) and self.max_length > positions:
+            raise ArtifactError(
+                f"Texts have up to {self.max_length} tokens, but the model {positions} positions."
+            )
         names = sorted(value.name for value in self._session.get_inputs())
         outputs = self._session.get_outputs()
         if names != sorted(_INPUTS) or [value.name for value in outputs] != ["logits"]:
@@ -80,27 +85,45 @@ class Predictor:
         """Most tokens of a row, special tokens counted."""
         return self._encoder.max_length
 
-    def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> np.ndarray:
+    def logits(
+        self,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None = None,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
         """Logits of each row, in the order given: float32 (N, C); C is 1 for a number.
 
         Args:
             texts: The (first) text of each row.
             pairs: The second text of each row.
+            on_progress: Called after each batch with the rows done and all rows.
 
         Raises:
             DataError: `texts` is no list, or `pairs` has another length.
+            ArtifactError: the model fails, or gives numbers that are not finite.
         """
         encodings = self._encoder.encode(texts, pairs)
         self.num_truncated = self._encoder.num_truncated
         logits = np.zeros((len(encodings), len(self._labels or [None])), dtype=np.float32)
+        num_done = 0
         for rows in batches_by_length([len(row.ids) for row in encodings], self._batch_size):
             logits[rows] = self.run([encodings[row] for row in rows])
+            num_done += len(rows)
+            if on_progress is not None:
+                on_progress(num_done, len(encodings))
+        if not np.isfinite(logits).all():
+            raise ArtifactError(
+                "The model gives logits that are not finite; it was damaged or badly trained."
+            )
         return logits
 
     def run(self, encodings: Sequence[Encoding]) -> np.ndarray:
         """Logits of one batch of encoded rows, padded to the longest: float32 (B, C)."""
         batch = pad_batch(encodings, self._encoder.pad_id)
-        output: np.ndarray = self._session.run(["logits"], batch)[0]
+        try:
+            output: np.ndarray = self._session.run(["logits"], batch)[0]
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class of their own
+            raise ArtifactError(f"The model cannot compute this batch: {_one_line(error)}") from None
         return output
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
@@ -139,6 +162,9 @@ def _open_session(graph: bytes, weights: dict[str, np.ndarray], threads: int) ->
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class of their own
-        reason = " ".join(str(error).split())[:300]
-        raise ArtifactError(f"ONNX Runtime cannot open the artifact's graph: {reason}") from None
+        raise ArtifactError(f"ONNX Runtime cannot open the artifact's graph: {_one_line(error)}") from None
     return session, [arrays, values]
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
