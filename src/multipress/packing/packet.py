@@ -29,6 +29,8 @@ _DTYPES = ("int8", "float16", "float32")
 _MAX_DIMENSIONS = 8
 _MAX_BYTES = 1 << 48
 _HALF = 128
+# Where most are zero, a mask and the rest are decoded three times faster, which is worth so many bytes.
+_SPARSE_MAY_COST = 1.005
 
 
 def encode(array: np.ndarray) -> bytes:
@@ -46,10 +48,14 @@ def encode(array: np.ndarray) -> bytes:
     layout, body = _PLAIN, planes.tobytes()
     if array.size:
         present = np.asarray(planes.any(axis=1))
-        choices = [(_DENSE, _encode_planes(planes))]
+        dense = _encode_planes(planes)
+        if len(dense) < len(body):
+            layout, body = _DENSE, dense
         if not present.all():
-            choices.append((_SPARSE, encode_stream(present.view(np.uint8)) + _encode_planes(planes[present])))
-        layout, body = min([(layout, body), *choices], key=lambda choice: len(choice[1]))
+            sparse = encode_stream(present.view(np.uint8)) + _encode_planes(planes[present])
+            is_faster = layout == _DENSE and 2 * np.count_nonzero(present) < len(present)
+            if len(sparse) < len(body) * (_SPARSE_MAY_COST if is_faster else 1):
+                layout, body = _SPARSE, sparse
     head = bytes([VERSION, layout, _DTYPES.index(array.dtype.name), array.ndim])
     packet = head + b"".join(varint(size) for size in array.shape) + body
     return packet + bytes(max(0, _least_bytes(array.nbytes) - len(packet)))
