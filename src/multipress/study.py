@@ -131,7 +131,7 @@ class Plan:
         recipes = expand_recipes(self.study)
         cells: list[Job] = []
         shared: dict[str, Job] = {}
-        for data, seed in itertools.product(self.study.data, self.study.seeds):
+        for seed, data in itertools.product(self.study.seeds, self.study.data):
             label = None
             if any("distillation" in {method.name for method in recipe} for recipe in recipes):
                 for job in self._teacher(data, seed, rates):

@@ -1,0 +1,257 @@
+"""Studies: what a grid expands to, what runs share, and that a study goes on after anything."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from multipress.engines.execute import Places
+from multipress.engines.local import run_jobs
+from multipress.engines.single import train_artifact
+from multipress.errors import ModelError, SettingError, SpecError
+from multipress.estimate import describe
+from multipress.spec import DataSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
+from multipress.store import Store
+from multipress.study import Plan, expand_recipes, run_study
+
+DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)
+TRAINING = TrainingSpec(epochs=2, learning_rate=1e-3, batch_size=8, max_length=12)
+
+
+def study(folder, **changes):
+    grid = StudySpec(
+        name="tiny",
+        models=(str(folder),),
+        data=(DATA,),
+        training=TRAINING,
+        learning_rates=(1e-3,),
+        subsets=((), ("quantization",), ("distillation", "pruning")),
+    )
+    return replace(grid, **changes)
+
+
+def table(store):
+    return canonical_json([{k: v for k, v in row.items()} for row in store.cells()])
+
+
+def test_all_means_the_eight_subsets_with_lists_as_axes(tiny_folder):
+    grid = study(tiny_folder, subsets="all", methods={"pruning": {"sparsity": [0.4, 0.6]}})
+    recipes = [tuple(method.name for method in recipe) for recipe in expand_recipes(grid)]
+    assert len(recipes) == 12
+    assert len(set(recipes)) == 8
+    assert recipes[0] == ()
+    assert all(recipe.count("pruning") < 2 for recipe in recipes)
+
+
+def test_the_dense_control_is_always_there_and_defaults_are_written_out(tiny_folder):
+    (dense, (quantization,)) = expand_recipes(study(tiny_folder, subsets=(("quantization",),)))
+    assert dense == ()
+    assert quantization.settings["bits"] == 8
+    assert quantization.settings["learned_step"] is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"subsets": (("prune",),)}, SpecError, "there are: pruning"),
+        ({"methods": {"pruninng": {}}}, SpecError, "there are: pruning"),
+        ({"subsets": ((),), "methods": {"pruning": {"sparsity": 0.5}}}, SpecError, "no effect"),
+        ({"methods": {"pruning": {"sparsity": 60}}}, SettingError, "write 0.6"),
+        ({"methods": {"pruning": {"sparsity": []}}}, SettingError, "empty list"),
+        ({"methods": {"pruning": {"sparse": 0.6}}}, SettingError, "sparsity"),
+        ({"methods": {"distillation": {"teacher": "nobody"}}}, SpecError, "largest"),
+        ({"models": ("no-such-model",)}, ModelError, "no-such-model"),
+    ],
+)
+def test_a_study_that_cannot_run_is_refused_before_anything_is_written(tiny_folder, tmp_path, changes, error, message):
+    with pytest.raises(error, match=message):
+        run_study(study(tiny_folder, **changes), tmp_path / "runs")
+    assert not list((tmp_path / "runs").glob("*/spec.json"))
+
+
+def test_the_largest_model_teaches_and_its_logits_are_made_once_a_task_and_seed(tiny_folder):
+    plan = Plan(study("minilm-l3", models=("minilm-l3", str(tiny_folder)), seeds=(0, 1)))
+    jobs, cells = plan.jobs({(model, DATA): 1e-3 for model in plan.study.models})
+    labels = [job for job in jobs if job.spec.kind == "label"]
+    assert len(cells) == 2 * 2 * 3
+    assert len(labels) == 2
+    assert {label.spec.model for label in labels} == {"minilm-l3"}
+    dense = {job.run_id for job in cells if job.spec.model == "minilm-l3" and not job.spec.methods}
+    assert {label.spec.teacher for label in labels} == dense
+    assert len({job.run_id for job in jobs}) == len(jobs) == len(cells) + 2
+    for job in jobs:
+        earlier = {other.run_id for other in jobs[: jobs.index(job)]}
+        assert set(job.needs) <= earlier
+
+
+def test_a_dry_run_counts_and_writes_nothing(tiny_folder, tmp_path):
+    text = describe(Plan(study(tiny_folder, seeds=(0, 1))), Store(tmp_path / "runs"))
+    assert "6 cells = 1 models x 1 tasks x 2 seeds x 3 recipes" in text
+    assert "8 in all, 2 of them" in text
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_folder, tmp_path_factory):
+    """A whole tiny study with two learning rates to choose from."""
+    store = Store(tmp_path_factory.mktemp("finished") / "runs")
+    grid = study(tiny_folder, learning_rates=(1e-3, 1e-6))
+    ends = []
+    run_study(grid, store.folder, num_workers=1, on_end=lambda run, ended, total: ends.append((run.state, ended, total)))
+    return grid, store, ends
+
+
+def test_a_study_runs_to_its_end_and_its_cells_are_complete(finished):
+    _, store, ends = finished
+    rows = store.cells()
+    assert [row["methods"] for row in rows] == [[], ["quantization"], ["pruning", "distillation"]]
+    assert all(row["state"] == "done" and 0 <= row["score"] <= 1 for row in rows)
+    assert all(0 < row["weights_bytes"] < row["package_bytes"] for row in rows)
+    assert {state for state, _, _ in ends} == {"done"}
+
+
+def test_the_rate_is_chosen_on_the_dense_run_and_used_by_all_cells(finished):
+    _, store, _ = finished
+    dense = [run for run in store.runs() if run.spec["kind"] == "train" and not run.spec["methods"]]
+    scores = {}
+    for run in dense:
+        lines = (store.done(run.run_id) / "measurements.jsonl").read_text().splitlines()
+        scores[run.spec["training"]["learning_rate"]] = next(
+            row["value"] for row in map(json.loads, lines) if row["name"] == "score"
+        )
+    best = max(sorted(scores), key=lambda rate: scores[rate])
+    assert len(scores) == 2
+    assert {row["learning_rate"] for row in store.cells()} == {best}
+
+
+def test_the_same_call_again_runs_nothing(finished):
+    grid, store, _ = finished
+    before = table(store)
+    attempts = {run.run_id: run.attempts for run in store.runs()}
+    ends = []
+    run_study(grid, store.folder, num_workers=1, on_end=lambda *end: ends.append(end))
+    assert ends == []
+    assert {run.run_id: run.attempts for run in store.runs()} == attempts
+    assert table(store) == before
+
+
+def test_all_that_a_finished_study_claims_is_true(finished):
+    _, store, _ = finished
+    verdicts = store.verify()
+    assert verdicts
+    assert all(not verdict.problems for verdict in verdicts)
+
+
+def test_a_cell_alone_has_the_same_identity_and_the_same_bytes_as_in_the_grid(finished, tmp_path):
+    _, store, _ = finished
+    cell = next(row for row in store.cells() if row["methods"] == ["quantization"])
+    spec = RunSpec.from_json(store.run(cell["run_id"]).spec)
+    alone = train_artifact(spec, tmp_path / "alone")
+    assert alone.artifact.facts["run_id"] == cell["run_id"]
+    inside = store.done(cell["run_id"]) / "artifact"
+    for name in ("model.safetensors", "graph.onnx.zst", "tokenizer.json", "config.json", "manifest.json"):
+        assert (alone.artifact.folder / name).read_bytes() == (inside / name).read_bytes(), name
+
+
+def test_runs_that_need_a_failed_run_fail_and_the_others_go_on(tiny_folder, tmp_path, finished):
+    _, other, _ = finished
+    grid = study(tiny_folder)
+    store = Store(tmp_path / "runs")
+    store.check_writable()
+    jobs, cells = Plan(grid).jobs({(str(tiny_folder), DATA): 1e-3})
+    label = next(job for job in jobs if job.spec.kind == "label")
+    broken = replace(label, spec=replace(label.spec, teacher="f" * 12), needs=())
+    jobs = [broken if job is label else job for job in jobs]
+    for job in jobs:
+        store.register(job.run_id, job.spec.to_json())
+    run_jobs(jobs, store, num_workers=1, places={"data_dir": None, "models_dir": None}, on_end=lambda job: None)
+    states = {tuple(cell.spec.method_names): store.run(cell.run_id) for cell in cells}
+    assert states[()].state == states[("quantization",)].state == "done"
+    assert states[("pruning", "distillation")].state == "failed"
+    assert label.run_id in states[("pruning", "distillation")].why
+    assert other.folder != store.folder
+
+
+def test_a_worker_that_dies_fails_its_run_alone_and_the_same_call_mends_it(tiny_folder, tmp_path):
+    grid = study(tiny_folder, subsets=((), ("quantization",)))
+    store = Store(tmp_path / "runs")
+    jobs, cells = Plan(grid).jobs({(str(tiny_folder), DATA): 1e-3})
+    for job in jobs:
+        store.register(job.run_id, job.spec.to_json())
+    ended = []
+
+    def kill_worker():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            for run in store.runs():
+                if run.state == "running":
+                    children = subprocess.run(
+                        ["pgrep", "-P", str(os.getpid()), "-f", "multiprocessing.spawn"], capture_output=True, text=True
+                    ).stdout.split()
+                    for child in children:
+                        os.kill(int(child), signal.SIGKILL)
+                    return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill_worker)
+    thread.start()
+    run_jobs(jobs, store, num_workers=1, places={"data_dir": None, "models_dir": None}, on_end=ended.append)
+    thread.join()
+    states = [store.run(job.run_id).state for job in jobs]
+    assert sorted(states) == ["done", "failed"]
+    failed = next(run for run in store.runs() if run.state == "failed")
+    assert "SIGKILL" in failed.why
+    assert failed.retryable
+    runs = run_study(grid, store.folder, num_workers=1)
+    assert [run.state for run in runs] == ["done", "done"]
+    assert len(ended) == len(cells)
+
+
+@pytest.mark.slow
+def test_a_study_killed_at_any_moment_ends_with_the_same_table(tiny_folder, finished, tmp_path):
+    _, undisturbed, _ = finished
+    spec = tmp_path / "tiny.toml"
+    spec.write_text(
+        f"""
+[study]
+name = "tiny"
+[models]
+names = ["{tiny_folder}"]
+[tasks]
+names = ["banking77"]
+max_train_rows = 24
+max_eval_rows = 20
+[training]
+epochs = 2
+learning_rates = [1e-3, 1e-6]
+batch_size = 8
+max_length = 12
+[methods]
+subsets = [[], ["quantization"], ["distillation", "pruning"]]
+"""
+    )
+    runs = tmp_path / "runs"
+    command = [sys.executable, "-m", "multipress", "study", "run", str(spec), "--runs", str(runs), "--workers", "1"]
+    for seconds in (6, 9, 12, 15):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(seconds)
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert table(Store(runs)) == table(undisturbed)
+
+
+def test_one_model_is_trained_into_a_folder_and_nothing_else_stays(tiny_folder, tmp_path):
+    spec = RunSpec("train", "tiny", DATA, TRAINING)
+    trained = train_artifact(spec, tmp_path / "out", places=Places(models_dir=tiny_folder.parent))
+    assert {row.name for row in trained.measurements} >= {"score", "accuracy", "weights_bytes", "ideal_bytes"}
+    assert not (tmp_path / "out.partial").exists()
