@@ -1,0 +1,141 @@
+"""`multipress train` as a user types it, on files and models it has never seen."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import pytest
+
+from multipress.cli.main import main
+from multipress.cli.train import parse_method
+from multipress.errors import SettingError
+from multipress.spec import MethodSpec
+
+QUICK = ["--epochs", "1", "--batch-size", "8", "--max-length", "16", "--learning-rate", "0.003"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Train and dev files of a task of our own."""
+    rows = [(f"my card is {word} number {i}", label) for i in range(12) for word, label in (("lost", "no"), ("here", "yes"))]
+    for name, part in (("train.csv", rows[:16]), ("dev.csv", rows[16:])):
+        with (tmp_path / name).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["review", "sentiment"])
+            writer.writerows(part)
+    return ["--train", str(tmp_path / "train.csv"), "--dev", str(tmp_path / "dev.csv"), "--text", "review", "--label", "sentiment"]
+
+
+def test_own_files_are_trained_stored_measured_and_predicted(files, tiny_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    methods = ["--method", "quantization:bits=4", "--method", "pruning:sparsity=0.6,updates=2"]
+    assert main(["train", str(tiny_folder), *files, *QUICK, *methods, "-o", str(out), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    trained = {row["name"]: row["value"] for row in printed["measurements"]}
+    assert main(["evaluate", str(out), "--data", files[3], "--text", "review", "--label", "sentiment", "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["rows"] == 8
+    assert evaluated["score"] == trained["score"]
+    assert main(["predict", str(out), "my card is lost", "--json"]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)
+    assert set(prediction["scores"]) == {"no", "yes"}
+    assert main(["inspect", str(out), "--json"]) == 0
+    inspected = json.loads(capsys.readouterr().out)
+    assert inspected["weights_bytes"] == trained["weights_bytes"]
+    assert {t["bits"] for t in inspected["tensors"] if t["name"].endswith("query.weight")} == {4}
+    assert "model-index" in (out / "README.md").read_text()
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_distillation_without_a_teacher_fine_tunes_the_model_itself_first(files, tiny_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["train", str(tiny_folder), *files, *QUICK, "--method", "distillation", "-o", str(out)]) == 0
+    assert "score" in capsys.readouterr().out
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["facts"]["spec"]["teacher"]
+
+
+def test_an_artifact_and_a_classifier_folder_can_teach(files, tiny_folder, tmp_path, capsys):
+    import shutil
+
+    from transformers import AutoModelForSequenceClassification
+
+    first = tmp_path / "first"
+    assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(first)]) == 0
+    classifier = tmp_path / "classifier"
+    labels = {0: "no", 1: "yes"}
+    model = AutoModelForSequenceClassification.from_pretrained(
+        tiny_folder, num_labels=2, id2label=labels, label2id={v: k for k, v in labels.items()}
+    )
+    model.save_pretrained(classifier)
+    shutil.copy(tiny_folder / "tokenizer.json", classifier)
+    for teacher in (first, classifier):
+        out = tmp_path / f"student-of-{teacher.name}"
+        command = ["train", str(tiny_folder), *files, *QUICK, "--method", "distillation:alpha=0.5"]
+        assert main([*command, "--teacher", str(teacher), "-o", str(out)]) == 0
+        spec = json.loads((out / "manifest.json").read_text())["facts"]["spec"]
+        assert spec["methods"][0]["settings"]["alpha"] == 0.5
+    assert "MB" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "pruninng"], "there are: pruning"),
+        (["--method", "pruning:sparsity=60"], "write 0.6"),
+        (["--method", "pruning:sparse=0.6"], "its settings are"),
+        (["--method", "pruning:sparsity"], "is no setting"),
+        (["--method", "pruning", "--method", "pruning"], "twice"),
+        (["--teacher", "minilm-l6"], "--method distillation"),
+        (["--learning-rate", "2"], "learning_rate"),
+        (["--text", "no_such_column"], "review"),
+    ],
+)
+def test_wrong_use_is_one_line_and_exit_code_2(files, tiny_folder, tmp_path, capsys, arguments, message):
+    out = tmp_path / "out"
+    chosen = files if "--text" not in arguments else files[:4]
+    assert main(["train", str(tiny_folder), *chosen, *QUICK, *arguments, "-o", str(out)]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not out.exists()
+
+
+def test_a_place_that_is_taken_is_refused_and_kept(files, tiny_folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "precious.txt").write_text("mine")
+    assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(out)]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (out / "precious.txt").read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(files, tiny_folder, tmp_path):
+    import signal
+    import time
+
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "multipress", "train", str(tiny_folder), *files, *QUICK[2:], "--epochs", "400", "-o", str(out)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if line.startswith("step 400"):
+            break
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, said = process.communicate(timeout=20)
+    assert time.monotonic() - started < 5
+    assert process.returncode == 130
+    assert "goes on" in said
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "step 160 of" not in done.stderr
+    assert out.is_dir()
+
+
+def test_methods_are_parsed_from_text():
+    assert parse_method("pruning") == MethodSpec("pruning", {})
+    assert parse_method("pruning:sparsity=0.6,scope=matrix") == MethodSpec("pruning", {"sparsity": "0.6", "scope": "matrix"})
+    with pytest.raises(SettingError, match="twice"):
+        parse_method("pruning:sparsity=0.6,sparsity=0.5")
