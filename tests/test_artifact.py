@@ -129,9 +129,7 @@ def test_the_manifest_says_what_is_there(original):
         assert records[name]["shape"] == list(tensor.values.shape)
         assert records[name]["nonzeros"] == int((tensor.values != 0).sum())
     stored = safetensors.numpy.load_file(original.folder / "model.safetensors")
-    assert sum(record["bytes"] for record in records.values()) == sum(
-        array.nbytes for array in stored.values()
-    )
+    assert sum(record["bytes"] for record in records.values()) == sum(array.nbytes for array in stored.values())
 
 
 def test_the_same_parts_give_the_same_bytes(original, tmp_path):
@@ -260,9 +258,7 @@ def test_every_transposed_or_cast_tensor_is_refused(folder):
     }
     for name, packet in wrong.items():
         (folder / "model.safetensors").write_bytes(pristine)
-        rewrite_weights(
-            folder, lambda e, name=name, packet=packet: e | {name: ("U8", (len(packet),), packet)}
-        )
+        rewrite_weights(folder, lambda e, name=name, packet=packet: e | {name: ("U8", (len(packet),), packet)})
         with pytest.raises(ArtifactError, match=name):
             open_artifact(folder)
     for name, dtype, shape in (
@@ -271,9 +267,7 @@ def test_every_transposed_or_cast_tensor_is_refused(folder):
         ("a.weight.scale", "F32", (10,)),
     ):
         (folder / "model.safetensors").write_bytes(pristine)
-        rewrite_weights(
-            folder, lambda e, name=name, dtype=dtype, shape=shape: e | {name: (dtype, shape, e[name][2])}
-        )
+        rewrite_weights(folder, lambda e, name=name, dtype=dtype, shape=shape: e | {name: (dtype, shape, e[name][2])})
         with pytest.raises(ArtifactError, match=name.removesuffix(".scale")):
             open_artifact(folder)
 

@@ -36,9 +36,7 @@ def test_a_generated_page_is_fresh(name: str, generate: ModuleType) -> None:
 def elsewhere(generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the repository."""
     (tmp_path / "docs").mkdir()
-    (tmp_path / "README.md").write_text(
-        "<!-- results:begin -->\nold\n<!-- results:end -->\n", encoding="utf-8"
-    )
+    (tmp_path / "README.md").write_text("<!-- results:begin -->\nold\n<!-- results:end -->\n", encoding="utf-8")
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate, "methods_page", lambda: "methods\n")
     return tmp_path
@@ -122,8 +120,6 @@ def test_the_blocks_of_the_readme_run_in_their_order(tmp_path: Path) -> None:
     environment = {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}
     for language, text in blocks:
         command = ["bash", "-euc", text] if language == "bash" else [sys.executable, "-c", text]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-        )
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip()

@@ -17,9 +17,7 @@ LABELS = ["card", "money", "other"]
 
 
 def run(*command: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, timeout=300, **settings
-    )
+    return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=300, **settings)
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +93,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def clean() -> dict[str, str]:
     """The environment without anything that leads Python to another installation."""
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))
-    }
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
 def test_the_wheel_holds_the_package_and_its_data_and_nothing_else(wheel: Path) -> None:
@@ -151,9 +147,7 @@ def test_the_core_predicts_what_the_full_install_predicts(
         np.testing.assert_allclose(row, logits.numpy(), rtol=0, atol=1e-4)
 
 
-def test_the_commands_of_the_core_work_there(
-    core: Path, artifact: Path, clean: dict[str, str], tmp_path: Path
-) -> None:
+def test_the_commands_of_the_core_work_there(core: Path, artifact: Path, clean: dict[str, str], tmp_path: Path) -> None:
     program = core / "multipress"
 
     def answer(*arguments: str | Path) -> str:
@@ -173,9 +167,7 @@ def test_the_commands_of_the_core_work_there(
     assert "banking77" in answer("list", "tasks")
 
 
-def test_a_command_that_needs_torch_names_the_extra(
-    core: Path, clean: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_command_that_needs_torch_names_the_extra(core: Path, clean: dict[str, str], tmp_path: Path) -> None:
     for arguments in (["list", "methods"], ["train", "minilm-l3", "--task", "banking77", "-o", "out"]):
         done = run(core / "multipress", *arguments, env=clean, cwd=tmp_path)
         assert done.returncode == 2, done.stderr

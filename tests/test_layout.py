@@ -51,9 +51,7 @@ def copy(tmp_path: Path) -> Path:
 )
 def test_the_import_contract_catches(room: str, line: str, contract: str, copy: Path) -> None:
     path = copy / "src" / "multipress" / room
-    path.write_text(
-        (path.read_text(encoding="utf-8") if path.exists() else "") + f"\n{line}\n", encoding="utf-8"
-    )
+    path.write_text((path.read_text(encoding="utf-8") if path.exists() else "") + f"\n{line}\n", encoding="utf-8")
     done = lint_imports(copy)
     assert done.returncode != 0
     assert contract in done.stdout.replace("\n", " ") or "new_room" in done.stdout
@@ -66,7 +64,5 @@ def test_the_import_contract_holds_as_it_is(copy: Path) -> None:
 
 def test_torch_has_exactly_the_range_that_takes_no_gpu_build() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    needs = [need for extra in project["optional-dependencies"].values() for need in extra] + project[
-        "dependencies"
-    ]
+    needs = [need for extra in project["optional-dependencies"].values() for need in extra] + project["dependencies"]
     assert [need for need in needs if need.startswith("torch")] == ["torch>=2.10,<2.14"]

@@ -1,7 +1,8 @@
 """The silent corruption this field is known for, row by row of the table in docs/reliability.md.
 
-Partial loads are in tests/models/test_pretrained.py (`fewer_layers`, `every_single_missing_tensor`), damaged checkpoints
-in tests/test_train.py, identities part by part in tests/test_spec.py; this file has the rest and one of each.
+Partial loads are in tests/models/test_pretrained.py (`fewer_layers`, `every_single_missing_tensor`), damaged
+checkpoints in tests/test_train.py, identities part by part in tests/test_spec.py; this file has the rest and one of
+each.
 """
 
 import json
@@ -33,7 +34,13 @@ LABELS = ["a", "b", "c"]
 
 
 def facts(labels=LABELS):
-    task = {"name": "tiny", "target": "classes", "labels": list(labels), "metrics": ["accuracy"], "score": "accuracy"}
+    task = {
+        "name": "tiny",
+        "target": "classes",
+        "labels": list(labels),
+        "metrics": ["accuracy"],
+        "score": "accuracy",
+    }
     return {"run_id": "0" * 12, "task": task, "max_length": 16}
 
 
@@ -86,7 +93,9 @@ def store_model(folder, *methods, net=None):
 
 
 def test_partial_load_three_layers_in_the_config_one_in_the_file(tmp_path):
-    net = BertModel(BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64))
+    net = BertModel(
+        BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64)
+    )
     net.save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(tokenizer_json())
     path = tmp_path / "model.safetensors"
@@ -165,7 +174,12 @@ def test_a_teacher_with_swapped_labels_is_refused(tmp_path):
 def test_logits_of_another_teacher_or_of_other_rows_have_another_name():
     label = RunSpec("label", "minilm-l6", DataSpec(task="banking77"), teacher="0" * 12)
     ids = set()
-    for teacher, rows, data_sha256 in (("0" * 12, 0, "x"), ("1" * 12, 0, "x"), ("0" * 12, 100, "x"), ("0" * 12, 0, "y")):
+    for teacher, rows, data_sha256 in (
+        ("0" * 12, 0, "x"),
+        ("1" * 12, 0, "x"),
+        ("0" * 12, 100, "x"),
+        ("0" * 12, 0, "y"),
+    ):
         from dataclasses import replace
 
         from multipress.engines.identity import identity_of

@@ -45,7 +45,14 @@ RUN = RunSpec(
     seed=3,
     teacher="0123456789ab",
 )
-FACTS = {"model": "m", "data": "d", "methods": {"pruning": 1}, "loop": 1, "packing": 1, "libraries": {"torch": "2.13"}}
+FACTS = {
+    "model": "m",
+    "data": "d",
+    "methods": {"pruning": 1},
+    "loop": 1,
+    "packing": 1,
+    "libraries": {"torch": "2.13"},
+}
 FACTS |= {"route": "fp32", "threads": 1}
 
 

@@ -37,7 +37,7 @@ def study(folder, **changes):
 
 
 def table(store):
-    return canonical_json([{k: v for k, v in row.items()} for row in store.cells()])
+    return canonical_json(store.cells())
 
 
 def test_all_means_the_eight_subsets_with_lists_as_axes(tiny_folder):
@@ -103,7 +103,12 @@ def finished(tiny_folder, tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("finished") / "runs")
     grid = study(tiny_folder, learning_rates=(1e-3, 1e-6))
     ends = []
-    run_study(grid, store.folder, num_workers=1, on_end=lambda run, ended, total: ends.append((run.state, ended, total)))
+    run_study(
+        grid,
+        store.folder,
+        num_workers=1,
+        on_end=lambda run, ended, total: ends.append((run.state, ended, total)),
+    )
     return grid, store, ends
 
 
@@ -192,7 +197,9 @@ def test_a_worker_that_dies_fails_its_run_alone_and_the_same_call_mends_it(tiny_
             for run in store.runs():
                 if run.state == "running":
                     children = subprocess.run(
-                        ["pgrep", "-P", str(os.getpid()), "-f", "multiprocessing.spawn"], capture_output=True, text=True
+                        ["pgrep", "-P", str(os.getpid()), "-f", "multiprocessing.spawn"],
+                        capture_output=True,
+                        text=True,
                     ).stdout.split()
                     for child in children:
                         os.kill(int(child), signal.SIGKILL)
@@ -237,7 +244,18 @@ subsets = [[], ["quantization"], ["distillation", "pruning"]]
 """
     )
     runs = tmp_path / "runs"
-    command = [sys.executable, "-m", "multipress", "study", "run", str(spec), "--runs", str(runs), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "multipress",
+        "study",
+        "run",
+        str(spec),
+        "--runs",
+        str(runs),
+        "--workers",
+        "1",
+    ]
     for seconds in (6, 9, 12, 15):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

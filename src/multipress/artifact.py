@@ -209,14 +209,10 @@ def open_artifact(folder: Path) -> Artifact:
     aliases = check_weights(memoryview(files[WEIGHTS]), manifest["tensors"])
     config = parse_object(files["config.json"], "config.json")
     if "auto_map" in config or not isinstance(config.get("model_type"), str):
-        raise ArtifactError(
-            "config.json asks for code of its own (auto_map) or has no model_type. It is not ours."
-        )
+        raise ArtifactError("config.json asks for code of its own (auto_map) or has no model_type. It is not ours.")
     total = sum(map(len, files.values())) + len(manifest_bytes)
     if manifest["package_bytes"] != total or manifest["weights_bytes"] != len(files[WEIGHTS]):
-        raise ArtifactError(
-            f"{MANIFEST} of {folder} states sizes that its files do not have ({total} bytes in all)."
-        )
+        raise ArtifactError(f"{MANIFEST} of {folder} states sizes that its files do not have ({total} bytes in all).")
     return Artifact(folder, config, manifest, aliases)
 
 
@@ -226,9 +222,7 @@ def _sha256(data: bytes) -> str:
 
 def _json_bytes(value: Any, indent: int | None = None) -> bytes:
     separators = (",", ":") if indent is None else None
-    return json.dumps(
-        value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False
-    ).encode()
+    return json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _tokenizer_config(tokenizer: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
@@ -271,9 +265,7 @@ def _unseal(data: bytes) -> dict[str, Any]:
 def _check_listing(folder: Path) -> None:
     unexpected = list_unexpected(folder, frozenset(_MAX_BYTES) | {MANIFEST} | _IGNORED)
     if unexpected:
-        raise ArtifactError(
-            f"{folder} holds {unexpected[0]}, which is no part of an artifact. Move it elsewhere."
-        )
+        raise ArtifactError(f"{folder} holds {unexpected[0]}, which is no part of an artifact. Move it elsewhere.")
 
 
 def _read_hashed(folder: Path, name: str, record: dict[str, Any]) -> bytes:
@@ -304,9 +296,7 @@ def _check_manifest(manifest: dict[str, Any]) -> None:
     if not all(type(manifest.get(key)) is int for key in ("weights_bytes", "package_bytes")):
         raise ArtifactError(f"{MANIFEST} lacks one of the sizes weights_bytes, package_bytes.")
     if set(manifest["files"]) != set(_MAX_BYTES):
-        raise ArtifactError(
-            f"{MANIFEST} lists the files {sorted(manifest['files'])}, not {sorted(_MAX_BYTES)}."
-        )
+        raise ArtifactError(f"{MANIFEST} lists the files {sorted(manifest['files'])}, not {sorted(_MAX_BYTES)}.")
     for name, record in manifest["files"].items():
         if not _has_kinds(record, _FILE_RECORD):
             raise ArtifactError(f"{MANIFEST} describes the file {name} as {record!r}, which cannot be.")
@@ -319,11 +309,7 @@ def _check_records(records: dict[str, Any]) -> None:
     for name, record in records.items():
         if not _TENSOR_NAME.fullmatch(name):
             raise ArtifactError(f"{MANIFEST} has a tensor named {name!r}; letters, digits, . _ - are right.")
-        if (
-            not _has_kinds(record, _TENSOR_RECORD)
-            or record["bits"] not in BITS
-            or not _is_shape(record["shape"])
-        ):
+        if not _has_kinds(record, _TENSOR_RECORD) or record["bits"] not in BITS or not _is_shape(record["shape"]):
             raise ArtifactError(f"{MANIFEST} describes the tensor {name} as {record!r}, which cannot be.")
 
 
@@ -331,9 +317,7 @@ def _check_facts(facts: dict[str, Any], records: dict[str, Any]) -> None:
     """Raise `ArtifactError` unless the facts that are relied on can be true."""
     max_length = facts.get("max_length")
     if type(max_length) is not int or not 3 <= max_length <= _MAX_LENGTH:
-        raise ArtifactError(
-            f"{MANIFEST} states the max_length {max_length!r}, but a text has 3 tokens or more."
-        )
+        raise ArtifactError(f"{MANIFEST} states the max_length {max_length!r}, but a text has 3 tokens or more.")
     if not _is_task(facts.get("task")):
         raise ArtifactError(f"{MANIFEST} states the task {facts.get('task')!r}, which cannot be.")
     pruned = facts.get("pruned", {})
@@ -343,18 +327,14 @@ def _check_facts(facts: dict[str, Any], records: dict[str, Any]) -> None:
         record = records.get(name, {"shape": [0], "nonzeros": 0})
         num_zeros = math.prod(record["shape"]) - record["nonzeros"]
         if type(count) is not int or not 0 <= count <= num_zeros:
-            raise ArtifactError(
-                f"{count!r} weights of {name} are said to be pruned, but {num_zeros} are zero."
-            )
+            raise ArtifactError(f"{count!r} weights of {name} are said to be pruned, but {num_zeros} are zero.")
 
 
 def _has_kinds(record: Any, kinds: dict[str, type]) -> bool:
     return (
         isinstance(record, dict)
         and set(record) == set(kinds)
-        and all(
-            type(record[key]) is kind and (kind is not int or record[key] >= 0) for key, kind in kinds.items()
-        )
+        and all(type(record[key]) is kind and (kind is not int or record[key] >= 0) for key, kind in kinds.items())
     )
 
 

@@ -87,7 +87,5 @@ class DivergedError(RunError):
     """
 
     def __init__(self, step: int) -> None:
-        super().__init__(
-            f"The loss is not a number at step {step}. Lower the learning rate or change the seed."
-        )
+        super().__init__(f"The loss is not a number at step {step}. Lower the learning rate or change the seed.")
         self.step = step

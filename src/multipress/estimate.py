@@ -43,15 +43,14 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
     hours = sum(predicted_seconds(plan, job.spec) for job in left) / workers / 3600
     megabytes = sum(predicted_bytes(plan, job.spec) for job in left) / 1e6
     labels = sum(job.spec.kind == "label" for job in every.values())
-    return "\n".join(
-        [
-            f"{study.name}: {len(cells)} cells = {len(study.models)} models x {len(study.data)} tasks x "
-            f"{len(study.seeds)} seeds x {len(cells) // (len(study.models) * len(study.data) * len(study.seeds))} recipes",
-            f"runs: {len(every)} in all, {labels} of them teachers' logits that cells share, "
-            f"{len(candidates)} to choose learning rates; {len(left)} are left to do",
-            f"time: about {hours:.1f} hours with {workers} workers on this computer",
-            f"disk: about {megabytes:.0f} MB below {store.folder}",
-        ]
+    groups = len(study.models) * len(study.data) * len(study.seeds)
+    return (
+        f"{study.name}: {len(cells)} cells = {len(study.models)} models x {len(study.data)} tasks x "
+        f"{len(study.seeds)} seeds x {len(cells) // groups} recipes\n"
+        f"runs: {len(every)} in all, {labels} of them teachers' logits that cells share, "
+        f"{len(candidates)} to choose learning rates; {len(left)} are left to do\n"
+        f"time: about {hours:.1f} hours with {workers} workers on this computer\n"
+        f"disk: about {megabytes:.0f} MB below {store.folder}"
     )
 
 
@@ -105,4 +104,3 @@ def _num_tokens(plan: Plan, spec: RunSpec) -> tuple[int, int]:
         lengths = [len(row.ids) for row in encoder.encode(sample.texts, sample.pairs)]
         counts.append(round(float(np.mean(lengths)) * len(split)))
     return counts[0], counts[1]
-

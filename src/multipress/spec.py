@@ -314,7 +314,7 @@ def _subsets(value: Any) -> tuple[tuple[str, ...], ...] | str:
     rows = isinstance(value, list) and value and all(isinstance(row, list) for row in value)
     if not rows or not all(isinstance(name, str) for row in value for name in row):
         raise SpecError(
-            f"methods.subsets is {value!r}, but must be \"all\" or lists of method names such as "
+            f'methods.subsets is {value!r}, but must be "all" or lists of method names such as '
             '[[], ["quantization"], ["quantization", "distillation"]].'
         )
     return tuple(tuple(row) for row in value)

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from multipress.engines.execute import Places
+from multipress.engines.execute import ANYWHERE, Places
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.local import Job, default_workers, run_jobs
 from multipress.errors import SettingError, SpecError
@@ -25,7 +25,11 @@ from multipress.tasks import TaskData, load_task
 
 __all__ = ["Plan", "choose_rates", "expand_recipes", "run_study"]
 
-PAPER_METHODS = ("quantization", "distillation", "pruning")  # of the eight subsets that `subsets = "all"` means
+PAPER_METHODS = (
+    "quantization",
+    "distillation",
+    "pruning",
+)  # of the eight subsets that `subsets = "all"` means
 DENSE: tuple[MethodSpec, ...] = ()
 
 
@@ -87,7 +91,7 @@ class Plan:
     """
 
     study: StudySpec
-    places: Places = Places()
+    places: Places = ANYWHERE
 
     def check(self) -> None:
         """Read every model's header and every task's rows, and build every recipe, so that bad input shows first."""
@@ -152,7 +156,7 @@ class Plan:
             return max(self.study.models, key=self.num_parameters)
         if not (Path(wanted) / "manifest.json").is_file() and wanted not in self.study.models:
             raise SpecError(
-                f"methods.distillation.teacher is {wanted!r}; write \"largest\", a model of the study "
+                f'methods.distillation.teacher is {wanted!r}; write "largest", a model of the study '
                 f"({', '.join(self.study.models)}) or the folder of an artifact."
             )
         return wanted
@@ -190,7 +194,7 @@ def run_study(
     study: StudySpec,
     folder: Path,
     *,
-    places: Places = Places(),
+    places: Places = ANYWHERE,
     num_workers: int = 0,
     on_end: Callable[[Run, int, int], None] = lambda run, ended, total: None,
 ) -> list[Run]:
@@ -278,4 +282,3 @@ def _run(
 
 def _to_do(run: Run) -> bool:
     return run.state in ("pending", "running") or (run.state == "failed" and run.retryable)
-

@@ -86,7 +86,7 @@ def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.nd
     return [batches[index] for index in random.permutation(len(batches))]
 
 
-def train(
+def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to look on
     model: nn.Module,
     rows: Rows,
     recipe: Recipe,
@@ -187,7 +187,11 @@ class _Loop:
         tensors["random"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random_cuda"] = torch.cuda.get_rng_state()
-        metadata = {"identity": saving.identity, "steps_done": str(steps_done), "loop_version": str(LOOP_VERSION)}
+        metadata = {
+            "identity": saving.identity,
+            "steps_done": str(steps_done),
+            "loop_version": str(LOOP_VERSION),
+        }
         write_bytes(saving.path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
 
     def resume(self, saving: Saving) -> int:
@@ -201,8 +205,8 @@ class _Loop:
         try:
             with safe_open(saving.path, framework="pt") as file:
                 metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}
-        except Exception as error:  # the library raises its own untyped error
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a file, not a dict
+        except Exception as error:  # noqa: BLE001 - the library raises its own untyped error
             raise StoreError(f"The checkpoint {saving.path} is damaged ({error}). Delete it to start anew.") from None
         if metadata.get("identity") != saving.identity or metadata.get("loop_version") != str(LOOP_VERSION):
             raise StoreError(f"The checkpoint {saving.path} belongs to another run. Delete it to start anew.")
@@ -212,7 +216,9 @@ class _Loop:
     def _load(self, tensors: dict[str, Tensor], path: Path) -> None:
         stored = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
         state = self._state()
-        wanted = {f"optimizer.{i}.{key}" for i in range(len(self.parameters)) for key in ("step", "exp_avg", "exp_avg_sq")}
+        wanted = {
+            f"optimizer.{i}.{key}" for i in range(len(self.parameters)) for key in ("step", "exp_avg", "exp_avg_sq")
+        }
         if set(stored) != set(state) or not wanted | {"random"} <= set(tensors):
             raise StoreError(f"The checkpoint {path} lacks a part of the training's state. Delete it to start anew.")
         with torch.no_grad():

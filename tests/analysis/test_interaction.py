@@ -14,9 +14,7 @@ def grid(row, score, models="ab", tasks="xy", seeds=(0, 1)):
     for model, task, seed in itertools.product(models, tasks, seeds):
         for choice in itertools.product(*[[None, *values] for values in AXES.values()]):
             levels = {name: v for name, v in zip(AXES, choice, strict=True) if v is not None}
-            rows.append(
-                row(model=model, task=task, seed=seed, levels=levels, score=score(model, task, levels))
-            )
+            rows.append(row(model=model, task=task, seed=seed, levels=levels, score=score(model, task, levels)))
     return rows
 
 

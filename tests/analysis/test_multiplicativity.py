@@ -146,9 +146,7 @@ def test_a_censored_factor_is_a_bound_and_is_never_multiplied(row):
 
 def test_a_score_that_no_model_reaches_gives_no_factor(row):
     rows = [row(model=m, size=s, score=0.9) for m, s in (("a", 10), ("b", 40))]
-    rows += [
-        row(model=m, size=s / 4, score=0.5, levels={"quantization": 8}) for m, s in (("a", 10), ("b", 40))
-    ]
+    rows += [row(model=m, size=s / 4, score=0.5, levels={"quantization": 8}) for m, s in (("a", 10), ("b", 40))]
     for estimator in ("discrete", "interpolated"):
         for one in multiplicativity(group_cells(read_cells(rows)), "ideal_bytes", estimator):
             assert one.factor == Factor(None, "not reached")

@@ -92,9 +92,7 @@ def test_version_is_the_package_version() -> None:
     assert run_program("--version").stdout == f"multipress {version('multipress')}\n"
 
 
-@pytest.mark.parametrize(
-    "arguments", [["no-such-command"], ["--no-such-option"], ["study", "no-such-command"]]
-)
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["--no-such-option"], ["study", "no-such-command"]])
 def test_wrong_use_exits_with_2_and_says_why_on_standard_error(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,9 +145,7 @@ def test_an_unexpected_error_is_one_line_and_names_debug(
     assert "--debug" in printed
 
 
-@pytest.mark.parametrize(
-    ("package", "extra"), [("torch", "train"), ("transformers.models", "train"), ("ray", "ray")]
-)
+@pytest.mark.parametrize(("package", "extra"), [("torch", "train"), ("transformers.models", "train"), ("ray", "ray")])
 def test_a_missing_optional_package_names_its_extra(
     package: str,
     extra: str,

@@ -18,13 +18,24 @@ QUICK = ["--epochs", "1", "--batch-size", "8", "--max-length", "16", "--learning
 @pytest.fixture
 def files(tmp_path):
     """Train and dev files of a task of our own."""
-    rows = [(f"my card is {word} number {i}", label) for i in range(12) for word, label in (("lost", "no"), ("here", "yes"))]
+    rows = [
+        (f"my card is {word} number {i}", label) for i in range(12) for word, label in (("lost", "no"), ("here", "yes"))
+    ]
     for name, part in (("train.csv", rows[:16]), ("dev.csv", rows[16:])):
         with (tmp_path / name).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["review", "sentiment"])
             writer.writerows(part)
-    return ["--train", str(tmp_path / "train.csv"), "--dev", str(tmp_path / "dev.csv"), "--text", "review", "--label", "sentiment"]
+    return [
+        "--train",
+        str(tmp_path / "train.csv"),
+        "--dev",
+        str(tmp_path / "dev.csv"),
+        "--text",
+        "review",
+        "--label",
+        "sentiment",
+    ]
 
 
 def test_own_files_are_trained_stored_measured_and_predicted(files, tiny_folder, tmp_path, capsys):
@@ -117,7 +128,19 @@ def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(files, tiny_folder, 
     import time
 
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "multipress", "train", str(tiny_folder), *files, *QUICK[2:], "--epochs", "400", "-o", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "multipress",
+        "train",
+        str(tiny_folder),
+        *files,
+        *QUICK[2:],
+        "--epochs",
+        "400",
+        "-o",
+        str(out),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if line.startswith("step 400"):
@@ -136,6 +159,8 @@ def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(files, tiny_folder, 
 
 def test_methods_are_parsed_from_text():
     assert parse_method("pruning") == MethodSpec("pruning", {})
-    assert parse_method("pruning:sparsity=0.6,scope=matrix") == MethodSpec("pruning", {"sparsity": "0.6", "scope": "matrix"})
+    assert parse_method("pruning:sparsity=0.6,scope=matrix") == MethodSpec(
+        "pruning", {"sparsity": "0.6", "scope": "matrix"}
+    )
     with pytest.raises(SettingError, match="twice"):
         parse_method("pruning:sparsity=0.6,sparsity=0.5")

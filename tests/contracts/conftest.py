@@ -71,7 +71,9 @@ def tiny_tokenizer() -> str:
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.add_special_tokens(VOCABULARY[:4])
     tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     return json.dumps(json.loads(tokenizer.to_str()))
 
@@ -104,7 +106,13 @@ def tiny_logits(model: torch.nn.Module) -> torch.Tensor:
 
 FACTS = {
     "run_id": "0" * 12,
-    "task": {"name": "tiny", "target": "classes", "labels": ["a", "b", "c"], "metrics": ["accuracy"], "score": "accuracy"},
+    "task": {
+        "name": "tiny",
+        "target": "classes",
+        "labels": ["a", "b", "c"],
+        "metrics": ["accuracy"],
+        "score": "accuracy",
+    },
     "max_length": 16,
 }
 
@@ -115,4 +123,4 @@ def tiny():
     import sys
     from types import SimpleNamespace
 
-    return SimpleNamespace(**{name: value for name, value in vars(sys.modules[__name__]).items()})
+    return SimpleNamespace(**vars(sys.modules[__name__]))

@@ -38,7 +38,12 @@ def artifacts(tiny, trained, tmp_path_factory):
     """Every converted model stored as an artifact."""
     root = tmp_path_factory.mktemp("artifacts")
     return {
-        subset: save_model(root / ("+".join(subset) or "dense"), model, tokenizer_json=tiny.tiny_tokenizer(), facts=tiny.FACTS)
+        subset: save_model(
+            root / ("+".join(subset) or "dense"),
+            model,
+            tokenizer_json=tiny.tiny_tokenizer(),
+            facts=tiny.FACTS,
+        )
         for subset, model in trained.items()
     }
 
@@ -199,7 +204,11 @@ def test_a_fresh_process_without_torch_gives_the_same_logits(tiny, artifacts):
     folders = [str(artifact.folder) for artifact in artifacts.values()]
     texts = [" ".join(tiny.VOCABULARY[i] for i in row.ids[1:-1]) for row in tiny.tiny_rows().encodings]
     result = subprocess.run(
-        [sys.executable, "-c", code], input=json.dumps([folders, texts]), capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        input=json.dumps([folders, texts]),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     for folder, logits in zip(folders, json.loads(result.stdout), strict=True):
         assert np.array_equal(np.array(logits, dtype=np.float32), Predictor(folder).logits(texts))

@@ -143,7 +143,14 @@ def test_a_training_too_short_for_its_schedule_is_an_error():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"sparsity": 60.0}, {"sparsity": 0.0}, {"sparsity": -0.1}, {"scope": "row"}, {"start": 0.9, "end": 0.1}, {"updates": 0}],
+    [
+        {"sparsity": 60.0},
+        {"sparsity": 0.0},
+        {"sparsity": -0.1},
+        {"scope": "row"},
+        {"start": 0.9, "end": 0.1},
+        {"updates": 0},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(SettingError):

@@ -194,7 +194,14 @@ def test_rounded_activations_pass_their_gradient():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"bits": 5}, {"bits": 16}, {"embedding_bits": 1}, {"activation_bits": 4}, {"start": 1.0}, {"step_learning_rate": 0.0}],
+    [
+        {"bits": 5},
+        {"bits": 16},
+        {"embedding_bits": 1},
+        {"activation_bits": 4},
+        {"start": 1.0},
+        {"step_learning_rate": 0.0},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(SettingError):

@@ -23,9 +23,7 @@ def batch(rows: int, tokens: int, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def run(graph: bytes, model: nn.Module, inputs: dict[str, torch.Tensor]) -> np.ndarray:
-    weights = {
-        name: weight.detach().numpy() for name, weight in model.named_parameters(remove_duplicate=False)
-    }
+    weights = {name: weight.detach().numpy() for name, weight in model.named_parameters(remove_duplicate=False)}
     options = onnxruntime.SessionOptions()
     names = list(external_weights(graph))
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(weights[name]) for name in names]

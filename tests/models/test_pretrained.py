@@ -31,7 +31,9 @@ def write(folder, model, **config):
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"w{i}" for i in range(12))]
-    Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
+    Tokenizer(WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]")).save(
+        str(folder / "tokenizer.json")
+    )
     if config:
         path = folder / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | config))
@@ -175,7 +177,10 @@ def test_a_value_that_is_not_a_number_is_refused(folder):
 
 
 def test_two_names_for_one_weight_are_refused(folder):
-    change(folder, lambda tensors: tensors.update({"bert.pooler.dense.bias": tensors["pooler.dense.bias"].clone()}))
+    change(
+        folder,
+        lambda tensors: tensors.update({"bert.pooler.dense.bias": tensors["pooler.dense.bias"].clone()}),
+    )
     with pytest.raises(ModelError, match="two tensors"):
         load(folder)
 
@@ -274,7 +279,12 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path):
 
 def test_weights_of_ninety_gigabytes_by_config_allocate_nothing(folder):
     path = folder / "config.json"
-    large = {"hidden_size": 8192, "intermediate_size": 65536, "num_hidden_layers": 96, "vocab_size": 1_000_000}
+    large = {
+        "hidden_size": 8192,
+        "intermediate_size": 65536,
+        "num_hidden_layers": 96,
+        "vocab_size": 1_000_000,
+    }
     path.write_text(json.dumps(json.loads(path.read_text()) | large))
     with pytest.raises(ModelError, match="mismatched"):
         load(folder)
@@ -318,8 +328,11 @@ def test_identity_follows_weights_config_and_blocks(folder):
 def test_the_prototypes_of_other_widths_are_read(models_dir):
     for folder in sorted(models_dir.glob("minilm-derived-*")):
         loaded = load_pretrained(folder.name, label_names=LABELS, seed=0, models_dir=models_dir)
-        assert sum(p.numel() for p in loaded.model.bert.parameters()) == {
-            "minilm-derived-L3-H192": 7_330_944,
-            "minilm-derived-L2-H128": 4_385_920,
-            "minilm-derived-L2-H64": 2_090_560,
-        }[folder.name]
+        assert (
+            sum(p.numel() for p in loaded.model.bert.parameters())
+            == {
+                "minilm-derived-L3-H192": 7_330_944,
+                "minilm-derived-L2-H128": 4_385_920,
+                "minilm-derived-L2-H64": 2_090_560,
+            }[folder.name]
+        )

@@ -51,9 +51,7 @@ def test_any_bits_come_back_whatever_number_they_mean(data, dtype):
 
 def test_every_width_density_and_size_comes_back():
     random = np.random.default_rng(0)
-    for bits, density, count in itertools.product(
-        range(1, 9), (0.0, 0.01, 0.2, 0.9, 1.0), (1, 2, 7, 4099, 20_000)
-    ):
+    for bits, density, count in itertools.product(range(1, 9), (0.0, 0.01, 0.2, 0.9, 1.0), (1, 2, 7, 4099, 20_000)):
         limit = max(2 ** (bits - 1) - 1, 1)
         codes = random.integers(-limit, limit + 1, size=count) * (random.random(count) < density)
         assert_bit_exact(codes.astype(np.int8))
@@ -62,9 +60,7 @@ def test_every_width_density_and_size_comes_back():
 def test_nan_payloads_negative_zero_and_infinities_keep_their_bits():
     for dtype, kind in (("float16", "uint16"), ("float32", "uint32")):
         one = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1.5, 6e-8], dtype=dtype)
-        payload = (
-            np.array([0x7C01, 0xFE55], dtype=np.uint16).view("float16") if dtype == "float16" else one[:0]
-        )
+        payload = np.array([0x7C01, 0xFE55], dtype=np.uint16).view("float16") if dtype == "float16" else one[:0]
         array = np.concatenate([one, payload, np.zeros(5000, dtype=dtype)])
         assert decode(encode(array)).view(kind).tolist() == array.view(kind).tolist()
 

@@ -89,9 +89,7 @@ def table1():
 def factors(cells):
     groups = group_cells(cells)
     return {
-        estimator: {
-            (one.model, one.methods): one for one in multiplicativity(groups, "ideal_bytes", estimator)
-        }
+        estimator: {(one.model, one.methods): one for one in multiplicativity(groups, "ideal_bytes", estimator)}
         for estimator in ("discrete", "interpolated")
     }
 
@@ -106,8 +104,7 @@ def test_four_bytes_a_parameter_give_the_size_column(table1):
 def test_table_1_is_super_multiplicative_but_for_quantization_with_pruning(table1):
     for names, published in (("q+kd", 1.16), ("q+p", 0.87), ("kd+p", 1.22), ("q+kd+p", 1.41)):
         ratios = [
-            float(line[names]) / math.prod(float(line[name]) for name in names.split("+"))
-            for line in table1.values()
+            float(line[names]) / math.prod(float(line[name]) for name in names.split("+")) for line in table1.values()
         ]
         assert geometric_mean(ratios) == pytest.approx(published, abs=0.01)
 

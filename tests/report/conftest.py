@@ -17,12 +17,7 @@ def make_rows():
             for count in range(4):
                 for names in itertools.combinations(SETTINGS, count):
                     number = len(rows)
-                    own = (
-                        size
-                        * 1e6
-                        * (0.25 if "quantization" in names else 1)
-                        * (0.7 if "pruning" in names else 1)
-                    )
+                    own = size * 1e6 * (0.25 if "quantization" in names else 1) * (0.7 if "pruning" in names else 1)
                     rows.append(
                         {
                             "run_id": f"{number:012x}",

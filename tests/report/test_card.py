@@ -14,7 +14,13 @@ class Stored:
     """What a card needs of an artifact."""
 
     def __init__(self, name, labels):
-        task = {"name": name, "target": "classes", "labels": labels, "metrics": ["accuracy", "f1"], "score": "accuracy"}
+        task = {
+            "name": name,
+            "target": "classes",
+            "labels": labels,
+            "metrics": ["accuracy", "f1"],
+            "score": "accuracy",
+        }
         methods = [{"name": "pruning", "settings": {"sparsity": 0.6}}]
         self.facts = {
             "run_id": "0123456789ab",

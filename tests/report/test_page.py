@@ -59,9 +59,7 @@ class Page(HTMLParser):
 
 
 def page(rows, mark="", command="multipress report"):
-    studies = {
-        f"s{mark}": {"cells": [], "spec": {f"name{mark}": [mark, {"deep": {mark: mark}}], "seeds": [0]}}
-    }
+    studies = {f"s{mark}": {"cells": [], "spec": {f"name{mark}": [mark, {"deep": {mark: mark}}], "seeds": [0]}}}
     origin = {kind: [{"cells": 1, "facts": {mark: [mark]}}, *found] for kind, found in ORIGIN.items()}
     return report_page(analyze_cells(rows), studies, origin, command + mark)
 
@@ -111,9 +109,7 @@ def test_the_policy_lets_the_pages_own_style_and_script_run_and_nothing_else(mak
 
 def test_the_page_asks_for_nothing(make_rows):
     text = page(make_rows())
-    assert not re.search(
-        r"url\(|@import|https?:|//[a-z]|fetch|XMLHttp|import\(", text.replace("http-equiv", "")
-    )
+    assert not re.search(r"url\(|@import|https?:|//[a-z]|fetch|XMLHttp|import\(", text.replace("http-equiv", ""))
 
 
 def test_the_same_study_gives_the_same_page(make_rows):

@@ -6,9 +6,7 @@ from multipress.store import Store
 
 def test_different_versions_and_computers_are_counted_and_unreadable_ones_too(tmp_path):
     store = Store(tmp_path / "runs")
-    texts = [
-        json.dumps({"facts": {"versions": {"torch": version}, "computer": {"cores": 2}}}) for version in "112"
-    ]
+    texts = [json.dumps({"facts": {"versions": {"torch": version}, "computer": {"cores": 2}}}) for version in "112"]
     texts += ["{", '{"facts": []}']
     ids = [f"{number:012x}" for number in range(7)]
     for run_id, text in zip(ids, texts, strict=False):

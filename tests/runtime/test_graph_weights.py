@@ -86,9 +86,7 @@ def test_a_graph_that_comes_in_two_parts_is_read_whole():
 def test_endless_nesting_is_refused():
     graph = onnx.helper.make_graph([], "b", [], [])
     for _ in range(30):
-        graph = onnx.helper.make_graph(
-            [onnx.helper.make_node("If", ["x"], ["y"], then_branch=graph)], "b", [], []
-        )
+        graph = onnx.helper.make_graph([onnx.helper.make_node("If", ["x"], ["y"], then_branch=graph)], "b", [], [])
     with pytest.raises(ArtifactError, match="deep"):
         external_weights(onnx.helper.make_model(graph).SerializeToString())
 

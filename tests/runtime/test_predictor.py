@@ -37,9 +37,7 @@ def torch_logits(artifact, model, texts, pairs=None) -> np.ndarray:
     with torch.no_grad():
         return np.concatenate(
             [
-                model(
-                    input_ids=torch.tensor([row.ids]), token_type_ids=torch.tensor([row.type_ids])
-                ).logits.numpy()
+                model(input_ids=torch.tensor([row.ids]), token_type_ids=torch.tensor([row.type_ids])).logits.numpy()
                 for row in rows
             ]
         )

@@ -16,9 +16,7 @@ TASK = Task("t", "classes", ("no", "yes"), ("accuracy",), "accuracy")
 
 
 def split(texts, labels=None, pairs=None):
-    return Split(
-        list(texts), pairs, np.array(labels if labels is not None else [0] * len(texts), dtype=np.int64)
-    )
+    return Split(list(texts), pairs, np.array(labels if labels is not None else [0] * len(texts), dtype=np.int64))
 
 
 def write_files(folder, train, dev):
@@ -69,9 +67,7 @@ def test_every_row_is_drawn_about_equally_often():
 def test_samples_differ_by_seed_and_split_but_keep_the_classes_of_all_rows(tmp_path):
     rows = [(f"text {i}", "rare" if i == 7 else f"class {i % 4}") for i in range(200)]
     spec = write_files(tmp_path, rows, [(f"dev {i}", f"class {i % 4}") for i in range(200)])
-    samples = [
-        load_task(replace(spec, max_train_rows=20, max_eval_rows=20, sample_seed=seed)) for seed in (0, 0, 1)
-    ]
+    samples = [load_task(replace(spec, max_train_rows=20, max_eval_rows=20, sample_seed=seed)) for seed in (0, 0, 1)]
     assert samples[0].sha256 == samples[1].sha256 != samples[2].sha256
     assert samples[0].train.texts != samples[2].train.texts
     assert [t.split()[1] for t in samples[0].train.texts] != [t.split()[1] for t in samples[0].dev.texts]

@@ -209,7 +209,5 @@ def test_reading_needs_neither_torch_nor_pyarrow_nor_pandas():
         "load_task(DataSpec(task='banking77')); "
         "print({'torch', 'transformers', 'pyarrow', 'pandas', 'scipy'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ, check=True)
     assert done.stdout.strip() == "set()"

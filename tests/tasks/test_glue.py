@@ -75,9 +75,7 @@ def test_the_named_folder_comes_before_the_environments_and_that_before_the_hub(
 
 
 def test_without_folder_and_hub_the_error_says_what_to_do(tmp_path):
-    with pytest.raises(
-        DataError, match=r"no data folder was given.*glue/sst2/train\.parquet.*--data-dir"
-    ) as caught:
+    with pytest.raises(DataError, match=r"no data folder was given.*glue/sst2/train\.parquet.*--data-dir") as caught:
         load_task(SST2)
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=rf"it is not in {tmp_path}/glue/sst2, and the"):

@@ -68,9 +68,7 @@ def test_f1_of_two_classes_equals_that_of_scikit_learn(num_cases):
 @MANY
 def test_recall_of_each_class_equals_that_of_scikit_learn(num_cases):
     for predictions, labels in class_cases(num_cases, 5):
-        expected = reference.recall_score(
-            labels, predictions, labels=range(5), average=None, zero_division=np.nan
-        )
+        expected = reference.recall_score(labels, predictions, labels=range(5), average=None, zero_division=np.nan)
         np.testing.assert_allclose(ours.per_class_recall(predictions, labels, 5), expected, atol=1e-12)
 
 

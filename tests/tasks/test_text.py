@@ -27,9 +27,7 @@ def load(tmp_path):
         for name, rows, names in (("train", train, header), ("dev", dev, dev_header or header)):
             with (tmp_path / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([names, *rows])
-        return load_task(
-            DataSpec(train=str(tmp_path / "train.csv"), dev=str(tmp_path / "dev.csv"), **settings)
-        )
+        return load_task(DataSpec(train=str(tmp_path / "train.csv"), dev=str(tmp_path / "dev.csv"), **settings))
 
     return load_files
 
@@ -41,9 +39,7 @@ def load_json(tmp_path):
     def load_files(train, dev, **settings):
         for name, rows in (("train", train), ("dev", dev)):
             (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return load_task(
-            DataSpec(train=str(tmp_path / "train.jsonl"), dev=str(tmp_path / "dev.jsonl"), **settings)
-        )
+        return load_task(DataSpec(train=str(tmp_path / "train.jsonl"), dev=str(tmp_path / "dev.jsonl"), **settings))
 
     return load_files
 
@@ -70,9 +66,7 @@ def test_texts_and_labels_are_read_in_order_and_labels_by_name(load):
 
 def test_two_texts_a_row_make_a_pair(load):
     header = ("premise", "hypothesis", "label")
-    data = load(
-        train=[("a", "b", "x"), ("c", "d", "y")], dev=[("a", "d", "x"), ("c", "b", "y")], header=header
-    )
+    data = load(train=[("a", "b", "x"), ("c", "d", "y")], dev=[("a", "d", "x"), ("c", "b", "y")], header=header)
     assert data.task.is_pair
     assert data.train.pairs == ["b", "d"]
 
@@ -121,9 +115,7 @@ def test_the_order_of_rows_does_not_change_the_classes(tmp_path_factory, names, 
             rows = [{"text": f"{split} {j}", "label": label} for j, label in enumerate(labels)]
             (folder / f"{split}{i}.jsonl").write_text("\n".join(map(json.dumps, rows)))
         loaded = load_task(
-            DataSpec(
-                train=str(folder / f"train{i}.jsonl"), dev=str(folder / f"dev{i}.jsonl"), target="classes"
-            )
+            DataSpec(train=str(folder / f"train{i}.jsonl"), dev=str(folder / f"dev{i}.jsonl"), target="classes")
         )
         assert [loaded.task.labels[k] for k in loaded.train.labels] == labels
         tasks.append(loaded.task)

@@ -135,9 +135,7 @@ def _task_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     names = []
     for row, setup in zip(rows, asked, strict=True):
         others = by_task[row["task"]]
-        parts = [
-            f"{key}={setup[key]}" for key in setup if any(other.get(key) != setup[key] for other in others)
-        ]
+        parts = [f"{key}={setup[key]}" for key in setup if any(other.get(key) != setup[key] for other in others)]
         if row["task"] in several_rates:
             parts.append(f"learning_rate={row.get('learning_rate')}")
         names.append(f"{row['task']} ({', '.join(parts)})" if parts else row["task"])
@@ -154,6 +152,4 @@ def _told_apart(cells: list[Cell]) -> list[Cell]:
     counts = Counter((cell.model, cell.task, cell.levels, cell.seed) for cell in cells)
     if all(count == 1 for count in counts.values()):
         return cells
-    return [
-        replace(cell, task=f"{cell.task} (study {'/'.join(cell.row.get('studies', []))})") for cell in cells
-    ]
+    return [replace(cell, task=f"{cell.task} (study {'/'.join(cell.row.get('studies', []))})") for cell in cells]

@@ -195,9 +195,7 @@ def multiplicativity(
             known["mean"] = {s: mean_factor([one[s] for one in factors.values()]) for s in ((), *subsets)}
         for task, one in known.items():
             found += [
-                Multiplicativity(
-                    size, estimator, task, model, s, one[s], {name: one[name,] for name in s}, one[()]
-                )
+                Multiplicativity(size, estimator, task, model, s, one[s], {name: one[name,] for name in s}, one[()])
                 for s in subsets
             ]
     return found

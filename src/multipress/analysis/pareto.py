@@ -62,11 +62,7 @@ def frontier(groups: Sequence[Group], size: str) -> list[dict[str, Any]]:
     num_tasks = len({group.task for group in groups})
     if num_tasks > 1:
         by_task["mean"] = [_mean_row(rows) for rows in everywhere.values() if len(rows) == num_tasks]
-    return [
-        rows[i]
-        for rows in by_task.values()
-        for i in non_dominated([(row["bytes"], row["score"]) for row in rows])
-    ]
+    return [rows[i] for rows in by_task.values() for i in non_dominated([(row["bytes"], row["score"]) for row in rows])]
 
 
 def _mean_row(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

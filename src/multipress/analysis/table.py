@@ -99,9 +99,7 @@ def group_cells(cells: Sequence[Cell]) -> list[Group]:
     groups: dict[tuple[str, str, tuple[tuple[str, str], ...]], list[Cell]] = {}
     for cell in cells:
         groups.setdefault((cell.model, cell.task, cell.levels), []).append(cell)
-    return [
-        _group(members, groups.get((model, task, ()), [])) for (model, task, _), members in groups.items()
-    ]
+    return [_group(members, groups.get((model, task, ()), [])) for (model, task, _), members in groups.items()]
 
 
 def _group(members: Sequence[Cell], dense: Sequence[Cell]) -> Group:

@@ -85,9 +85,7 @@ def _means(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[f
     found = defaultdict(list)
     for group in groups:
         if group["score"]["mean"] is not None and group["sizes"].get("weights_bytes") is not None:
-            found[group["model"], group["label"]].append(
-                (group["score"]["mean"], group["sizes"]["weights_bytes"])
-            )
+            found[group["model"], group["label"]].append((group["score"]["mean"], group["sizes"]["weights_bytes"]))
     return {
         key: (fmean(score for score, _ in values), fmean(size for _, size in values))
         for key, values in found.items()
@@ -112,9 +110,7 @@ def _together(rows: Sequence[Mapping[str, Any]]) -> str:
                 f"{largest['ratio']:.2f} ({estimator}{net_text}; {_models(largest['num_values'])}, "
                 f"{largest['num_left_out']} left out)"
             )
-    return (
-        f"Size reduction of {names} together over the product of each alone, real bytes: {'; '.join(texts)}."
-    )
+    return f"Size reduction of {names} together over the product of each alone, real bytes: {'; '.join(texts)}."
 
 
 def _models(count: int) -> str:

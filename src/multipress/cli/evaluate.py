@@ -25,9 +25,7 @@ def evaluate(
         list[str] | None, typer.Option("--text", help="Text column of the file; give it twice for a pair.")
     ] = None,
     label: Annotated[str, typer.Option("--label", help="Label column of the file.")] = "",
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")
-    ] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -59,11 +57,7 @@ def find_source(artifact: Artifact, task: str, data: str) -> str:
     own = str(artifact.facts["task"]["name"])
     source = task or data or own
     if not data and source not in list_tasks():
-        found = (
-            f"{task!r} is no registered task"
-            if task
-            else f"the artifact's task {own!r} has no rows of its own"
-        )
+        found = f"{task!r} is no registered task" if task else f"the artifact's task {own!r} has no rows of its own"
         raise SettingError(f"{found}; there are: {', '.join(list_tasks())}. Or give a file with --data FILE.")
     return source
 
@@ -98,9 +92,7 @@ def evaluate_artifact(
 
     task = Task.from_json(artifact.facts["task"])
     rows = load_rows(source, task=task, text=text, label=label, data_dir=data_dir)
-    measurements, logits = measure_quality(
-        artifact, rows.split, task, threads=threads, on_progress=_Progress()
-    )
+    measurements, logits = measure_quality(artifact, rows.split, task, threads=threads, on_progress=_Progress())
     values = {row.name: row.value for row in measurements}
     result: dict[str, Any] = {
         "task": source,

@@ -23,9 +23,7 @@ CARD_SECTIONS = (
     "Source",
 )
 
-app = typer.Typer(
-    help="List the methods, models or tasks there are.", no_args_is_help=True, rich_markup_mode=None
-)
+app = typer.Typer(help="List the methods, models or tasks there are.", no_args_is_help=True, rich_markup_mode=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
@@ -75,9 +73,7 @@ def method_card(name: str) -> dict[str, Any]:
         "version": method.version,
         "summary": " ".join(summary.split()),
         "settings": {field.name: field.default for field in fields(method)},
-        "sections": {
-            title: dedent(text).strip() for title, text in zip(parts[::2], parts[1::2], strict=True)
-        },
+        "sections": {title: dedent(text).strip() for title, text in zip(parts[::2], parts[1::2], strict=True)},
     }
 
 

@@ -149,9 +149,7 @@ def _missing_extra(error: ModuleNotFoundError) -> MissingExtraError | None:
     if name not in _EXTRAS:
         return None
     extra = _EXTRAS[name]
-    return MissingExtraError(
-        f'This needs {name}, which is not installed. Run: pip install "multipress[{extra}]"'
-    )
+    return MissingExtraError(f'This needs {name}, which is not installed. Run: pip install "multipress[{extra}]"')
 
 
 def _drop_output() -> None:
@@ -160,9 +158,7 @@ def _drop_output() -> None:
     os.dup2(nothing, 1)
 
 
-study_app = typer.Typer(
-    help="Run a grid of runs, and look at it.", no_args_is_help=True, rich_markup_mode=None
-)
+study_app = typer.Typer(help="Run a grid of runs, and look at it.", no_args_is_help=True, rich_markup_mode=None)
 study_app.command()(run)
 study_app.command()(status)
 study_app.command()(verify)

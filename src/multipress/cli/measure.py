@@ -21,9 +21,7 @@ def measure(
     artifact: Annotated[Path, typer.Argument(help="Folder of an artifact.")],
     task: Annotated[str, typer.Option("--task", help="Score on a registered task.")] = "",
     data: Annotated[str, typer.Option("--data", help="Score on a file of labelled rows.")] = "",
-    data_dir: Annotated[
-        Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")
-    ] = None,
+    data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="How often each batch is timed.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -48,9 +46,7 @@ def measure(
         typer.echo(f"{row.name:24} {value:>16} {row.unit:6} {shape}".rstrip())
 
 
-def _quality(
-    artifact: Artifact, task: str, data: str, data_dir: Path | None, threads: int
-) -> list[Measurement]:
+def _quality(artifact: Artifact, task: str, data: str, data_dir: Path | None, threads: int) -> list[Measurement]:
     from multipress.cli.evaluate import evaluate_artifact, find_source
     from multipress.records import Measurement
 

@@ -52,11 +52,7 @@ def predict(
         typer.echo(json.dumps([prediction.to_json() for prediction in predictions], ensure_ascii=False))
         return
     for prediction, row in zip(predictions, rows, strict=True):
-        shown = (
-            f"{prediction.score:.4f}"
-            if prediction.label is None
-            else f"{prediction.label}\t{prediction.score:.4f}"
-        )
+        shown = f"{prediction.score:.4f}" if prediction.label is None else f"{prediction.label}\t{prediction.score:.4f}"
         typer.echo(f"{shown}\t{' '.join(row.split())[:80]}")
 
 

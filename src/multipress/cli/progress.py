@@ -40,6 +40,7 @@ class Steps:
             print("The same command goes on from the last checkpoint.", file=sys.stderr)
 
     def __call__(self, done: int, total: int, loss: float) -> None:
+        """Show that `done` of `total` steps are done."""
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total, loss=f"{loss:.3f}")
         elif done == total or done % max(1, total // LINES) == 0:
@@ -58,14 +59,15 @@ class Runs:
         self._ended_here = 0
 
     def __call__(self, run: Run, ended: int, total: int, score: float | None) -> None:
+        """Show a run that has ended; `ended` of `total` have."""
         self._ended_here += 1
         left = (time.monotonic() - self._started) / self._ended_here * (total - ended)
         spec = run.spec
         methods = recipe_name(spec.get("methods", []))
         result = f"score {score:.4f}" if score is not None else (run.why or "")
         task = spec["data"]["task"]
-        line = f"[{ended}/{total}] {run.state} {spec['kind']} {spec['model']} {task} {methods} seed {spec['seed']} {result}"
-        print(f"{line.rstrip()} ({_minutes(left)} left)", file=sys.stderr, flush=True)
+        what = f"{spec['kind']} {spec['model']} {task} {methods} seed {spec['seed']} {result}".rstrip()
+        print(f"[{ended}/{total}] {run.state} {what} ({_minutes(left)} left)", file=sys.stderr, flush=True)
 
 
 def recipe_name(methods: list[dict[str, object]]) -> str:

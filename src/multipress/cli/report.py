@@ -16,9 +16,7 @@ def report(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.html", help="The page to write.")],
     study: Annotated[str, typer.Option(help="Only the cells of this study.")] = "",
     figure: Annotated[Path | None, typer.Option(help="Also write score against size as SVG.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Also write the table over seeds as Markdown.")
-    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Also write the table over seeds as Markdown.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write every cell as CSV.")] = None,
 ) -> None:
     """Write one page about a study: score against size, every cell, failures, settings."""

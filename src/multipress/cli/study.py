@@ -12,7 +12,7 @@ from multipress.errors import RunError, SettingError
 __all__ = ["run"]
 
 
-def run(  # noqa: PLR0913 - one parameter an option
+def run(
     spec: Annotated[Path, typer.Argument(help="The study file (TOML).")],
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
     workers: Annotated[int, typer.Option(min=0, help="Worker processes; 0: one a core.")] = 0,
@@ -26,10 +26,10 @@ def run(  # noqa: PLR0913 - one parameter an option
         raise SettingError(f"--engine is {engine!r}; this version has: local.")
     from multipress.cli.progress import Runs
     from multipress.engines.execute import Places
+    from multipress.estimate import describe
     from multipress.records import Run
     from multipress.spec import read_study
     from multipress.store import Store, cell_row
-    from multipress.estimate import describe
     from multipress.study import Plan, run_study
 
     study = read_study(spec)

@@ -34,7 +34,7 @@ def parse_method(text: str) -> MethodSpec:
     return MethodSpec(name, settings)
 
 
-def train(  # noqa: PLR0913 - one parameter an option
+def train(
     model: Annotated[str, typer.Argument(help="Short name, folder or hub id of an encoder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: the artifact.")],
     task: Annotated[str, typer.Option(help="A registered task, such as sst2 (see `list tasks`).")] = "",
@@ -76,9 +76,7 @@ def train(  # noqa: PLR0913 - one parameter an option
             max_train_rows=max_train_rows,
             max_eval_rows=max_eval_rows,
         ),
-        training=TrainingSpec(
-            epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length
-        ),
+        training=TrainingSpec(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length),
         methods=tuple(parse_method(item) for item in method or ()),
         seed=seed,
     )

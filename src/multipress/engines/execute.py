@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 
+from multipress.artifact import Artifact
 from multipress.checkpoint import save_model
 from multipress.durable import write_bytes, write_json, write_text
 from multipress.engines.identity import LIBRARIES, THREADS
@@ -32,7 +33,7 @@ from multipress.store import Attempt, Store
 from multipress.tasks import TaskData, load_task
 from multipress.train import Rows, Saving, train
 
-__all__ = ["Executor", "OnStep", "Places", "read_measurements", "train_to_folder", "write_measurements"]
+__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements", "teach", "write_measurements"]
 
 OnStep = Callable[[int, int, float], None]
 LOG_EVERY_STEPS = 10
@@ -49,6 +50,9 @@ class Places:
 
     data_dir: Path | None = None
     models_dir: Path | None = None
+
+
+ANYWHERE = Places()  # what the environment names, and the hub
 
 
 @dataclass
@@ -98,7 +102,7 @@ class Executor:
             attempt.fail("refused", str(error), retryable=False)
         except MultipressError as error:
             attempt.fail("failed", str(error), retryable=True)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any error of a library fails this run alone
             attempt.fail("failed", f"{type(error).__name__}: {error}", retryable=True)
         else:
             attempt.commit()
@@ -106,20 +110,37 @@ class Executor:
             attempt.release()
 
     def _train(self, spec: RunSpec, attempt: Attempt, on_step: OnStep | None) -> None:
-        checkpoint = attempt.folder.parent / "checkpoint.safetensors"
+        """Train, store the artifact, open that again and measure it, all below the attempt's folder."""
         data = _load_data(spec.data, self._places)
-        teacher_logits = self._logits_of(spec.teacher, len(data.train)) if spec.teacher else None
-        train_to_folder(
-            spec,
-            data,
-            attempt.folder,
-            run_id=attempt.run_id,
-            places=self._places,
-            teacher_logits=teacher_logits,
-            saving=Saving(checkpoint, attempt.run_id),
-            on_step=on_step,
+        pretrained = load_pretrained(
+            spec.model,
+            label_names=data.task.labels,
+            seed=spec.seed,
+            dropout=spec.training.dropout,
+            models_dir=self._places.models_dir,
         )
-        checkpoint.unlink(missing_ok=True)
+        teacher_logits = self._logits_of(spec.teacher, len(data.train)) if spec.teacher else None
+        saving = Saving(attempt.folder.parent / "checkpoint.safetensors", attempt.run_id)
+        log = _Log(on_step)
+        started = time.perf_counter()
+        model = train(
+            read_first_token_only(pretrained.model),
+            _encode(pretrained.tokenizer_json, spec.training.max_length, spec.data, self._places),
+            Recipe.from_specs(spec.methods),
+            spec.training,
+            Context(data.task.target, spec.seed, teacher_logits),
+            saving=saving,
+            on_step=log,
+        )
+        write_text(attempt.folder / "log.jsonl", log.text(time.perf_counter() - started))
+        artifact = save_model(
+            attempt.folder / "artifact",
+            model,
+            tokenizer_json=pretrained.tokenizer_json,
+            facts=_facts(attempt.run_id, spec, data),
+        )
+        _measure(artifact, data, attempt.folder)
+        saving.path.unlink(missing_ok=True)
 
     def _label(self, spec: RunSpec, attempt: Attempt) -> None:
         folder = Path(spec.model)
@@ -132,14 +153,14 @@ class Executor:
         logits = teach(folder, data)
         write_bytes(attempt.folder / "logits.safetensors", save({"logits": logits}))
 
-    def _logits_of(self, run_id: str, num_rows: int) -> np.ndarray:
+    def _logits_of(self, run_id: str, num_rows: int) -> torch.Tensor:
         done = self._store.done(run_id)
         if done is None:
             raise RunError(f"The teacher's logits, run {run_id}, are not done.")
         logits = load_file(done / "logits.safetensors")["logits"]
         if len(logits) != num_rows:
             raise RunError(f"Run {run_id} holds logits of {len(logits)} rows, not of {num_rows}.")
-        return logits
+        return torch.from_numpy(logits)
 
 
 def teach(folder: Path, data: TaskData) -> np.ndarray:
@@ -158,61 +179,25 @@ def teach(folder: Path, data: TaskData) -> np.ndarray:
     return predictor.logits(data.train.texts, data.train.pairs)
 
 
-def train_to_folder(
-    spec: RunSpec,
-    data: TaskData,
-    folder: Path,
-    *,
-    run_id: str,
-    places: Places,
-    teacher_logits: np.ndarray | None = None,
-    saving: Saving | None = None,
-    on_step: OnStep | None = None,
-) -> None:
-    """Train one run, store its artifact, open that again and measure it.
-
-    Writes into `folder`: `artifact/`, `measurements.jsonl`, `predictions.safetensors`, `log.jsonl`, `data.json`.
-    """
-    label_names = data.task.labels
-    pretrained = load_pretrained(
-        spec.model,
-        label_names=label_names,
-        seed=spec.seed,
-        dropout=spec.training.dropout,
-        models_dir=places.models_dir,
-    )
-    rows = _encode(pretrained.tokenizer_json, spec.training.max_length, spec.data, places)
-    context = Context(
-        target=data.task.target,
-        seed=spec.seed,
-        teacher_logits=None if teacher_logits is None else torch.from_numpy(teacher_logits),
-    )
-    log = _Log(on_step)
-    started = time.perf_counter()
-    model = train(
-        read_first_token_only(pretrained.model),
-        rows,
-        Recipe.from_specs(spec.methods),
-        spec.training,
-        context,
-        saving=saving,
-        on_step=log,
-    )
-    write_text(folder / "log.jsonl", log.text(time.perf_counter() - started))
-    facts = {
+def _facts(run_id: str, spec: RunSpec, data: TaskData) -> dict[str, Any]:
+    """What an artifact says of how it was made; names of files without their folders."""
+    named = replace(spec.data, train=Path(spec.data.train).name, dev=Path(spec.data.dev).name)
+    return {
         "run_id": run_id,
-        "spec": replace(spec, data=_without_paths(spec.data)).to_json(),
+        "spec": replace(spec, data=named).to_json(),
         "task": data.task.to_json(),
         "max_length": spec.training.max_length,
         "route": route(),
         "versions": library_versions("multipress", *LIBRARIES),
         "computer": computer(),
     }
-    artifact = save_model(folder / "artifact", model, tokenizer_json=pretrained.tokenizer_json, facts=facts)
+
+
+def _measure(artifact: Artifact, data: TaskData, folder: Path) -> None:
+    """Score and weigh a stored artifact; writes measurements, predictions on the validation rows, and data facts."""
     quality, logits = measure_quality(artifact, data.dev, data.task)
     write_measurements(folder / "measurements.jsonl", [*quality, *measure_size(artifact)])
-    predictions = {"logits": logits, "labels": data.dev.labels}
-    write_bytes(folder / "predictions.safetensors", save(predictions))
+    write_bytes(folder / "predictions.safetensors", save({"logits": logits, "labels": data.dev.labels}))
     write_json(folder / "data.json", {"sha256": data.sha256, "notes": list(data.notes), "facts": data.facts})
 
 
@@ -224,10 +209,6 @@ def write_measurements(path: Path, rows: list[Measurement]) -> None:
 def read_measurements(path: Path) -> list[Measurement]:
     """The rows that `write_measurements` wrote."""
     return [Measurement(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _without_paths(data: DataSpec) -> DataSpec:
-    return replace(data, train=Path(data.train).name, dev=Path(data.dev).name)
 
 
 @lru_cache(maxsize=4)

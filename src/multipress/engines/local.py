@@ -104,9 +104,8 @@ class _Pool:
     def wait(self) -> list[Job]:
         """Jobs that ended, at least one if a worker is busy; a worker that died is dropped, its job failed."""
         ended = []
-        by_connection = {worker.connection: worker for worker in self.busy}
-        for connection in wait(list(by_connection)) if by_connection else []:
-            worker = by_connection[connection]
+        ready = wait([worker.connection for worker in self.busy]) if self.busy else []
+        for worker in [worker for worker in self.busy if worker.connection in ready]:
             job = self.busy.pop(worker)
             if worker.finish():
                 self._idle.append(worker)
@@ -129,9 +128,7 @@ class _Worker:
         saved = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
         try:
-            self.process = context.Process(
-                target=_serve, args=(theirs, str(folder), places, os.getpid()), daemon=True
-            )
+            self.process = context.Process(target=_serve, args=(theirs, str(folder), places, os.getpid()), daemon=True)
             self.process.start()
         finally:
             for name, value in saved.items():
@@ -185,4 +182,3 @@ def _serve(connection: Connection, folder: str, places: dict[str, str | None], p
             return
         executor.execute(run_id, RunSpec.from_json(spec))
         connection.send(run_id)
-

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import save_model
-from multipress.engines.execute import Executor, OnStep, Places, read_measurements
+from multipress.engines.execute import ANYWHERE, Executor, OnStep, Places, read_measurements
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.errors import ArtifactError, InputError, MultipressError, RunError
 from multipress.models import load_pretrained
@@ -39,7 +39,7 @@ class Trained:
 
 
 def train_artifact(
-    spec: RunSpec, out: Path, *, teacher: str = "", places: Places = Places(), on_step: OnStep | None = None
+    spec: RunSpec, out: Path, *, teacher: str = "", places: Places = ANYWHERE, on_step: OnStep | None = None
 ) -> Trained:
     """Train a model under a recipe and put its artifact at `out`.
 

@@ -52,6 +52,4 @@ def measure_quality(
     }
     run_id = str(artifact.facts.get("run_id", ""))
     scores = evaluate_logits(task, logits, split.labels)
-    return [
-        Measurement(run_id, name, value, "share", dict(context)) for name, value in scores.items()
-    ], logits
+    return [Measurement(run_id, name, value, "share", dict(context)) for name, value in scores.items()], logits

@@ -66,9 +66,7 @@ def ideal_bytes(artifact: Artifact) -> int:
     pruned = artifact.facts.get("pruned", {})
     bits = (artifact.facts.get("quantization") or {}).get("bits")
     other_bits = 8 * _FLOAT_BYTES if bits is None else bits
-    total_bits = sum(
-        _kept(name, record, pruned) * _bits(record, other_bits) for name, record in records.items()
-    )
+    total_bits = sum(_kept(name, record, pruned) * _bits(record, other_bits) for name, record in records.items())
     return math.ceil(total_bits / 8)
 
 

@@ -46,9 +46,7 @@ def measure_speed(
     """
     limit = int(artifact.config.get("max_position_embeddings", artifact.facts["max_length"]))
     if repeats < 1 or any(size < 1 for shape in shapes for size in shape):
-        raise SettingError(
-            f"Batches of {list(shapes)}, {repeats} times, cannot be timed; each must be 1 or more."
-        )
+        raise SettingError(f"Batches of {list(shapes)}, {repeats} times, cannot be timed; each must be 1 or more.")
     fitting = sorted({(rows, min(tokens, limit)) for rows, tokens in shapes})
     predictor = Predictor(artifact, threads=threads)
     ids = np.random.default_rng(0)
@@ -64,14 +62,10 @@ def measure_speed(
             predictor.run(batch)
             row[index] = 1000 * (time.perf_counter() - start)
     run_id = str(artifact.facts.get("run_id", ""))
-    common = {"threads": threads, "repeats": repeats, "computer": computer()} | library_versions(
-        "onnxruntime"
-    )
+    common = {"threads": threads, "repeats": repeats, "computer": computer()} | library_versions("onnxruntime")
     rows_out = []
     for (rows, tokens), column in zip(fitting, times_ms[_NUM_WARM_UP:].T, strict=True):
         context = {"batch_size": rows, "length": tokens, **common}
         rows_out.append(Measurement(run_id, "latency_p50_ms", float(np.median(column)), "ms", context))
-        rows_out.append(
-            Measurement(run_id, "latency_p95_ms", float(np.quantile(column, 0.95)), "ms", context)
-        )
+        rows_out.append(Measurement(run_id, "latency_p95_ms", float(np.quantile(column, 0.95)), "ms", context))
     return rows_out

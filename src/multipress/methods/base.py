@@ -108,9 +108,7 @@ class Method:
         known = {f.name: f for f in fields(cls)}
         for key in settings:
             if key not in known:
-                raise SettingError(
-                    f"{cls.name} has no setting {key!r}; its settings are: {', '.join(sorted(known))}."
-                )
+                raise SettingError(f"{cls.name} has no setting {key!r}; its settings are: {', '.join(sorted(known))}.")
         return cls(**{key: _fit(cls.name, known[key], value) for key, value in settings.items()})
 
     def settings(self) -> dict[str, Any]:
@@ -130,9 +128,7 @@ def _fit(method: str, known: Any, value: Any) -> Any:
         value = float(value)
     if type(value) is not wanted:
         kind = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[wanted]
-        raise SettingError(
-            f"{method}.{known.name} is {value!r}, but must be {kind}{' or none' if optional else ''}."
-        )
+        raise SettingError(f"{method}.{known.name} is {value!r}, but must be {kind}{' or none' if optional else ''}.")
     return value
 
 

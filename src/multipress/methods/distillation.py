@@ -59,7 +59,9 @@ class Distillation(Method):
         check_choice("distillation", "loss", self.loss, ("kl", "mse"))
         check_share("distillation", "alpha", self.alpha)
         if self.alpha == 0:
-            raise SettingError("distillation.alpha is 0, so the teacher would not count. Leave distillation out instead.")
+            raise SettingError(
+                "distillation.alpha is 0, so the teacher would not count. Leave distillation out instead."
+            )
         if not 0 < self.temperature <= 100:
             raise SettingError(f"distillation.temperature is {self.temperature}, but must be above 0 and at most 100.")
         self._teacher_logits: Tensor | None = None

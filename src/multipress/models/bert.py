@@ -62,9 +62,7 @@ def bert_config(values: dict[str, Any], where: str) -> BertConfig:
     )
 
 
-def _size(
-    values: dict[str, Any], key: str, limit: int, where: str, *, low: int = 1, default: int | None = None
-) -> int:
+def _size(values: dict[str, Any], key: str, limit: int, where: str, *, low: int = 1, default: int | None = None) -> int:
     value = values.get(key, default)
     if value is None:
         raise ModelError(f"{where}: its config has no {key}.")
@@ -113,7 +111,7 @@ def _first_token_forward(
     layer: nn.Module, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
 ) -> Tensor:
     attention = layer.attention.self
-    batch, num_tokens, _size = hidden_states.shape
+    batch = hidden_states.shape[0]
     first = hidden_states[:, :1]  # (B, 1, D)
     head_shape = (batch, -1, attention.num_attention_heads, attention.attention_head_size)
     query = attention.query(first).view(head_shape).transpose(1, 2)  # (B, H, 1, D/H)

@@ -112,7 +112,7 @@ def _hub_folder(name: str) -> Path:
 
     try:
         return Path(snapshot_download(name, allow_patterns=list(MODEL_FILES)))
-    except Exception as error:  # the hub client raises many unrelated types
+    except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{name} could not be had from the hub ({reason}). Give a local folder, or --models-dir with a "

@@ -77,7 +77,13 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     label_names = _label_names(values, num_labels)
     if source.blocks:
         config.num_hidden_layers = len(source.blocks)
-    parts = [file_sha256(weights), config.to_json_string(), repr(source.blocks), tokenizer_json, repr(label_names)]
+    parts = [
+        file_sha256(weights),
+        config.to_json_string(),
+        repr(source.blocks),
+        tokenizer_json,
+        repr(label_names),
+    ]
     sha256 = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
     return Checked(source, config, names, label_names, tokenizer_json, sha256)
 
@@ -175,7 +181,10 @@ def _match_header(path: Path, config: BertConfig, source: Source) -> tuple[dict[
     """
     try:
         with safe_open(path, framework="pt") as file:
-            header = {key: (tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype()) for key in file.keys()}
+            header = {
+                key: (tuple(file.get_slice(key).get_shape()), file.get_slice(key).get_dtype())
+                for key in file.keys()  # noqa: SIM118 - a file, not a dict
+            }
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a whole safetensors file: {error}.") from None
     found = {_our_name(key): key for key in header if not UNUSED.fullmatch(key)}
@@ -235,7 +244,7 @@ def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
             raise ModelError(f"{path} has {path.stat().st_size} bytes; at most {MAX_TOKENIZER_BYTES} are read.")
         try:
             tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # the tokenizers library raises plain Exception
+        except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
             raise ModelError(f"{path} is not a tokenizer: {error}.") from None
     elif _inside(folder, "vocab.txt").is_file():
         from transformers import BertTokenizerFast

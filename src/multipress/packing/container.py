@@ -41,9 +41,7 @@ class Header:
     metadata: dict[str, str]
 
 
-def write_container(
-    entries: dict[str, tuple[str, tuple[int, ...], bytes]], metadata: dict[str, str]
-) -> bytes:
+def write_container(entries: dict[str, tuple[str, tuple[int, ...], bytes]], metadata: dict[str, str]) -> bytes:
     """Bytes of a safetensors file that holds the entries (dtype, shape, data) in the order given.
 
     Entries of wider dtypes should come first, so that every tensor starts at a multiple of its item's size.
@@ -81,9 +79,7 @@ def read_header(data: memoryview) -> Header:
     end = 8 + length
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
         if entry.start != end:
-            raise ArtifactError(
-                f"{name} of {_WHERE} starts at byte {entry.start}, but the one before ends at {end}."
-            )
+            raise ArtifactError(f"{name} of {_WHERE} starts at byte {entry.start}, but the one before ends at {end}.")
         end = entry.end
     if end != len(data):
         raise ArtifactError(f"{_WHERE} has {len(data)} bytes, but its header describes {end}. Copy it again.")
@@ -100,7 +96,5 @@ def _entry(name: str, value: Any, base: int) -> Entry:
         if not isinstance(numbers, list) or any(type(n) is not int or not 0 <= n < 2**48 for n in numbers):
             raise ArtifactError(f"{name} of {_WHERE} has a shape or offset that is no list of whole numbers.")
     if len(shape) > 8 or len(offsets) != 2 or offsets[1] - offsets[0] != math.prod(shape) * ITEM_BYTES[dtype]:
-        raise ArtifactError(
-            f"{name} of {_WHERE} has the shape {shape}, which does not fit its bytes {offsets}."
-        )
+        raise ArtifactError(f"{name} of {_WHERE} has the shape {shape}, which does not fit its bytes {offsets}.")
     return Entry(dtype, tuple(shape), base + offsets[0], base + offsets[1])

@@ -130,9 +130,7 @@ def _read_head(reader: Reader) -> tuple[int, np.dtype[np.generic], tuple[int, ..
     if math.prod(max(size, 1) for size in shape) > _MAX_BYTES or (
         _least_bytes(math.prod(shape) * dtype.itemsize) > total
     ):
-        raise ArtifactError(
-            f"A packet of {total} bytes declares the shape {shape}, which is too large for it."
-        )
+        raise ArtifactError(f"A packet of {total} bytes declares the shape {shape}, which is too large for it.")
     return layout, dtype, shape
 
 

@@ -111,9 +111,7 @@ def decode_stream(reader: Reader, count: int) -> np.ndarray:
     codec, low, span = reader.byte(), reader.byte(), reader.byte()
     payload = reader.take(reader.varint())
     if low + span > 255 or codec > ANS:
-        raise ArtifactError(
-            f"A stream has codec {codec} and symbols from {low} to {low + span}; it is damaged."
-        )
+        raise ArtifactError(f"A stream has codec {codec} and symbols from {low} to {low + span}; it is damaged.")
     if not count or not span:
         if len(payload) or codec != RAW:
             raise ArtifactError("A stream of nothing or of one symbol has a payload; it is damaged.")
@@ -187,9 +185,7 @@ def _to_small_floats(counts: np.ndarray) -> np.ndarray:
 def _model(table: np.ndarray, size: int) -> Any:
     """The distribution of groups of so many symbols, each symbol with the weight in the table (uint8)."""
     exponents, mantissas = (table >> 3).astype(np.int64), (table & 7).astype(np.int64)
-    weights = np.where(exponents == 0, mantissas, (mantissas + 8) << (exponents - 1).clip(min=0)).astype(
-        np.float64
-    )
+    weights = np.where(exponents == 0, mantissas, (mantissas + 8) << (exponents - 1).clip(min=0)).astype(np.float64)
     weights /= weights.max()
     joint = weights
     for _ in range(size - 1):

@@ -82,9 +82,7 @@ def read_tensors(data: memoryview, records: dict[str, Any]) -> dict[str, StoredT
         scale = _decode_entry(data, entries[_scale(name)]) if record["bits"] <= 8 else None
         tensor = StoredTensor(values, scale, record["bits"])
         if tensor.sha256() != record["sha256"] or tensor.nonzeros != record["nonzeros"]:
-            raise ArtifactError(
-                f"{name} of {WEIGHTS} decodes to other values than were stored. Copy it again."
-            )
+            raise ArtifactError(f"{name} of {WEIGHTS} decodes to other values than were stored. Copy it again.")
         tensors[name] = tensor
     return tensors
 
@@ -113,20 +111,13 @@ def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
             scale = header.entries[_scale(name)]
             size = scale.end - scale.start
             if (scale.dtype, scale.shape) != ("F16", shape[:1]) or entry.dtype != "U8":
-                raise ArtifactError(
-                    f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows."
-                )
+                raise ArtifactError(f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows.")
         if entry.dtype == "U8":
             found = peek(data[entry.start : entry.end])
         else:
             found = (np.dtype("float16" if entry.dtype == "F16" else "float32"), entry.shape)
-        if (
-            found != (stored_dtype(record["bits"]), shape)
-            or size + entry.end - entry.start != record["bytes"]
-        ):
-            raise ArtifactError(
-                f"{name} of {WEIGHTS} is {found[0]} {found[1]}, but was recorded as {record!r}."
-            )
+        if found != (stored_dtype(record["bits"]), shape) or size + entry.end - entry.start != record["bytes"]:
+            raise ArtifactError(f"{name} of {WEIGHTS} is {found[0]} {found[1]}, but was recorded as {record!r}.")
     aliases = parse_object(header.metadata.get("aliases", "{}").encode(), f"the aliases of {WEIGHTS}")
     for alias, name in aliases.items():
         if alias in expected or not isinstance(name, str) or name not in records:

@@ -60,10 +60,10 @@ def model_card(artifact: Artifact, measurements: Sequence[Measurement], command:
         command.replace("`", "'"),
         "```",
         "",
-        f"Labels: {', '.join(_plain(label) for label in task['labels']) or 'a number'}. "
+        f"Labels: {', '.join(_plain(label) for label in task['labels']) or 'a number'}.",
         f"Texts longer than {facts['max_length']} tokens are cut.",
         "",
-        "Limits: the score is that of one seed on the validation rows named above. Predictions are computed in "
+        "Limits: the score is that of one seed on the validation rows named above. Predictions are computed in",
         "32-bit floats; the small file does not make the model faster.",
         "",
     ]

@@ -96,9 +96,7 @@ def keys_of(groups: Sequence[Mapping[str, Any]]) -> Key:
         largest[group["model"]] = max(size, largest.get(group["model"], 0))
     names: dict[tuple[str, ...], str] = {}
     for group in groups:
-        levels = [
-            _without_level(name, level) for name, level in zip(group["methods"], group["levels"], strict=True)
-        ]
+        levels = [_without_level(name, level) for name, level in zip(group["methods"], group["levels"], strict=True)]
         names.setdefault(tuple(group["methods"]), "+".join(levels) or "dense")
     order = sorted(names, key=lambda s: (_COLORS.get(s, NUM_CLASSES), len(s), s))
     taken = {_COLORS[methods] for methods in order if methods in _COLORS}
@@ -287,8 +285,7 @@ def _legend_svg(key: Key, width: float, top: float) -> tuple[str, float]:
             if x + room > width and x > _LEFT:
                 x, y = float(_LEFT), y + 18
             parts.append(
-                f'<g transform="translate({x + 5:.0f},{y:.0f})">{mark}'
-                f'<text x="10" y="4">{escaped(name)}</text></g>'
+                f'<g transform="translate({x + 5:.0f},{y:.0f})">{mark}<text x="10" y="4">{escaped(name)}</text></g>'
             )
             x += room
         y += 20

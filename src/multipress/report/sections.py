@@ -169,9 +169,7 @@ def failed_section(analysis: Mapping[str, Any]) -> str:
     )
 
 
-def origin_section(
-    studies: Mapping[str, Any], origin: Mapping[str, Sequence[Mapping[str, Any]]], command: str
-) -> str:
+def origin_section(studies: Mapping[str, Any], origin: Mapping[str, Sequence[Mapping[str, Any]]], command: str) -> str:
     """The studies as asked, versions, computers, and the command that made the page."""
     parts = [f"<section><h2>How it was made</h2><pre>{escaped(command)}</pre>"]
     for name, document in studies.items():
@@ -188,8 +186,7 @@ def _tree(value: Any, depth: int = 0) -> str:
     """Nested settings as a list of names and values; what is nested deeper than six is one line of text."""
     if isinstance(value, Mapping) and value and depth < 6:
         items = "".join(
-            f"<div><dt>{escaped(key)}</dt><dd>{_tree(one, depth + 1)}</dd></div>"
-            for key, one in value.items()
+            f"<div><dt>{escaped(key)}</dt><dd>{_tree(one, depth + 1)}</dd></div>" for key, one in value.items()
         )
         return f"<dl>{items}</dl>"
     if isinstance(value, (list, tuple)) and not any(isinstance(one, Mapping) for one in value):

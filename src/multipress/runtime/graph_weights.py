@@ -66,9 +66,7 @@ def _scan_graph(graph: memoryview, depth: int) -> Iterator[tuple[str, tuple[int,
 def _node_attributes(node: memoryview) -> Iterator[memoryview]:
     for field, body in _fields(node):
         if field == _NODE_DOMAIN and bytes(_message(body)) not in (b"", b"ai.onnx"):
-            raise ArtifactError(
-                f"The graph has an operator of {bytes(_message(body))!r}, not of ONNX itself."
-            )
+            raise ArtifactError(f"The graph has an operator of {bytes(_message(body))!r}, not of ONNX itself.")
         if field == _NODE_ATTRIBUTE:
             yield _message(body)
 
@@ -78,9 +76,7 @@ def _scan_attribute(attribute: memoryview, depth: int) -> None:
         if field in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
             raise ArtifactError("The graph has sparse constants, which multipress does not write.")
         if field in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS) and (found := _external(_message(body))):
-            raise ArtifactError(
-                f"The graph has the external constant {found[0]}, but only weights may be external."
-            )
+            raise ArtifactError(f"The graph has the external constant {found[0]}, but only weights may be external.")
         if field in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
             list(_scan_graph(_message(body), depth + 1))
 

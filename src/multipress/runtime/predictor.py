@@ -67,18 +67,14 @@ class Predictor:
         self._session, self._weights = _open_session(artifact.graph(), artifact.dense_weights(), threads)
         positions = artifact.config.get("max_position_embeddings")
         if isinstance(positions, int) and self.max_length > positions:
-            raise ArtifactError(
-                f"Texts have up to {self.max_length} tokens, but the model {positions} positions."
-            )
+            raise ArtifactError(f"Texts have up to {self.max_length} tokens, but the model {positions} positions.")
         names = sorted(value.name for value in self._session.get_inputs())
         outputs = self._session.get_outputs()
         if names != sorted(_INPUTS) or [value.name for value in outputs] != ["logits"]:
             raise ArtifactError(f"The graph takes {names}, but must take {_INPUTS} and give logits alone.")
         width = outputs[0].shape[-1]
         if width != len(self._labels or [None]):
-            raise ArtifactError(
-                f"The graph gives {width} logits, but the task has {len(self._labels or [None])}."
-            )
+            raise ArtifactError(f"The graph gives {width} logits, but the task has {len(self._labels or [None])}.")
 
     @property
     def max_length(self) -> int:
@@ -112,9 +108,7 @@ class Predictor:
             if on_progress is not None:
                 on_progress(num_done, len(encodings))
         if not np.isfinite(logits).all():
-            raise ArtifactError(
-                "The model gives logits that are not finite; it was damaged or badly trained."
-            )
+            raise ArtifactError("The model gives logits that are not finite; it was damaged or badly trained.")
         return logits
 
     def run(self, encodings: Sequence[Encoding]) -> np.ndarray:
@@ -135,9 +129,7 @@ class Predictor:
         exponents = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
         shares = exponents / exponents.sum(axis=1, keepdims=True)
         return [
-            Prediction(
-                labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True))
-            )
+            Prediction(labels[int(row.argmax())], float(row.max()), dict(zip(labels, row.tolist(), strict=True)))
             for row in shares
         ]
 

@@ -45,9 +45,7 @@ class TextEncoder:
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # noqa: BLE001 - the library raises no class of its own
-            raise ArtifactError(
-                f"tokenizer.json is not a tokenizer: {error}. Store the model again."
-            ) from None
+            raise ArtifactError(f"tokenizer.json is not a tokenizer: {error}. Store the model again.") from None
         padding = self._tokenizer.padding
         pad_id = self._tokenizer.token_to_id("[PAD]") if padding is None else padding["pad_id"]
         self.pad_id: int = 0 if pad_id is None else int(pad_id)
@@ -75,9 +73,7 @@ class TextEncoder:
         self.num_truncated = 0
         encodings = []
         for first, second in rows:
-            found = self._tokenizer.encode(
-                _well_formed(first), None if second is None else _well_formed(second)
-            )
+            found = self._tokenizer.encode(_well_formed(first), None if second is None else _well_formed(second))
             self.num_truncated += bool(found.overflowing)
             encodings.append(Encoding(found.ids, found.type_ids))
         return encodings

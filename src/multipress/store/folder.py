@@ -193,9 +193,7 @@ class Store:
             try:
                 found[path.stem] = read_object(path)
             except (OSError, ValueError) as error:
-                raise StoreError(
-                    f"{path} is damaged: {error}. Run the study again to write it anew."
-                ) from error
+                raise StoreError(f"{path} is damaged: {error}. Run the study again to write it anew.") from error
         return found
 
     def cells(self, study: str = "") -> list[dict[str, Any]]:
@@ -217,9 +215,7 @@ class Store:
         """
         studies = self.studies()
         if study and study not in studies:
-            raise SpecError(
-                f"No study {study!r} in {self.folder}; there are: {', '.join(studies) or 'none'}."
-            )
+            raise SpecError(f"No study {study!r} in {self.folder}; there are: {', '.join(studies) or 'none'}.")
         rows: dict[str, dict[str, Any]] = {}
         for name, document in studies.items():
             if study and name != study:

@@ -154,17 +154,13 @@ def _check_labels(task: Task, train: Split, dev: Split) -> list[str]:
     """Refuse labels that nothing can be learned from or scored on; says what is unusual."""
     for name, split in (("train", train), ("validation", dev)):
         if task.target == "number" and np.unique(split.labels).size < 2:
-            raise DataError(
-                f"All {len(split):,} {name} labels are {split.labels[0]:g}; give rows of different labels."
-            )
+            raise DataError(f"All {len(split):,} {name} labels are {split.labels[0]:g}; give rows of different labels.")
     if task.target == "number":
         return []
     present = {name: set(split.labels.tolist()) for name, split in (("train", train), ("validation", dev))}
     if len(present["train"]) < 2:
         only = task.labels[min(present["train"])]
-        raise DataError(
-            f"All {len(train):,} train rows have the label {only!r}; give rows of at least two classes."
-        )
+        raise DataError(f"All {len(train):,} train rows have the label {only!r}; give rows of at least two classes.")
     notes = []
     for name, found in present.items():
         absent = len(task.labels) - len(found)

@@ -56,9 +56,7 @@ def find_label(table: Table, named: str = "") -> str:
     if len(candidates) == 1:
         return candidates[0]
     what = f"could be in {_listed(candidates)}" if candidates else "is in no column that is known by its name"
-    raise DataError(
-        f"{table.source}: the label {what}; columns: {_listed(table.names)}. Name the column with --label."
-    )
+    raise DataError(f"{table.source}: the label {what}; columns: {_listed(table.names)}. Name the column with --label.")
 
 
 def find_text(table: Table, named: tuple[str, ...] = (), label: str = "") -> tuple[str, ...]:
@@ -74,9 +72,7 @@ def find_text(table: Table, named: tuple[str, ...] = (), label: str = "") -> tup
     """
     if named:
         if len(named) > 2 or len(set(named)) < len(named) or label in named:
-            raise DataError(
-                f"The text columns are {_listed(named)}, but must be one or two, none of them the label's."
-            )
+            raise DataError(f"The text columns are {_listed(named)}, but must be one or two, none of them the label's.")
         return tuple(_named(table, name, "text") for name in named)
     by_lower = {name.lower(): name for name in table.names if name != label}
     pairs = [(by_lower[a], by_lower[b]) for a, b in PAIRS if a in by_lower and b in by_lower]
@@ -91,8 +87,7 @@ def find_text(table: Table, named: tuple[str, ...] = (), label: str = "") -> tup
     shown = " or ".join("+".join(reading) for reading in readings)
     what = f"could be in {shown}" if readings else "is in no column"
     raise DataError(
-        f"{table.source}: the text {what}; columns: {_listed(table.names)}. "
-        "Name one or two columns with --text."
+        f"{table.source}: the text {what}; columns: {_listed(table.names)}. Name one or two columns with --text."
     )
 
 

@@ -130,8 +130,7 @@ def check_characters(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise DataError(
-            f"{where}: {text[:40]!r} holds half of a surrogate pair, which is no character. "
-            "Correct or remove it."
+            f"{where}: {text[:40]!r} holds half of a surrogate pair, which is no character. Correct or remove it."
         ) from None
 
 
@@ -168,9 +167,7 @@ def _read_delimited(text: str, source: str, is_tsv: bool) -> Table:
     return Table(source, names, len(values), read, lines=lines[1:])
 
 
-def _split_rows(
-    text: str, source: str, separator: str, quoting: Literal[0, 3]
-) -> tuple[list[list[str]], list[int]]:
+def _split_rows(text: str, source: str, separator: str, quoting: Literal[0, 3]) -> tuple[list[list[str]], list[int]]:
     """Rows with the header first, and the line at which each begins."""
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -226,9 +223,7 @@ def _read_json(text: str, source: str) -> Table:
     names: dict[str, None] = {}
     for row, place in zip(rows, places, strict=True):
         if not isinstance(row, dict):
-            raise DataError(
-                f'{place}: not a JSON object, but {_shown(row)}. Write {{"text": ..., "label": ...}}.'
-            )
+            raise DataError(f'{place}: not a JSON object, but {_shown(row)}. Write {{"text": ..., "label": ...}}.')
         names.update(dict.fromkeys(row))
     return Table(source, tuple(names), len(rows), lambda name: [row.get(name) for row in rows], lines=lines)
 
@@ -259,8 +254,7 @@ def _read_parquet(file: Path, source: str) -> Table:
         import pyarrow.parquet as parquet
     except ImportError:
         raise MissingExtraError(
-            f'{source} is a Parquet file; reading it needs pyarrow: pip install "multipress[train]". '
-            "Or save it as CSV."
+            f'{source} is a Parquet file; reading it needs pyarrow: pip install "multipress[train]". Or save it as CSV.'
         ) from None
     data = _read_bytes(file)
     if not data:

@@ -85,9 +85,7 @@ def _official_name(label: Label, names: tuple[str, ...], table: Table, row: int)
         return None
     if isinstance(label, int):
         if label >= len(names):
-            raise DataError(
-                f"{table.where(row)}: the label is {label}, but there are {len(names)} classes: {names}."
-            )
+            raise DataError(f"{table.where(row)}: the label is {label}, but there are {len(names)} classes: {names}.")
         return names[label]
     return label
 

@@ -51,9 +51,7 @@ def _label(value: object, table: Table, row: int) -> Label:
     if isinstance(value, float | Decimal):
         value = float(value)
         if not math.isfinite(value):
-            raise DataError(
-                f"{table.where(row)}: the label is {value}, which is no number. Correct or remove the row."
-            )
+            raise DataError(f"{table.where(row)}: the label is {value}, which is no number. Correct or remove the row.")
         return int(value) if value.is_integer() else value
     if isinstance(value, int) and abs(value) < 2**63:
         return value
@@ -69,8 +67,7 @@ def _named(value: object, names: tuple[str, ...], table: Table, row: int) -> Lab
     if isinstance(value, int) and 0 <= value < len(names):
         return names[value]
     raise DataError(
-        f"{table.where(row)}: the label is {value!r}, but the file names {len(names)} classes, "
-        f"0 to {len(names) - 1}."
+        f"{table.where(row)}: the label is {value!r}, but the file names {len(names)} classes, 0 to {len(names) - 1}."
     )
 
 
@@ -97,9 +94,7 @@ def class_order(labels: Sequence[Label]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def class_indices(
-    labels: Sequence[Label], names: tuple[str, ...], table: Table, rows: Sequence[int]
-) -> np.ndarray:
+def class_indices(labels: Sequence[Label], names: tuple[str, ...], table: Table, rows: Sequence[int]) -> np.ndarray:
     """Index of each label among the names, int64 (N,).
 
     Args:
@@ -117,12 +112,9 @@ def class_indices(
     if unknown:
         others = {str(labels[i]) for i in unknown}
         more = f" ({len(unknown):,} rows with {len(others):,} unknown labels)" if len(unknown) > 1 else ""
-        known = ", ".join(repr(name) for name in names[:10]) + (
-            f", ... ({len(names)})" if len(names) > 10 else ""
-        )
+        known = ", ".join(repr(name) for name in names[:10]) + (f", ... ({len(names)})" if len(names) > 10 else "")
         raise DataError(
-            f"{table.where(rows[unknown[0]])}: unknown label {str(labels[unknown[0]])!r}{more}; "
-            f"known are: {known}."
+            f"{table.where(rows[unknown[0]])}: unknown label {str(labels[unknown[0]])!r}{more}; known are: {known}."
         )
     return np.array(found, dtype=np.int64)
 

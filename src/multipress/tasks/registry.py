@@ -38,7 +38,5 @@ def load_registered(name: str, data_dir: Path | None = None) -> tuple[Task, Rows
         MissingExtraError: an optional package is needed and not installed.
     """
     if name not in _TASKS:
-        raise SpecError(
-            f"No task {name!r}; there are: {', '.join(list_tasks())}. For your own text, give files."
-        )
+        raise SpecError(f"No task {name!r}; there are: {', '.join(list_tasks())}. For your own text, give files.")
     return _TASKS[name](data_dir)

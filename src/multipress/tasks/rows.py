@@ -99,9 +99,7 @@ def _account(table: Table, reasons: dict[int, str], refused: dict[str, int]) -> 
     why = ", ".join(f"{count:,} with an {reason}" for reason, count in sorted(refused.items()))
     said = f"{len(reasons):,} of {table.num_rows:,} rows refused ({why})"
     if 2 * len(reasons) > table.num_rows:
-        raise DataError(
-            f"{table.source}: {said}. More than half cannot be used; check the columns and the file."
-        )
+        raise DataError(f"{table.source}: {said}. More than half cannot be used; check the columns and the file.")
     first = min(reasons)
     return (f"{table.source}: {said}; the first: {table.where(first).rsplit(', ', 1)[1]}.",)
 

@@ -81,9 +81,7 @@ def load_rows(
     _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair)
     split = to_split(rows, task)
     if task.target == "number" and np.unique(split.labels).size < 2:
-        raise DataError(
-            f"{source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank."
-        )
+        raise DataError(f"{source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank.")
     facts |= count_rows(rows, len(split))
     return LoadedRows(task, split, (*rows.notes, *notes), facts, content_hash(task, split))
 

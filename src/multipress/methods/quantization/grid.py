@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["QuantizedWeight", "fake_quantize", "fake_quantize_learned", "largest_code", "quantize_rows", "row_scale"]
+__all__ = [
+    "QuantizedWeight",
+    "fake_quantize",
+    "fake_quantize_learned",
+    "largest_code",
+    "quantize_rows",
+    "row_scale",
+]
 
 # Best step of a uniform quantizer with 2**bits - 1 levels and one of them zero, for a normal distribution, in units of
 # its standard deviation (Max 1960; computed by minimizing the expected squared error, tests repeat it). From 6 bits on
