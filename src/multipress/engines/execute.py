@@ -37,6 +37,7 @@ __all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements", "tea
 
 OnStep = Callable[[int, int, float], None]
 LOG_EVERY_STEPS = 10
+LOOK_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -87,10 +88,16 @@ class Executor:
         torch.set_num_threads(THREADS)
 
     def execute(self, run_id: str, spec: RunSpec, on_step: OnStep | None = None) -> None:
-        """Claim a run, execute it, and commit it or say why it failed; a run that is done or taken is left alone."""
+        """Claim a run, execute it, and commit it or say why it failed; a run that is done is left alone.
+
+        While another process works on the run, this one waits: what needs the run needs its result, whoever made it.
+        """
         attempt = self._store.claim(run_id)
-        if attempt is None:
-            return
+        while attempt is None:
+            if self._store.done(run_id) is not None:
+                return
+            time.sleep(LOOK_AGAIN_SECONDS)
+            attempt = self._store.claim(run_id)
         try:
             if spec.kind == "label":
                 self._label(spec, attempt)

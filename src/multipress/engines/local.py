@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -139,7 +140,8 @@ class _Worker:
         theirs.close()
 
     def begin(self, job: Job) -> None:
-        self.connection.send((job.run_id, job.spec.to_json()))
+        with suppress(OSError):  # a process that is gone shows in `finish`
+            self.connection.send((job.run_id, job.spec.to_json()))
 
     def finish(self) -> bool:
         """Take the answer; False if the process ended in place of one."""

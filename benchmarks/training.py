@@ -1,0 +1,274 @@
+"""Examples per second of our training loop against the Hugging Face Trainer, naive and tuned, alternating in one run.
+
+    python benchmarks/training.py speed --models minilm-l6 minilm-l3 --rounds 5 -o results/training-speed.json
+    python benchmarks/training.py scores --tasks sst2 banking77 --seeds 0 1 -o results/training-scores.jsonl
+
+- *naive*: Trainer, float32, every text padded to 128 tokens, torch's default attention.
+- *tuned*: Trainer with dynamic padding, batches grouped by length, the fused optimizer, and bfloat16 where the CPU
+  multiplies it in hardware.
+- *ours*: `multipress.train`.
+
+All start from the same weights, with the same rows, batch size, schedule and learning rate, one thread, tokenization
+done before. The Trainer keeps the dropout of the model's config (0.1), as a user would; ours has none by default.
+`speed` times whole stretches of optimizer steps and prints the median over rounds; `scores` trains to the end and
+scores the whole validation set (the Trainer's model by torch, ours from the stored artifact).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import numpy as np
+import torch
+from transformers import DataCollatorWithPadding, PreTrainedTokenizerFast, Trainer, TrainerCallback, TrainingArguments
+
+from multipress.checkpoint import save_model
+from multipress.measure import measure_quality
+from multipress.methods import Context
+from multipress.models import load_pretrained, read_first_token_only
+from multipress.models.bert import encoder_linears
+from multipress.precision import route
+from multipress.recipe import Recipe
+from multipress.reproducibility import computer, cpu_flags, library_versions
+from multipress.runtime.tokenizer import TextEncoder
+from multipress.spec import DataSpec, TrainingSpec
+from multipress.tasks import TaskData, evaluate_logits, load_task
+from multipress.train import Rows, train
+
+MAX_LENGTH = 128
+WARM_STEPS = 3
+
+
+class Stopwatch(TrainerCallback):
+    """Notes the time after every step."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.times.append(time.perf_counter())
+
+
+def fast_tokenizer(tokenizer_json: str) -> PreTrainedTokenizerFast:
+    from tokenizers import Tokenizer
+
+    names = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(tokenizer_json), **names)
+
+
+def trainer_rows(rows: Rows, padded: bool) -> list[dict]:
+    table = []
+    for encoding, label in zip(rows.encodings, rows.labels, strict=True):
+        fill = MAX_LENGTH - len(encoding.ids) if padded else 0
+        table.append(
+            {
+                "input_ids": encoding.ids + [rows.pad_id] * fill,
+                "token_type_ids": encoding.type_ids + [0] * fill,
+                "attention_mask": [1] * len(encoding.ids) + [0] * fill,
+                "labels": int(label),
+            }
+        )
+    return table
+
+
+def run_trainer(kind: str, name: str, data: TaskData, rows: Rows, training: TrainingSpec, seed: int, steps: int = -1):
+    """Train with the Hugging Face Trainer; returns the model and the times after each step."""
+    pretrained = load_pretrained(name, label_names=data.task.labels, seed=seed, dropout=0.1)
+    pretrained.model.set_attn_implementation("sdpa")
+    tuned = kind == "tuned"
+    watch = Stopwatch()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        arguments = TrainingArguments(
+            folder,
+            num_train_epochs=training.epochs,
+            max_steps=steps,
+            per_device_train_batch_size=training.batch_size,
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            warmup_steps=round(training.warmup * training.epochs * len(rows.labels) / training.batch_size),
+            train_sampling_strategy="group_by_length" if tuned else "random",
+            bf16=tuned and bool(cpu_flags() & {"avx512_bf16", "amx_bf16"}),
+            use_cpu=True,
+            seed=seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        Trainer(
+            pretrained.model,
+            arguments,
+            train_dataset=trainer_rows(rows, padded=not tuned),
+            data_collator=DataCollatorWithPadding(fast_tokenizer(pretrained.tokenizer_json)),
+            callbacks=[watch],
+        ).train()
+    return pretrained.model.eval(), watch.times
+
+
+def run_ours(name: str, data: TaskData, rows: Rows, training: TrainingSpec, seed: int, steps: int = -1):
+    """Train with our loop; returns the model, its tokenizer, and the times after each step."""
+    pretrained = load_pretrained(name, label_names=data.task.labels, seed=seed)
+    times: list[float] = []
+
+    class Enough(Exception):
+        pass
+
+    def on_step(done: int, total: int, loss: float) -> None:
+        times.append(time.perf_counter())
+        if done == steps:
+            raise Enough
+
+    model = read_first_token_only(pretrained.model)
+    try:
+        model = train(model, rows, Recipe([]), training, Context(data.task.target, seed), on_step=on_step)
+    except Enough:
+        pass
+    return model, pretrained.tokenizer_json, times
+
+
+def examples_per_second(times: list[float], batch_size: int) -> float:
+    return (len(times) - 1 - WARM_STEPS) * batch_size / (times[-1] - times[WARM_STEPS])
+
+
+def product_rate() -> float:
+    """GFLOP/s of one thread on a large float32 matrix product: the limit of a training in float32 here."""
+    left, right = torch.ones(1024, 1024), torch.ones(1024, 1024)
+    best = 0.0
+    for _ in range(10):
+        started = time.perf_counter()
+        left @ right
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - started) / 1e9)
+    return best
+
+
+def encode(name: str, data: TaskData) -> tuple[Rows, str]:
+    tokenizer_json = load_pretrained(name, label_names=data.task.labels, seed=0).tokenizer_json
+    encoder = TextEncoder(tokenizer_json, MAX_LENGTH)
+    return Rows(encoder.encode(data.train.texts, data.train.pairs), data.train.labels, encoder.pad_id), tokenizer_json
+
+
+def speed(arguments: argparse.Namespace) -> dict:
+    data = load_task(DataSpec(task="sst2", max_train_rows=arguments.rows))
+    training = TrainingSpec(epochs=1, learning_rate=1e-5, max_length=MAX_LENGTH)
+    result: dict = {"rows": arguments.rows, "batch_size": training.batch_size, "route": route(), "models": {}}
+    for name in arguments.models:
+        rows, _ = encode(name, data)
+        found: dict[str, list[float]] = {"naive": [], "tuned": [], "ours": []}
+        for round_number in range(arguments.rounds):
+            for kind in found:
+                steps = WARM_STEPS + 1 + (arguments.steps if kind != "naive" else max(4, arguments.steps // 8))
+                if kind == "ours":
+                    times = run_ours(name, data, rows, training, round_number, steps)[2]
+                else:
+                    times = run_trainer(kind, name, data, rows, training, round_number, steps)[1]
+                found[kind].append(examples_per_second(times, training.batch_size))
+        medians = {kind: statistics.median(values) for kind, values in found.items()}
+        result["models"][name] = {
+            "examples_per_second": medians,
+            "all_rounds": found,
+            "ours_over_tuned": medians["ours"] / medians["tuned"],
+            "ours_over_naive": medians["ours"] / medians["naive"],
+            **limits(name, data, rows, medians["ours"]),
+        }
+        print(name, {k: round(v, 2) for k, v in medians.items()}, flush=True)
+    return result
+
+
+def limits(name: str, data: TaskData, rows: Rows, rate: float) -> dict[str, float]:
+    """How far our loop is from what matrix products alone would allow."""
+    model = load_pretrained(name, label_names=data.task.labels, seed=0).model
+    weights = sum(module.weight.numel() for module in encoder_linears(model).values())
+    layers = model.config.num_hidden_layers
+    tokens = float(np.mean([len(row.ids) for row in rows.encodings]))
+    needed = 6 * weights * (layers - 5 / 6) / layers * tokens / 1e9
+    peak = product_rate()
+    return {
+        "gflop_per_example": needed,
+        "matrix_product_gflop_per_second": peak,
+        "share_of_matrix_product_peak": rate * needed / peak,
+    }
+
+
+def scores(arguments: argparse.Namespace) -> None:
+    out = Path(arguments.out)
+    done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    known = {(row["task"], row["model"], row["kind"], row["seed"]) for row in done}
+    for task, name, seed in [(t, m, s) for t in arguments.tasks for m in arguments.models for s in arguments.seeds]:
+        data = load_task(DataSpec(task=task, max_train_rows=arguments.rows))
+        rows, tokenizer_json = encode(name, data)
+        rate = arguments.learning_rates[arguments.tasks.index(task)]
+        training = TrainingSpec(epochs=arguments.epochs, learning_rate=rate, max_length=MAX_LENGTH)
+        for kind in ("tuned", "ours"):
+            if (task, name, kind, seed) in known:
+                continue
+            started = time.perf_counter()
+            if kind == "tuned":
+                model, _ = run_trainer(kind, name, data, rows, training, seed)
+                logits = torch_logits(model, tokenizer_json, data)
+            else:
+                model, _, _ = run_ours(name, data, rows, training, seed)
+                logits = artifact_logits(model, tokenizer_json, data)
+            score = evaluate_logits(data.task, logits, data.dev.labels)["score"]
+            row = {"task": task, "model": name, "kind": kind, "seed": seed, "score": score}
+            row |= {"train_rows": len(data.train), "dev_rows": len(data.dev), "epochs": training.epochs}
+            row |= {"learning_rate": rate, "seconds": round(time.perf_counter() - started, 1), **facts()}
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row, sort_keys=True) + "\n")
+            print({key: row[key] for key in ("task", "model", "kind", "seed", "score", "seconds")}, flush=True)
+
+
+def torch_logits(model: torch.nn.Module, tokenizer_json: str, data: TaskData) -> np.ndarray:
+    encoder = TextEncoder(tokenizer_json, MAX_LENGTH)
+    with torch.no_grad():
+        rows = [
+            model(input_ids=torch.tensor([row.ids]), token_type_ids=torch.tensor([row.type_ids])).logits.numpy()
+            for row in encoder.encode(data.dev.texts, data.dev.pairs)
+        ]
+    return np.concatenate(rows)
+
+
+def artifact_logits(model: torch.nn.Module, tokenizer_json: str, data: TaskData) -> np.ndarray:
+    said = {"run_id": "", "task": data.task.to_json(), "max_length": MAX_LENGTH}
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = save_model(Path(folder) / "artifact", model, tokenizer_json=tokenizer_json, facts=said)
+        return measure_quality(artifact, data.dev, data.task)[1]
+
+
+def facts() -> dict:
+    return {"versions": library_versions("torch", "transformers", "accelerate", "onnxruntime"), "computer": computer()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["speed", "scores"])
+    parser.add_argument("--models", nargs="+", default=["minilm-l6", "minilm-l3"])
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "banking77"])
+    parser.add_argument("--learning-rates", nargs="+", type=float, default=[1e-4, 3e-4], help="one a task")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--rows", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("-o", "--out", required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.what == "scores":
+        scores(arguments)
+        return
+    result = {**speed(arguments), **facts()}
+    Path(arguments.out).write_text(json.dumps(result, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
