@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Two runs try the same examples, and a busy computer fails no test. To look for new ones:
+# HYPOTHESIS_PROFILE=explore.
+settings.register_profile("repeat", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeat"))
 
 # Before torch or tokenizers are imported: one thread, so that results repeat and tests may run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
