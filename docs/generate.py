@@ -63,9 +63,7 @@ def _settings(card: dict[str, Any]) -> str:
             f"The card of {card['name']} tells of the settings {sorted(told)}, "
             f"but the method has {sorted(card['settings'])}."
         )
-    rows = [
-        f"- `{name}` = `{json.dumps(default)}`: {told[name]}" for name, default in card["settings"].items()
-    ]
+    rows = [f"- `{name}` = `{json.dumps(default)}`: {told[name]}" for name, default in card["settings"].items()]
     return "\n".join(rows)
 
 

@@ -20,9 +20,7 @@ def main(folder: Path, max_train_rows: int) -> None:
     spec = RunSpec(
         kind="train",
         model="minilm-l3",
-        data=DataSpec(
-            task="banking77", max_train_rows=max_train_rows, max_eval_rows=min(max_train_rows, 3080)
-        ),
+        data=DataSpec(task="banking77", max_train_rows=max_train_rows, max_eval_rows=min(max_train_rows, 3080)),
         training=TrainingSpec(epochs=3, learning_rate=2e-4, max_length=64),
         methods=(MethodSpec("quantization", {"bits": 4}), MethodSpec("pruning", {"sparsity": 0.4})),
     )
