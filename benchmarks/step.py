@@ -12,6 +12,7 @@ import argparse
 import os
 import statistics
 import time
+from itertools import pairwise
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -56,7 +57,7 @@ def time_steps(model: torch.nn.Module, length: int, repeats: int, route_name: st
         optimizer.step()
         optimizer.zero_grad()
         marks.append(time.perf_counter())
-        parts.append([1e3 * (after - before) for before, after in zip(marks, marks[1:], strict=False)])
+        parts.append([1e3 * (after - before) for before, after in pairwise(marks)])
     return [statistics.median(column) for column in zip(*parts[2:], strict=True)]
 
 

@@ -51,6 +51,7 @@ FACTS = {
     "methods": {"pruning": 1},
     "loop": 1,
     "packing": 1,
+    "artifact": 1,
     "libraries": {"torch": "2.13"},
 }
 FACTS |= {"route": "fp32", "threads": 1}

@@ -48,11 +48,7 @@ class Steps:
 
 
 class Runs:
-    """Shows the runs of a study as they end: a line a run, with the time left.
-
-    Args:
-        num_workers: How many run at a time.
-    """
+    """Shows the runs of a study as they end: a line a run, with the time left."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()

@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
+from multipress.cli.progress import Runs
 from multipress.errors import RunError, SettingError
+from multipress.records import Run
+from multipress.spec import read_study
+from multipress.store import Store, cell_row
 
 __all__ = ["run"]
 
@@ -24,20 +28,19 @@ def run(
     """Run what is not done yet of a study; the same command goes on where it was stopped."""
     if engine != "local":
         raise SettingError(f"--engine is {engine!r}; this version has: local.")
-    from multipress.cli.progress import Runs
+    # What can be wrong without torch is found before torch is imported, which takes seconds.
+    study = read_study(spec)
+    store = Store(runs)
+    if not dry_run:
+        store.check_writable()
     from multipress.engines.execute import Places
     from multipress.estimate import describe
-    from multipress.records import Run
-    from multipress.spec import read_study
-    from multipress.store import Store, cell_row
     from multipress.study import Plan, run_study
 
-    study = read_study(spec)
     places = Places(data_dir, models_dir)
     if dry_run:
-        typer.echo(describe(Plan(study, places), Store(runs), workers))
+        typer.echo(describe(Plan(study, places), store, workers))
         return
-    store = Store(runs)
     show = Runs()
 
     def on_end(ended: Run, number: int, total: int) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from multipress.artifact import FORMAT_VERSION
 from multipress.methods import get_method
 from multipress.packing import VERSION as PACKING_VERSION
 from multipress.precision import route
-from multipress.reproducibility import library_versions
+from multipress.reproducibility import file_sha256, library_versions
 from multipress.spec import RunSpec, run_id
 from multipress.train import LOOP_VERSION
 
@@ -32,6 +33,7 @@ def identity_facts(spec: RunSpec, *, model_sha256: str, data_sha256: str) -> dic
         "methods": {name: get_method(name).version for name in spec.method_names},
         "loop": LOOP_VERSION,
         "packing": PACKING_VERSION,
+        "artifact": FORMAT_VERSION,
         "libraries": library_versions(*LIBRARIES),
         "route": route(),
         "threads": THREADS,
@@ -45,6 +47,4 @@ def identity_of(spec: RunSpec, *, model_sha256: str, data_sha256: str) -> str:
 
 def artifact_sha256(folder: Path) -> str:
     """Identity of an artifact: the hash of its manifest, which holds the hashes of all its files."""
-    from multipress.reproducibility import file_sha256
-
     return file_sha256(folder / "manifest.json")
