@@ -5,9 +5,9 @@ checkpoints in tests/test_train.py, identities part by part in tests/test_spec.p
 each.
 """
 
-import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -17,17 +17,18 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from multipress.checkpoint import load_model, save_model
-from multipress.engines.execute import Executor, Places, teach
-from multipress.engines.identity import THREADS, identity_facts
-from multipress.errors import InputError, ModelError
+from multipress.engines.execute import Executor, Places
+from multipress.engines.identity import THREADS, artifact_sha256, identity_facts, identity_of
+from multipress.errors import ModelError
 from multipress.methods import Context
 from multipress.methods.pruning import Pruning
 from multipress.methods.quantization import Quantization
 from multipress.models import load_pretrained
+from multipress.models.pretrained import identify
 from multipress.runtime import Predictor
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
-from multipress.tasks import Split, Task, TaskData
+from multipress.tasks import load_task
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(60))]
 LABELS = ["a", "b", "c"]
@@ -165,10 +166,17 @@ def test_a_head_with_swapped_labels_is_never_used_as_it_is(tmp_path):
 
 def test_a_teacher_with_swapped_labels_is_refused(tmp_path):
     store_model(tmp_path / "artifact")
-    split = Split(texts(4), None, np.zeros(4, dtype=np.int64))
-    task = Task("tiny", "classes", ("b", "a", "c"), ("accuracy",), "accuracy")
-    with pytest.raises(InputError, match="Names and order"):
-        teach(tmp_path / "artifact", TaskData(task, split, split))
+    for name in ("train.csv", "dev.csv"):
+        (tmp_path / name).write_text(f"text,label\nword1 {name},a\nword2 {name},b\nword3 {name},d\n")
+    data = DataSpec(train=str(tmp_path / "train.csv"), dev=str(tmp_path / "dev.csv"))
+    spec = RunSpec("label", str(tmp_path / "artifact"), data)
+    run_id = identity_of(spec, model_sha256=artifact_sha256(tmp_path / "artifact"), data_sha256=load_task(data).sha256)
+    store = Store(tmp_path / "runs")
+    store.check_writable()
+    store.register(run_id, spec.to_json())
+    Executor(store, Places()).execute(run_id, spec)
+    assert store.run(run_id).state == "refused"
+    assert "Names and order" in store.run(run_id).why
 
 
 def test_logits_of_another_teacher_or_of_other_rows_have_another_name():
@@ -180,10 +188,6 @@ def test_logits_of_another_teacher_or_of_other_rows_have_another_name():
         ("0" * 12, 100, "x"),
         ("0" * 12, 0, "y"),
     ):
-        from dataclasses import replace
-
-        from multipress.engines.identity import identity_of
-
         spec = replace(label, teacher=teacher, data=DataSpec(task="banking77", max_train_rows=rows))
         ids.add(identity_of(spec, model_sha256="m", data_sha256=data_sha256))
     assert len(ids) == 4
@@ -201,17 +205,18 @@ def test_threads_are_a_part_of_the_identity_and_runs_use_that_many(tmp_path):
     assert int(result.stdout) == THREADS
 
 
-def test_a_teachers_logits_of_another_number_of_rows_fail_the_run(tmp_path):
+def test_a_teachers_logits_of_another_number_of_rows_fail_the_run(tiny_folder, tmp_path):
     store = Store(tmp_path / "runs")
     store.check_writable()
-    label, student = "a" * 12, "b" * 12
-    store.register(label, RunSpec("label", "minilm-l3", DataSpec(task="banking77")).to_json())
+    label, data = "a" * 12, DataSpec(task="banking77", max_train_rows=8)
+    store.register(label, RunSpec("label", str(tiny_folder), data).to_json())
     attempt = store.claim(label)
     save_file({"logits": torch.zeros(3, 77)}, attempt.folder / "logits.safetensors")
     attempt.commit()
-    spec = RunSpec("train", "minilm-l3", DataSpec(task="banking77", max_train_rows=8), teacher=label)
+    spec = RunSpec("train", str(tiny_folder), data, teacher=label)
+    hashes = {"model_sha256": identify(str(tiny_folder)).sha256, "data_sha256": load_task(data).sha256}
+    student = identity_of(spec, **hashes)
     store.register(student, spec.to_json())
     Executor(store, Places()).execute(student, spec)
     assert store.run(student).state == "failed"
     assert "3 rows, not of 8" in store.run(student).why
-    assert json.dumps(store.run(student).to_json())

@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import pytest
 
-from multipress.engines.execute import Places
+from multipress.engines.execute import Executor, Places
 from multipress.engines.local import run_jobs
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.estimate import describe
 from multipress.spec import DataSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
 from multipress.store import Store
-from multipress.study import Plan, expand_recipes, run_study
+from multipress.study import Plan, choose_rates, expand_recipes, run_study
 
 DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)
 TRAINING = TrainingSpec(epochs=2, learning_rate=1e-3, batch_size=8, max_length=12)
@@ -65,7 +65,9 @@ def test_the_dense_control_is_always_there_and_defaults_are_written_out(tiny_fol
         ({"methods": {"pruning": {"sparsity": 60}}}, SettingError, "write 0.6"),
         ({"methods": {"pruning": {"sparsity": []}}}, SettingError, "empty list"),
         ({"methods": {"pruning": {"sparse": 0.6}}}, SettingError, "sparsity"),
-        ({"methods": {"distillation": {"teacher": "nobody"}}}, SpecError, "largest"),
+        ({"methods": {"distillation": {"teacher": "nobody"}}}, ModelError, "nobody"),
+        ({"methods": {"distillation": {"teacher": 3}}}, SpecError, "largest"),
+        ({"training": replace(TRAINING, max_length=41)}, SettingError, "at most 40"),
         ({"models": ("no-such-model",)}, ModelError, "no-such-model"),
     ],
 )
@@ -183,41 +185,94 @@ def test_runs_that_need_a_failed_run_fail_and_the_others_go_on(tiny_folder, tmp_
     assert other.folder != store.folder
 
 
-def test_a_worker_that_dies_fails_its_run_alone_and_the_same_call_mends_it(tiny_folder, tmp_path):
+def kill_workers(store, times, stop):
+    """Kill the worker process whenever a run is under way, up to so many times."""
+    killed = 0
+    seen = set()
+    while killed < times and not stop.is_set():
+        running = [(run.run_id, run.attempts) for run in store.runs() if run.state == "running"]
+        for attempt in running:
+            if attempt in seen:
+                continue
+            seen.add(attempt)
+            command = ["pgrep", "-P", str(os.getpid()), "-f", "multiprocessing.spawn"]
+            for child in subprocess.run(command, capture_output=True, text=True).stdout.split():
+                os.kill(int(child), signal.SIGKILL)
+            killed += 1
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("times", "states"), [(1, ["done", "done"]), (2, ["failed", "done"])])
+def test_a_worker_that_dies_is_replaced_and_its_run_tried_once_more(tiny_folder, tmp_path, times, states):
     grid = study(tiny_folder, subsets=((), ("quantization",)))
     store = Store(tmp_path / "runs")
-    jobs, cells = Plan(grid).jobs({(str(tiny_folder), DATA): 1e-3})
+    jobs, _ = Plan(grid).jobs({(str(tiny_folder), DATA): 1e-3})
+    store.check_writable()
     for job in jobs:
         store.register(job.run_id, job.spec.to_json())
-    ended = []
-
-    def kill_worker():
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            for run in store.runs():
-                if run.state == "running":
-                    children = subprocess.run(
-                        ["pgrep", "-P", str(os.getpid()), "-f", "multiprocessing.spawn"],
-                        capture_output=True,
-                        text=True,
-                    ).stdout.split()
-                    for child in children:
-                        os.kill(int(child), signal.SIGKILL)
-                    return
-            time.sleep(0.05)
-
-    thread = threading.Thread(target=kill_worker)
-    thread.start()
+    ended, stop = [], threading.Event()
+    killer = threading.Thread(target=kill_workers, args=(store, times, stop))
+    killer.start()
     run_jobs(jobs, store, num_workers=1, places={"data_dir": None, "models_dir": None}, on_end=ended.append)
-    thread.join()
-    states = [store.run(job.run_id).state for job in jobs]
-    assert sorted(states) == ["done", "failed"]
-    failed = next(run for run in store.runs() if run.state == "failed")
-    assert "SIGKILL" in failed.why
-    assert failed.retryable
-    runs = run_study(grid, store.folder, num_workers=1)
-    assert [run.state for run in runs] == ["done", "done"]
-    assert len(ended) == len(cells)
+    stop.set()
+    killer.join()
+    assert [store.run(job.run_id).state for job in jobs] == states
+    assert len(ended) == len(jobs)
+    for run in store.runs():
+        if run.state == "failed":
+            assert "SIGKILL" in run.why
+            assert run.retryable
+    assert [run.state for run in run_study(grid, store.folder, num_workers=1)] == ["done", "done"]
+
+
+def test_rows_that_changed_after_the_run_was_named_fail_the_run(tiny_folder, tmp_path):
+    train, dev = tmp_path / "train.csv", tmp_path / "dev.csv"
+    train.write_text("text,label\n" + "".join(f"card {i},{'yes' if i % 2 else 'no'}\n" for i in range(12)))
+    dev.write_text("text,label\nlost,no\nhere,yes\n")
+    spec = RunSpec("train", str(tiny_folder), DataSpec(train=str(train), dev=str(dev)), TRAINING)
+    store = Store(tmp_path / "runs")
+    store.check_writable()
+    store.register("0" * 12, spec.to_json())
+    Executor(store, Places()).execute("0" * 12, spec)
+    run = store.run("0" * 12)
+    assert run.state == "failed"
+    assert run.retryable
+    assert "changed after" in run.why
+    first = train_artifact(spec, tmp_path / "first")
+    train.write_text(train.read_text().replace("card 3", "my lost card 3"))
+    second = train_artifact(spec, tmp_path / "second")
+    assert first.artifact.facts["run_id"] != second.artifact.facts["run_id"]
+    weights = [one.artifact.dense_weights()["classifier.weight"] for one in (first, second)]
+    assert not (weights[0] == weights[1]).all()
+
+
+def test_a_rate_is_not_chosen_while_a_dense_run_may_still_end_well(finished, tmp_path):
+    grid, done, _ = finished
+    plan = Plan(grid)
+    candidates = plan.rate_jobs()
+    assert choose_rates(plan, candidates, done)
+    store = Store(tmp_path / "runs")
+    (by_rate,) = candidates.values()
+    for number, job in enumerate(by_rate.values()):
+        store.register(job.run_id, job.spec.to_json())
+        attempt = store.claim(job.run_id)
+        if number == 0:
+            row = {"run_id": job.run_id, "name": "score", "value": 0.5, "unit": "share", "context": {}}
+            (attempt.folder / "measurements.jsonl").write_text(json.dumps(row) + "\n")
+            attempt.commit()
+        else:
+            attempt.fail("failed", "out of memory", retryable=True)
+    assert choose_rates(plan, candidates, store) == {}
+    attempt = store.claim(list(by_rate.values())[1].run_id)
+    attempt.fail("diverged", "NaN", retryable=False)
+    assert choose_rates(plan, candidates, store) == {(str(grid.models[0]), DATA): 1e-3}
+
+
+def test_cells_without_a_rate_are_shown_and_what_needs_the_teacher_is_left_out(tiny_folder):
+    plan = Plan(study("minilm-l3", models=("minilm-l3", str(tiny_folder)), learning_rates=(1e-3, 1e-4)))
+    _, cells = plan.jobs({(str(tiny_folder), DATA): 1e-3})
+    assert [cell.spec.training.learning_rate for cell in cells[:2]] == [1e-3, 1e-4]
+    assert [cell.spec.method_names for cell in cells] == [(), (), (), ("quantization",)]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification, get_linear_schedule_with_warmup
 
-from multipress.errors import DivergedError, StoreError
+from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context
 from multipress.recipe import Recipe
 from multipress.reproducibility import seed_for
@@ -171,20 +171,20 @@ def rewrite(saving, drop):
 def test_a_checkpoint_that_lacks_a_part_is_refused(tmp_path, part):
     saving = interrupted(tmp_path)
     rewrite(saving, part)
-    with pytest.raises(StoreError, match="lacks a part"):
+    with pytest.raises(CheckpointError, match="lacks a part"):
         train(model(), rows(), Recipe([]), TRAINING, Context(), saving=saving)
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     saving = interrupted(tmp_path)
-    with pytest.raises(StoreError, match="another run"):
+    with pytest.raises(CheckpointError, match="another run"):
         train(model(), rows(), Recipe([]), TRAINING, Context(), saving=Saving(saving.path, "other"))
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path):
     saving = interrupted(tmp_path)
     saving.path.write_bytes(saving.path.read_bytes()[:1000])
-    with pytest.raises(StoreError, match="damaged"):
+    with pytest.raises(CheckpointError, match="damaged"):
         train(model(), rows(), Recipe([]), TRAINING, Context(), saving=saving)
 
 

@@ -84,7 +84,7 @@ class Artifact:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the maker said: run_id, spec, task, max_length, pruned, quantization, versions, computer."""
+        """What the maker said: run_id, spec, task, max_length, pruned, quantization, versions."""
         return dict(self.manifest["facts"])
 
     @property

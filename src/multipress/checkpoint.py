@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import BertForSequenceClassification
@@ -13,7 +12,7 @@ from transformers import BertForSequenceClassification
 from multipress.artifact import Artifact, StoredTensor, open_artifact, round_floats, write_artifact
 from multipress.errors import ArtifactError, MultipressError
 from multipress.methods.quantization import quantize_activations
-from multipress.models.bert import bert_config, expected_shapes
+from multipress.models.bert import bert_config, build_classifier, expected_shapes
 from multipress.models.graph import trace_graph
 
 __all__ = ["load_model", "save_model", "stored_tensors"]
@@ -44,7 +43,7 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
         folder: Made if needed.
         model: A BERT classifier after `Recipe.convert`.
         tokenizer_json: Its tokenizer.
-        facts: `run_id`, `spec`, `task`, `max_length`, `versions`, `computer`; `pruned` and `quantization` are added.
+        facts: `run_id`, `spec`, `task`, `max_length`, `versions`; `pruned` and `quantization` are added.
     """
     tensors, aliases = stored_tensors(model)
     modules = {name: module for name, module in model.named_modules() if hasattr(module, "num_pruned")}
@@ -132,9 +131,7 @@ def load_model(folder: Path) -> BertForSequenceClassification:
     wrong = sorted(set(shapes) ^ set(expected)) or sorted(n for n in expected if shapes[n] != expected[n])
     if wrong:
         raise ArtifactError(f"{folder}: weights and config.json do not fit each other: {', '.join(wrong[:5])}.")
-    weights = {name: torch.from_numpy(np.array(value)) for name, value in artifact.dense_weights().items()}
-    model = BertForSequenceClassification(config)
-    model.load_state_dict(weights, strict=True)
+    model = build_classifier(config, {n: torch.from_numpy(value) for n, value in artifact.dense_weights().items()})
     bits = artifact.config["quantization_config"].get("activation_bits")
     if bits is not None:
         quantize_activations(model, bits)

@@ -9,6 +9,7 @@ MultipressError                 exit code 1
 │   └── ArtifactError           a stored artifact: damaged, foreign, or too new
 ├── MissingExtraError           an optional dependency is not installed (exit code 2)
 ├── StoreError                  a folder of runs cannot be read or written
+│   └── CheckpointError         a training cannot go on from its checkpoint
 └── RunError                    a run failed
     └── DivergedError           the loss became NaN or infinite
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArtifactError",
+    "CheckpointError",
     "DataError",
     "DivergedError",
     "InputError",
@@ -73,6 +75,10 @@ class MissingExtraError(MultipressError):
 
 class StoreError(MultipressError):
     """A folder of runs cannot be read or written."""
+
+
+class CheckpointError(StoreError):
+    """A checkpoint is damaged, incomplete, or of another run."""
 
 
 class RunError(MultipressError):

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from multipress.engines.local import default_workers
+from multipress.precision import route, use_route
 from multipress.runtime.tokenizer import TextEncoder
-from multipress.spec import RunSpec
+from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
 from multipress.study import Plan
 
@@ -35,7 +36,7 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
     study = plan.study
     candidates = [job for by_rate in plan.rate_jobs().values() for job in by_rate.values()]
     # Which rate will win is not known; it changes no count and no time.
-    rates = {(model, data): study.learning_rates[0] for model in study.models for data in study.data}
+    rates = {(model, data): study.learning_rates[0] for model in plan.trained_models() for data in study.data}
     jobs, cells = plan.jobs(rates)
     every = {job.run_id: job for job in [*candidates, *jobs]}
     left = [job for job in every.values() if store.done(job.run_id) is None]
@@ -59,8 +60,10 @@ def _product_rate() -> float:
     """Floating-point operations a second of one thread on a matrix product of a training's size."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    use_route(route())
     try:
-        left, right = torch.ones(448, 384), torch.ones(384, 1536)
+        dtype = torch.bfloat16 if route() == "bf16" else torch.float32
+        left, right = torch.ones(448, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
         for _ in range(20):
             left @ right
         started = time.perf_counter()
@@ -73,11 +76,14 @@ def _product_rate() -> float:
 
 def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     """Seconds of one run on one core, from the floating-point operations it takes; a rough figure."""
-    config = plan.identify(spec.model).config
+    # A teacher that is an artifact is taken to be as large as the largest model of the study.
+    known = spec.model in plan.trained_models()
+    model = spec.model if known else max(plan.study.models, key=plan.num_parameters)
+    config = plan.identify(model).config
     # The last block computes its queries, output and feed-forward network for the first token only.
     blocks = config.num_hidden_layers - 5 / 6
     weights = blocks * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
-    train_tokens, dev_tokens = _num_tokens(plan, spec)
+    train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
     forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
     if spec.kind == "label":
         return train_tokens * forward + SECONDS_BESIDE
@@ -94,10 +100,11 @@ def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
     return plan.num_parameters(spec.model) * bits // 8 + 700_000 + 4 * rows
 
 
-def _num_tokens(plan: Plan, spec: RunSpec) -> tuple[int, int]:
+@lru_cache(maxsize=64)
+def _num_tokens(plan: Plan, model: str, rows: DataSpec, max_length: int) -> tuple[int, int]:
     """Tokens of the training and of the validation rows, from a sample of 500 each."""
-    data = plan.data(spec.data)
-    encoder = TextEncoder(plan.identify(spec.model).tokenizer_json, spec.training.max_length)
+    data = plan.data(rows)
+    encoder = TextEncoder(plan.identify(model).tokenizer_json, max_length)
     counts = []
     for split in (data.train, data.dev):
         sample = split.take(np.linspace(0, len(split) - 1, min(500, len(split))).astype(int))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Recipe:
 
     def __init__(self, methods: list[Method]) -> None:
         self.methods = sorted(methods, key=lambda method: (method.stage, method.name))
-        for first, second in zip(self.methods, self.methods[1:], strict=False):
+        for first, second in combinations(self.methods, 2):
             pair = frozenset({first.name, second.name})
             if len(pair) == 1:
                 raise SettingError(f"The method {first.name} is given twice.")

@@ -66,7 +66,7 @@ class TrainingSpec:
         warmup: Share of the steps in which the learning rate rises.
         weight_decay: AdamW's weight decay; none on biases and LayerNorm.
         dropout: Dropout in embeddings, attention and blocks. 0 by default: see docs/log.md.
-        max_grad_norm: Gradients are scaled down to this global norm.
+        max_grad_norm: Gradients are scaled down to this global norm; 0: never.
     """
 
     epochs: int = 3
@@ -90,11 +90,12 @@ class TrainingSpec:
             ("warmup", 0.0, 1.0),
             ("weight_decay", 0.0, 1.0),
             ("dropout", 0.0, 0.9),
-            ("max_grad_norm", 0.0, float("inf")),
+            ("max_grad_norm", 0.0, 1e9),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise SpecError(f"training.{name} is {value!r}, but must be from {low} to {high}.")
+            object.__setattr__(self, name, float(value))  # 0 and 0.0 are one setting, with one identity
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -71,49 +70,53 @@ def _settings_of(study: StudySpec, name: str) -> list[dict[str, Any]]:
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*axes)]
 
 
-@lru_cache(maxsize=64)
-def _identify(name: str, models_dir: Path | None) -> Checked:
-    return identify(name, models_dir)
-
-
-@lru_cache(maxsize=64)
-def _load_task(data: DataSpec, data_dir: Path | None) -> TaskData:
-    return load_task(data, data_dir)
-
-
-@dataclass(frozen=True)
 class Plan:
-    """The runs of a study, named and ordered; nothing is run or written here.
+    """The runs of a study, named and ordered; nothing is run or written here. Models and rows are read once.
 
     Args:
         study: What was asked.
         places: Where models and data are found.
     """
 
-    study: StudySpec
-    places: Places = ANYWHERE
+    def __init__(self, study: StudySpec, places: Places = ANYWHERE) -> None:
+        self.study = study
+        self.places = places
+        self._data: dict[DataSpec, TaskData] = {}
+        self._models: dict[str, Checked] = {}
+        self._num_parameters: dict[str, int] = {}
 
     def check(self) -> None:
         """Read every model's header and every task's rows, and build every recipe, so that bad input shows first."""
         expand_recipes(self.study)
-        for model in self.study.models:
-            self.num_parameters(model)
+        for model in self.trained_models():
+            self.identify(model).check_length(self.study.training.max_length)
         for data in self.study.data:
             self.data(data)
-        self._teacher_model()
 
     def data(self, data: DataSpec) -> TaskData:
         """The rows of a task."""
-        return _load_task(data, self.places.data_dir)
+        if data not in self._data:
+            self._data[data] = load_task(data, self.places.data_dir)
+        return self._data[data]
 
     def identify(self, model: str) -> Checked:
         """Config, tokenizer and hash of a model; its weights are not loaded."""
-        return _identify(model, self.places.models_dir)
+        if model not in self._models:
+            self._models[model] = identify(model, self.places.models_dir)
+        return self._models[model]
 
     def num_parameters(self, model: str) -> int:
         """Parameters of a model with two outputs."""
-        shapes = expected_shapes(self.identify(model).config)
-        return sum(prod(shape) for shape in shapes.values())
+        if model not in self._num_parameters:
+            shapes = expected_shapes(self.identify(model).config)
+            self._num_parameters[model] = sum(prod(shape) for shape in shapes.values())
+        return self._num_parameters[model]
+
+    def trained_models(self) -> list[str]:
+        """The study's models, and the teacher if it is another model that must be fine-tuned."""
+        teacher = self._teacher_model()
+        is_other = teacher not in self.study.models and not _is_artifact(teacher)
+        return [*self.study.models, *([teacher] if is_other else [])]
 
     def rate_jobs(self) -> dict[tuple[str, DataSpec], dict[float, Job]]:
         """For each (model, task) the dense run of each learning rate; empty where there is one rate only."""
@@ -122,7 +125,7 @@ class Plan:
         seed = self.study.seeds[0]
         return {
             (model, data): {rate: self._train(model, data, DENSE, seed, rate) for rate in self.study.learning_rates}
-            for model in self.study.models
+            for model in self.trained_models()
             for data in self.study.data
         }
 
@@ -130,44 +133,47 @@ class Plan:
         """All jobs in an order in which they can run, and those of them that are cells of the grid.
 
         Args:
-            rates: The learning rate chosen for each (model, task).
+            rates: The learning rate of each (model, task). Where there is none, the dense runs of all rates stand for
+                the cells, so that what went wrong is seen; where the teacher has none, nothing is distilled.
         """
         recipes = expand_recipes(self.study)
         cells: list[Job] = []
         shared: dict[str, Job] = {}
         for seed, data in itertools.product(self.study.seeds, self.study.data):
             label = None
-            if any("distillation" in {method.name for method in recipe} for recipe in recipes):
+            if any(_learns(recipe) for recipe in recipes):
                 for job in self._teacher(data, seed, rates):
                     shared[job.run_id] = label = job
-            for model, recipe in itertools.product(self.study.models, recipes):
-                teacher = label if any(method.name == "distillation" for method in recipe) else None
-                cells.append(self._train(model, data, recipe, seed, rates[model, data], teacher))
+            for model in self.study.models:
+                if (model, data) not in rates:
+                    cells += [self._train(model, data, DENSE, seed, rate) for rate in self.study.learning_rates]
+                    continue
+                for recipe in recipes:
+                    if label is not None or not _learns(recipe):
+                        teacher = label if _learns(recipe) else None
+                        cells.append(self._train(model, data, recipe, seed, rates[model, data], teacher))
+        # Dense cells go first, because a teacher is one of them; then what others wait for.
         jobs = {job.run_id: job for job in [*(c for c in cells if not c.spec.methods), *shared.values(), *cells]}
-        # Shared runs wait for nothing but a teacher; dense cells go first, because a teacher is one of them.
         return list(jobs.values()), cells
 
     def _teacher_model(self) -> str:
         """The model to fine-tune as the teacher, or the folder of an artifact."""
         wanted = self.study.methods.get("distillation", {}).get("teacher", "largest")
-        if not isinstance(wanted, str):
-            raise SpecError(f"methods.distillation.teacher is {wanted!r}, but must be a text.")
-        if wanted == "largest":
-            return max(self.study.models, key=self.num_parameters)
-        if not (Path(wanted) / "manifest.json").is_file() and wanted not in self.study.models:
+        if not isinstance(wanted, str) or not wanted:
             raise SpecError(
-                f'methods.distillation.teacher is {wanted!r}; write "largest", a model of the study '
-                f"({', '.join(self.study.models)}) or the folder of an artifact."
+                f'methods.distillation.teacher is {wanted!r}; write "largest", a model, or the folder of an artifact.'
             )
-        return wanted
+        return max(self.study.models, key=self.num_parameters) if wanted == "largest" else wanted
 
     def _teacher(self, data: DataSpec, seed: int, rates: dict[tuple[str, DataSpec], float]) -> list[Job]:
         """The run that makes a teacher, if there is one, and last the run that makes its logits."""
         model = self._teacher_model()
-        if model not in self.study.models:
+        if _is_artifact(model):
             spec = RunSpec("label", model, data)
             run_id = identity_of(spec, model_sha256=artifact_sha256(Path(model)), data_sha256=self.data(data).sha256)
             return [Job(run_id, spec)]
+        if (model, data) not in rates:
+            return []
         teacher = self._train(model, data, DENSE, seed, rates[model, data])
         spec = RunSpec("label", model, data, teacher=teacher.run_id)
         return [teacher, Job(self._identity(spec), spec, needs=(teacher.run_id,))]
@@ -190,6 +196,15 @@ class Plan:
         return identity_of(spec, model_sha256=model_sha256, data_sha256=self.data(spec.data).sha256)
 
 
+def _is_artifact(name: str) -> bool:
+    return (Path(name) / "manifest.json").is_file()
+
+
+def _learns(recipe: tuple[MethodSpec, ...]) -> bool:
+    """Whether a recipe needs a teacher's logits."""
+    return any("teacher_logits" in get_method(method.name).needs for method in recipe)
+
+
 def run_study(
     study: StudySpec,
     folder: Path,
@@ -197,6 +212,7 @@ def run_study(
     places: Places = ANYWHERE,
     num_workers: int = 0,
     on_end: Callable[[Run, int, int], None] = lambda run, ended, total: None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Run]:
     """Run what is not done yet of a study; the same call goes on where an earlier one was stopped.
 
@@ -208,6 +224,7 @@ def run_study(
         places: Where models and data are found.
         num_workers: Worker processes; 0: one a core.
         on_end: Called when a run has ended, with how many have ended and how many there are.
+        on_note: Called with what a user should know of the rows and of cells that cannot be run.
 
     Returns:
         The cells of the grid, in order, each with its state.
@@ -220,10 +237,16 @@ def run_study(
     store.check_writable()
     plan = Plan(study, places)
     plan.check()
+    for data in study.data:
+        for note in plan.data(data).notes:
+            on_note(f"{data.task}: {note}")
     workers = num_workers or default_workers()
     candidates = plan.rate_jobs()
     _run([job for by_rate in candidates.values() for job in by_rate.values()], store, places, workers, on_end)
-    rates = choose_rates(study, candidates, store)
+    rates = choose_rates(plan, candidates, store)
+    for model, data in candidates:
+        if (model, data) not in rates:
+            on_note(f"{data.task}: no learning rate could be chosen for {model}; see its dense runs.")
     jobs, cells = plan.jobs(rates)
     store.save_study(study.name, {"cells": [cell.run_id for cell in cells], "spec": asdict(study)})
     _run(jobs, store, places, workers, on_end)
@@ -232,23 +255,23 @@ def run_study(
 
 
 def choose_rates(
-    study: StudySpec, candidates: dict[tuple[str, DataSpec], dict[float, Job]], store: Store
+    plan: Plan, candidates: dict[tuple[str, DataSpec], dict[float, Job]], store: Store
 ) -> dict[tuple[str, DataSpec], float]:
     """The learning rate of each (model, task): the one whose dense run scored best, the smaller one of equals.
 
-    Raises:
-        SpecError: none of the dense runs of a (model, task) ended well.
+    Left out are those whose dense runs all diverged or were refused, and those with a run that may still end well
+    when tried again: what is chosen must not depend on what crashed.
     """
     if not candidates:
-        only = study.learning_rates[0]
-        return {(model, data): only for model in study.models for data in study.data}
+        only = plan.study.learning_rates[0]
+        return {(model, data): only for model in plan.trained_models() for data in plan.study.data}
     chosen = {}
     for key, by_rate in candidates.items():
-        scores = {rate: _score(store, job.run_id) for rate, job in by_rate.items()}
+        runs = {rate: store.run(job.run_id) for rate, job in by_rate.items()}
+        scores = {rate: _score(store, run.run_id) for rate, run in runs.items()}
         good = {rate: score for rate, score in scores.items() if score is not None}
-        if not good:
-            raise SpecError(f"No learning rate worked for {key[0]} on {key[1].task}: all its dense runs failed.")
-        chosen[key] = max(sorted(good), key=lambda rate: good[rate])
+        if good and not any(_to_do(run) for run in runs.values()):
+            chosen[key] = max(sorted(good), key=lambda rate: good[rate])
     return chosen
 
 

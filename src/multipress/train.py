@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multipress.durable import write_bytes
-from multipress.errors import DivergedError, StoreError
+from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context, Step
 from multipress.precision import autocast, device, route, use_route
 from multipress.recipe import Recipe
@@ -57,7 +57,7 @@ class Saving:
 
     path: Path
     identity: str
-    every_steps: int = 500
+    every_steps: int = 100
 
 
 def num_steps(num_rows: int, training: TrainingSpec) -> int:
@@ -109,6 +109,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
 
     Raises:
         DivergedError: the loss became NaN or infinite.
+        CheckpointError: there is a checkpoint that cannot be gone on from.
         SettingError: a method cannot work with this model or training.
     """
     name = route()
@@ -198,7 +199,7 @@ class _Loop:
         """Load the checkpoint if there is one; returns the steps done.
 
         Raises:
-            StoreError: the checkpoint is of another run or does not hold all that the loop needs.
+            CheckpointError: the checkpoint is of another run or does not hold all that the loop needs.
         """
         if not saving.path.exists():
             return 0
@@ -207,9 +208,9 @@ class _Loop:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - a file, not a dict
         except Exception as error:  # noqa: BLE001 - the library raises its own untyped error
-            raise StoreError(f"The checkpoint {saving.path} is damaged ({error}). Delete it to start anew.") from None
+            raise CheckpointError(f"The checkpoint {saving.path} is damaged ({error}).") from None
         if metadata.get("identity") != saving.identity or metadata.get("loop_version") != str(LOOP_VERSION):
-            raise StoreError(f"The checkpoint {saving.path} belongs to another run. Delete it to start anew.")
+            raise CheckpointError(f"The checkpoint {saving.path} belongs to another run.")
         self._load(tensors, saving.path)
         return int(metadata["steps_done"])
 
@@ -220,7 +221,7 @@ class _Loop:
             f"optimizer.{i}.{key}" for i in range(len(self.parameters)) for key in ("step", "exp_avg", "exp_avg_sq")
         }
         if set(stored) != set(state) or not wanted | {"random"} <= set(tensors):
-            raise StoreError(f"The checkpoint {path} lacks a part of the training's state. Delete it to start anew.")
+            raise CheckpointError(f"The checkpoint {path} lacks a part of the training's state.")
         with torch.no_grad():
             for key, value in state.items():
                 value.copy_(stored[key])

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from transformers import BertConfig, BertForPreTraining, BertForSequenceClassification, BertModel
 
-from multipress.errors import ModelError
+from multipress.errors import ModelError, SettingError
 from multipress.models import load_pretrained, read_first_token_only
 from multipress.models.catalogue import EMBEDDED_BLOCKS, list_models
 from multipress.models.pretrained import identify
@@ -97,7 +97,9 @@ def test_transformers_reads_the_same_logits_from_the_same_folder(tmp_path):
 def test_a_head_with_other_labels_or_another_order_is_never_kept(tmp_path, labels):
     config = BertConfig(**SHAPE, num_labels=3, id2label=dict(enumerate(LABELS)))
     folder = write(tmp_path / "classifier", BertForSequenceClassification(config))
-    assert load(folder, labels=labels).new_head
+    loaded = load(folder, labels=labels)
+    assert loaded.new_head
+    assert "bad, good, none" in loaded.note
 
 
 def test_the_first_token_shortcut_changes_neither_logits_nor_gradients(folder):
@@ -140,19 +142,30 @@ def test_a_file_with_fewer_layers_than_the_config_says_is_refused(folder):
 def test_every_single_missing_tensor_is_named(folder):
     tensors = load_file(folder / "model.safetensors")
     for name in tensors:
-        if name.startswith("pooler"):
-            continue  # the pooler is a part of the head: see the next test
         save_file({k: v for k, v in tensors.items() if k != name}, folder / "model.safetensors")
         with pytest.raises(ModelError, match=name.replace(".", r"\.")):
             load(folder)
 
 
-def test_half_a_pooler_is_refused_and_none_is_a_new_one(folder):
-    change(folder, lambda tensors: tensors.pop("pooler.dense.bias"))
-    with pytest.raises(ModelError, match=r"pooler\.dense\.bias"):
+def test_a_model_without_a_pooler_is_refused(folder):
+    change(folder, lambda tensors: [tensors.pop(f"pooler.dense.{part}") for part in ("weight", "bias")])
+    with pytest.raises(ModelError, match=r"bert\.pooler\.dense\.bias"):
         load(folder)
-    change(folder, lambda tensors: tensors.pop("pooler.dense.weight"))
-    assert load(folder).new_head
+
+
+def test_a_head_of_one_output_is_kept_for_a_number(tmp_path):
+    folder = write(tmp_path / "regressor", BertForSequenceClassification(BertConfig(**SHAPE, num_labels=1)))
+    loaded = load(folder, labels=())
+    assert not loaded.new_head
+    stored = load_file(folder / "model.safetensors")["classifier.weight"]
+    assert torch.equal(loaded.model.classifier.weight, stored)
+    assert load(folder, labels=("a", "b")).new_head
+
+
+def test_more_tokens_than_positions_are_refused(folder):
+    identify(str(folder)).check_length(16)
+    with pytest.raises(SettingError, match="at most 16"):
+        identify(str(folder)).check_length(17)
 
 
 def test_an_unexpected_tensor_is_named(folder):

@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from multipress.cli.progress import Runs
 from multipress.errors import RunError, SettingError
-from multipress.records import Run
-from multipress.spec import read_study
-from multipress.store import Store, cell_row
 
 __all__ = ["run"]
 
@@ -28,6 +24,11 @@ def run(
     """Run what is not done yet of a study; the same command goes on where it was stopped."""
     if engine != "local":
         raise SettingError(f"--engine is {engine!r}; this version has: local.")
+    from multipress.cli.progress import Runs
+    from multipress.records import Run
+    from multipress.spec import read_study
+    from multipress.store import Store, cell_row
+
     # What can be wrong without torch is found before torch is imported, which takes seconds.
     study = read_study(spec)
     store = Store(runs)
@@ -46,8 +47,11 @@ def run(
     def on_end(ended: Run, number: int, total: int) -> None:
         show(ended, number, total, cell_row(ended, store.done(ended.run_id))["score"])
 
+    def on_note(note: str) -> None:
+        typer.echo(note, err=True)
+
     try:
-        cells = run_study(study, runs, places=places, num_workers=workers, on_end=on_end)
+        cells = run_study(study, runs, places=places, num_workers=workers, on_end=on_end, on_note=on_note)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped. What is done is kept; the same command goes on.") from None
     failed = [cell for cell in cells if cell.state != "done"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,10 +56,8 @@ def train(
 ) -> None:
     """Fine-tune an encoder under compression methods and store what comes out."""
     from multipress.cli.progress import Steps
-    from multipress.durable import write_text
     from multipress.engines.execute import Places
     from multipress.engines.single import train_artifact
-    from multipress.report.card import model_card
 
     spec = RunSpec(
         kind="train",
@@ -82,17 +78,16 @@ def train(
     )
     with Steps() as steps:
         trained = train_artifact(spec, out, teacher=teacher, places=Places(data_dir, models_dir), on_step=steps)
-    command = shlex.join(["multipress", *sys.argv[1:]])
-    write_text(out / "README.md", model_card(trained.artifact, trained.measurements, command))
-    for note in trained.data.notes:
+    for note in trained.notes:
         typer.echo(note, err=True)
     if as_json:
         rows = [row.to_json() for row in trained.measurements]
         typer.echo(json.dumps({"artifact": str(out), "measurements": rows}, indent=2))
         return
     values = {row.name: row.value for row in trained.measurements}
+    rows_scored = next(row.context["rows"] for row in trained.measurements if row.name == "score")
     typer.echo(
-        f"{out}: score {values['score']:.4f} on {len(trained.data.dev)} rows, "
+        f"{out}: score {values['score']:.4f} on {rows_scored} rows, "
         f"weights {values['weights_bytes'] / 1e6:.2f} MB, whole package {values['package_bytes'] / 1e6:.2f} MB "
         f"({values['dense_bytes'] / values['weights_bytes']:.1f} times smaller than its float32 weights)"
     )

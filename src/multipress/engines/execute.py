@@ -5,38 +5,37 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 
 from multipress.artifact import Artifact
 from multipress.checkpoint import save_model
 from multipress.durable import write_bytes, write_json, write_text
-from multipress.engines.identity import LIBRARIES, THREADS
-from multipress.errors import DivergedError, InputError, MultipressError, RunError
+from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, identity_of
+from multipress.engines.log import TrainingLog
+from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
 from multipress.measure import measure_quality, measure_size
 from multipress.methods import Context
-from multipress.models import load_pretrained, read_first_token_only
+from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
 from multipress.precision import route
 from multipress.recipe import Recipe
 from multipress.records import Measurement
+from multipress.report.card import command_for, model_card
 from multipress.reproducibility import computer, library_versions
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Attempt, Store
-from multipress.tasks import TaskData, load_task
+from multipress.tasks import TaskData, evaluate_logits, load_task
 from multipress.train import Rows, Saving, train
 
-__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements", "teach", "write_measurements"]
+__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements"]
 
 OnStep = Callable[[int, int, float], None]
-LOG_EVERY_STEPS = 10
 LOOK_AGAIN_SECONDS = 1.0
 
 
@@ -56,24 +55,6 @@ class Places:
 ANYWHERE = Places()  # what the environment names, and the hub
 
 
-@dataclass
-class _Log:
-    """Collects the training log; it is written once, when the training has ended."""
-
-    on_step: OnStep | None = None
-    lines: list[dict[str, Any]] = field(default_factory=list)
-
-    def __call__(self, done: int, total: int, loss: float) -> None:
-        if done % LOG_EVERY_STEPS == 0 or done == total:
-            self.lines.append({"step": done, "loss": loss})
-        if self.on_step is not None:
-            self.on_step(done, total, loss)
-
-    def text(self, seconds: float) -> str:
-        lines = [*self.lines, {"training_seconds": round(seconds, 1)}]
-        return "".join(json.dumps(line) + "\n" for line in lines)
-
-
 class Executor:
     """Executes runs of a store, one after the other, in this process.
 
@@ -85,12 +66,17 @@ class Executor:
     def __init__(self, store: Store, places: Places) -> None:
         self._store = store
         self._places = places
+        self._data: dict[DataSpec, TaskData] = {}
+        self._rows: dict[tuple[str, str, int], Rows] = {}
         torch.set_num_threads(THREADS)
 
     def execute(self, run_id: str, spec: RunSpec, on_step: OnStep | None = None) -> None:
         """Claim a run, execute it, and commit it or say why it failed; a run that is done is left alone.
 
         While another process works on the run, this one waits: what needs the run needs its result, whoever made it.
+
+        Raises:
+            StoreError: the result, or that there is none, cannot be written.
         """
         attempt = self._store.claim(run_id)
         while attempt is None:
@@ -103,22 +89,21 @@ class Executor:
                 self._label(spec, attempt)
             else:
                 self._train(spec, attempt, on_step)
+            attempt.commit()
         except DivergedError as error:
             attempt.fail("diverged", str(error), retryable=False)
-        except InputError as error:
+        except (SettingError, SpecError) as error:
             attempt.fail("refused", str(error), retryable=False)
-        except MultipressError as error:
+        except MultipressError as error:  # a model, data or disk that may be mended
             attempt.fail("failed", str(error), retryable=True)
         except Exception as error:  # noqa: BLE001 - any error of a library fails this run alone
             attempt.fail("failed", f"{type(error).__name__}: {error}", retryable=True)
-        else:
-            attempt.commit()
         finally:
             attempt.release()
 
     def _train(self, spec: RunSpec, attempt: Attempt, on_step: OnStep | None) -> None:
         """Train, store the artifact, open that again and measure it, all below the attempt's folder."""
-        data = _load_data(spec.data, self._places)
+        data = self._load_data(spec.data)
         pretrained = load_pretrained(
             spec.model,
             label_names=data.task.labels,
@@ -126,38 +111,73 @@ class Executor:
             dropout=spec.training.dropout,
             models_dir=self._places.models_dir,
         )
+        _check_identity(attempt.run_id, spec, pretrained.sha256, data.sha256)
         teacher_logits = self._logits_of(spec.teacher, len(data.train)) if spec.teacher else None
         saving = Saving(attempt.folder.parent / "checkpoint.safetensors", attempt.run_id)
-        log = _Log(on_step)
-        started = time.perf_counter()
-        model = train(
-            read_first_token_only(pretrained.model),
-            _encode(pretrained.tokenizer_json, spec.training.max_length, spec.data, self._places),
-            Recipe.from_specs(spec.methods),
-            spec.training,
-            Context(data.task.target, spec.seed, teacher_logits),
-            saving=saving,
-            on_step=log,
-        )
-        write_text(attempt.folder / "log.jsonl", log.text(time.perf_counter() - started))
+        log = TrainingLog(attempt.folder.parent / "log.partial.jsonl", on_step)
+        try:
+            model = train(
+                read_first_token_only(pretrained.model),
+                self._encode(pretrained, spec, data),
+                Recipe.from_specs(spec.methods),
+                spec.training,
+                Context(data.task.target, spec.seed, teacher_logits),
+                saving=saving,
+                on_step=log,
+            )
+        except CheckpointError:
+            # It was written by another version or cut off by a crash; the training starts anew without it.
+            saving.path.unlink()
+            self._train(spec, attempt, on_step)
+            return
+        write_text(attempt.folder / "log.jsonl", log.text())
         artifact = save_model(
             attempt.folder / "artifact",
             model,
             tokenizer_json=pretrained.tokenizer_json,
             facts=_facts(attempt.run_id, spec, data),
         )
-        _measure(artifact, data, attempt.folder)
-        saving.path.unlink(missing_ok=True)
+        self._measure(artifact, data, pretrained.note, attempt.folder)
+        for path in (saving.path, log.path):
+            path.unlink(missing_ok=True)
+
+    def _measure(self, artifact: Artifact, data: TaskData, note: str, folder: Path) -> None:
+        """Score and weigh a stored artifact; writes measurements, predictions, model card and circumstances."""
+        quality, logits = measure_quality(artifact, data.dev, data.task)
+        unseen = data.dev_unseen
+        if 0 < unseen.sum() < len(unseen):
+            score = evaluate_logits(data.task, logits[unseen], data.dev.labels[unseen])["score"]
+            context = {"rows": int(unseen.sum()), "left_out": "rows that are also in train"}
+            quality.append(Measurement(str(artifact.facts["run_id"]), "score_unseen", score, "share", context))
+        measurements = [*quality, *measure_size(artifact)]
+        lines = (json.dumps(row.to_json(), sort_keys=True) + "\n" for row in measurements)
+        write_text(folder / "measurements.jsonl", "".join(lines))
+        write_bytes(folder / "predictions.safetensors", save({"logits": logits, "labels": data.dev.labels}))
+        notes = [*data.notes, *filter(None, [note])]
+        circumstances = {"computer": computer(), "data_sha256": data.sha256, "data": data.facts, "notes": notes}
+        write_json(folder / "circumstances.json", circumstances)
+        command = command_for(RunSpec.from_json(artifact.facts["spec"]))
+        write_text(artifact.folder / "README.md", model_card(artifact, measurements, command))
 
     def _label(self, spec: RunSpec, attempt: Attempt) -> None:
+        """Write a teacher's logits (N, C), float32, on the training rows."""
         folder = Path(spec.model)
+        data = self._load_data(spec.data)
         if spec.teacher:
             done = self._store.done(spec.teacher)
             if done is None:
                 raise RunError(f"The teacher, run {spec.teacher}, is not done.")
             folder = done / "artifact"
-        data = _load_data(spec.data, self._places)
-        logits = teach(folder, data)
+        else:
+            _check_identity(attempt.run_id, spec, artifact_sha256(folder), data.sha256)
+        predictor = Predictor(folder)
+        labels = tuple(predictor.artifact.facts["task"]["labels"])
+        if labels != data.task.labels:
+            raise SettingError(
+                f"The teacher {folder.name} knows the labels {', '.join(labels[:5])}..., not those of "
+                f"{data.task.name}. Names and order must be equal."
+            )
+        logits = predictor.logits(data.train.texts, data.train.pairs)
         write_bytes(attempt.folder / "logits.safetensors", save({"logits": logits}))
 
     def _logits_of(self, run_id: str, num_rows: int) -> torch.Tensor:
@@ -169,62 +189,44 @@ class Executor:
             raise RunError(f"Run {run_id} holds logits of {len(logits)} rows, not of {num_rows}.")
         return torch.from_numpy(logits)
 
+    def _load_data(self, spec: DataSpec) -> TaskData:
+        if spec not in self._data:
+            self._data = {spec: load_task(spec, self._places.data_dir)}  # of one task at a time
+        return self._data[spec]
 
-def teach(folder: Path, data: TaskData) -> np.ndarray:
-    """Logits (N, C), float32, of the artifact in `folder` on the training rows.
+    def _encode(self, pretrained: PretrainedModel, spec: RunSpec, data: TaskData) -> Rows:
+        key = (pretrained.tokenizer_json, data.sha256, spec.training.max_length)
+        if key not in self._rows:
+            encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
+            encodings = encoder.encode(data.train.texts, data.train.pairs)
+            self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
+        return self._rows[key]
 
-    Raises:
-        InputError: its labels are not the task's, in the same order.
-    """
-    predictor = Predictor(folder)
-    labels = tuple(predictor.artifact.facts["task"]["labels"])
-    if labels != data.task.labels:
-        raise InputError(
-            f"The teacher {folder.name} knows the labels {', '.join(labels[:5])}..., not those of {data.task.name}. "
-            "Names and order must be equal."
+
+def _check_identity(run_id: str, spec: RunSpec, model_sha256: str, data_sha256: str) -> None:
+    """What is about to run must be what the run's name stands for."""
+    if identity_of(spec, model_sha256=model_sha256, data_sha256=data_sha256) != run_id:
+        raise RunError(
+            f"The model, the rows or a library changed after run {run_id} was named. Start the same command again: it "
+            "names what is there now."
         )
-    return predictor.logits(data.train.texts, data.train.pairs)
 
 
 def _facts(run_id: str, spec: RunSpec, data: TaskData) -> dict[str, Any]:
-    """What an artifact says of how it was made; names of files without their folders."""
+    """What an artifact says of how it was made; names of files and model folders without where they lie."""
     named = replace(spec.data, train=Path(spec.data.train).name, dev=Path(spec.data.dev).name)
+    model = Path(spec.model).name if Path(spec.model).exists() else spec.model
     return {
         "run_id": run_id,
-        "spec": replace(spec, data=named).to_json(),
+        "spec": replace(spec, model=model, data=named).to_json(),
         "task": data.task.to_json(),
         "max_length": spec.training.max_length,
         "route": route(),
         "versions": library_versions("multipress", *LIBRARIES),
-        "computer": computer(),
     }
 
 
-def _measure(artifact: Artifact, data: TaskData, folder: Path) -> None:
-    """Score and weigh a stored artifact; writes measurements, predictions on the validation rows, and data facts."""
-    quality, logits = measure_quality(artifact, data.dev, data.task)
-    write_measurements(folder / "measurements.jsonl", [*quality, *measure_size(artifact)])
-    write_bytes(folder / "predictions.safetensors", save({"logits": logits, "labels": data.dev.labels}))
-    write_json(folder / "data.json", {"sha256": data.sha256, "notes": list(data.notes), "facts": data.facts})
-
-
-def write_measurements(path: Path, rows: list[Measurement]) -> None:
-    """Measurement rows as JSON lines."""
-    write_text(path, "".join(json.dumps(row.to_json(), sort_keys=True) + "\n" for row in rows))
-
-
-def read_measurements(path: Path) -> list[Measurement]:
-    """The rows that `write_measurements` wrote."""
-    return [Measurement(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-@lru_cache(maxsize=4)
-def _load_data(spec: DataSpec, places: Places) -> TaskData:
-    return load_task(spec, places.data_dir)
-
-
-@lru_cache(maxsize=4)
-def _encode(tokenizer_json: str, max_length: int, data: DataSpec, places: Places) -> Rows:
-    rows = _load_data(data, places).train
-    encoder = TextEncoder(tokenizer_json, max_length)
-    return Rows(encoder.encode(rows.texts, rows.pairs), rows.labels, encoder.pad_id)
+def read_measurements(folder: Path) -> list[Measurement]:
+    """The measurements of an attempt."""
+    lines = (folder / "measurements.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Measurement(**json.loads(line)) for line in lines]

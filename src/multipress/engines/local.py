@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from multipress.errors import StoreError
 from multipress.spec import RunSpec
 from multipress.store import Store
 
@@ -44,7 +45,8 @@ def run_jobs(
 ) -> None:
     """Execute jobs, each after those it needs; a job whose needs failed is failed too, the others go on.
 
-    Jobs begin in the order given. A worker that dies (out of memory, killed) fails its run and is replaced.
+    Jobs begin in the order given. A worker that dies (out of memory, killed) is replaced and its run tried once more;
+    if that ends the same way, the run is failed.
 
     Args:
         jobs: Runs registered in the store, none done yet.
@@ -55,10 +57,11 @@ def run_jobs(
     """
     pool = _Pool(store, places, num_workers)
     waiting = list(jobs)
+    died: set[str] = set()
     try:
         while waiting or pool.busy:
             unfinished = {job.run_id for job in [*waiting, *pool.busy.values()]}
-            for job in [job for job in waiting if not unfinished.intersection(job.needs)]:
+            for job in [job for job in waiting if pool.has_room() and not unfinished.intersection(job.needs)]:
                 missing = [run_id for run_id in job.needs if store.done(run_id) is None]
                 if missing:
                     _fail(store, job, f"a run that it needs is not done ({', '.join(missing)})")
@@ -67,7 +70,13 @@ def run_jobs(
                 elif pool.has_room():
                     pool.begin(job)
                     waiting.remove(job)
-            for job in pool.wait():
+            for job, problem in pool.wait():
+                if problem and job.run_id not in died:
+                    died.add(job.run_id)  # once more: what ended the worker may have been another's doing
+                    waiting.insert(0, job)
+                    continue
+                if problem:
+                    _fail(store, job, problem)
                 on_end(job)
     finally:
         pool.stop()
@@ -102,17 +111,15 @@ class _Pool:
         self.busy[worker] = job
         worker.begin(job)
 
-    def wait(self) -> list[Job]:
-        """Jobs that ended, at least one if a worker is busy; a worker that died is dropped, its job failed."""
+    def wait(self) -> list[tuple[Job, str]]:
+        """Jobs that ended, at least one if a worker is busy, each with what went wrong with its worker, or nothing."""
         ended = []
         ready = wait([worker.connection for worker in self.busy]) if self.busy else []
         for worker in [worker for worker in self.busy if worker.connection in ready]:
-            job = self.busy.pop(worker)
-            if worker.finish():
+            problem = worker.finish()
+            if worker.is_alive():
                 self._idle.append(worker)
-            else:
-                _fail(self._store, job, f"its worker ended with {worker.ending()}")
-            ended.append(job)
+            ended.append((self.busy.pop(worker), problem))
         return ended
 
     def stop(self) -> None:
@@ -143,21 +150,20 @@ class _Worker:
         with suppress(OSError):  # a process that is gone shows in `finish`
             self.connection.send((job.run_id, job.spec.to_json()))
 
-    def finish(self) -> bool:
-        """Take the answer; False if the process ended in place of one."""
+    def finish(self) -> str:
+        """Take the answer: empty, or what kept the result from being written, or how the process ended."""
         try:
-            self.connection.recv()
+            return str(self.connection.recv())
         except (EOFError, OSError):
             self.process.join(5)
-            return False
-        return True
-
-    def ending(self) -> str:
         code = self.process.exitcode
         if code is not None and code < 0:
             name = signal.Signals(-code).name
-            return f"{name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
-        return f"exit code {code}"
+            return f"its worker ended with {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
+        return f"its worker ended with exit code {code}"
+
+    def is_alive(self) -> bool:
+        return self.process.is_alive()
 
     def stop(self) -> None:
         self.connection.close()
@@ -182,5 +188,9 @@ def _serve(connection: Connection, folder: str, places: dict[str, str | None], p
             run_id, spec = connection.recv()
         except EOFError:
             return
-        executor.execute(run_id, RunSpec.from_json(spec))
-        connection.send(run_id)
+        problem = ""
+        try:
+            executor.execute(run_id, RunSpec.from_json(spec))
+        except StoreError as error:
+            problem = str(error)
+        connection.send(problem)

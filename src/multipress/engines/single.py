@@ -11,7 +11,8 @@ from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import save_model
 from multipress.engines.execute import ANYWHERE, Executor, OnStep, Places, read_measurements
 from multipress.engines.identity import artifact_sha256, identity_of
-from multipress.errors import ArtifactError, InputError, MultipressError, RunError
+from multipress.errors import ArtifactError, InputError, ModelError, RunError, SettingError
+from multipress.measure import measure_quality, measure_size
 from multipress.models import load_pretrained
 from multipress.models.pretrained import identify
 from multipress.recipe import Recipe
@@ -30,12 +31,12 @@ class Trained:
     Args:
         artifact: The artifact at its final place.
         measurements: Quality and sizes of that artifact.
-        data: The rows it was trained and scored on.
+        notes: What a user should know of the rows and the model.
     """
 
     artifact: Artifact
     measurements: list[Measurement]
-    data: TaskData
+    notes: tuple[str, ...]
 
 
 def train_artifact(
@@ -43,7 +44,8 @@ def train_artifact(
 ) -> Trained:
     """Train a model under a recipe and put its artifact at `out`.
 
-    Everything on the way lies in `<out>.partial`, a store of runs: the same call goes on where it was stopped.
+    Everything on the way lies in `<out>.partial`, a store of runs: the same call goes on where it was stopped, and
+    does nothing if `out` holds its result already.
 
     Args:
         spec: The run, kind `train`; its methods may leave settings out.
@@ -58,75 +60,123 @@ def train_artifact(
         RunError: the training failed.
     """
     recipe = Recipe.from_specs(spec.methods)
-    if teacher and "teacher_logits" not in recipe.needs():
+    learns_from_teacher = "teacher_logits" in recipe.needs()
+    if teacher and not learns_from_teacher:
         raise InputError("A teacher is given, but no method learns from one. Add --method distillation.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ArtifactError(f"{out} exists already. Name another place, or remove it.")
+    checked = identify(spec.model, places.models_dir)
+    checked.check_length(spec.training.max_length)
     data = load_task(spec.data, places.data_dir)
     spec = replace(spec, methods=recipe.specs())
-    store = Store(out.parent / f"{out.name}.partial")
-    store.check_writable()
-    executor = Executor(store, places)
-    if "teacher_logits" in recipe.needs():
-        label = _label_spec(spec, teacher, data, store, executor, places)
-        spec = replace(spec, teacher=_execute(label[0], label[1], store, executor, None))
-    model_sha256 = identify(spec.model, places.models_dir).sha256
-    run_id = identity_of(spec, model_sha256=model_sha256, data_sha256=data.sha256)
-    _execute(run_id, spec, store, executor, on_step)
-    done = store.done(run_id)
+    single = _Single(Store(out.parent / f"{out.name}.partial"), places, data)
+    if learns_from_teacher:
+        spec = replace(spec, teacher=single.name_label(spec, teacher))
+    run_id = identity_of(spec, model_sha256=checked.sha256, data_sha256=data.sha256)
+    if _is_there(out, run_id):
+        shutil.rmtree(single.store.folder, ignore_errors=True)
+        artifact = open_artifact(out)
+        quality, _ = measure_quality(artifact, data.dev, data.task)
+        return Trained(artifact, [*quality, *measure_size(artifact)], (f"{out} was there already.", *data.notes))
+    if learns_from_teacher:
+        single.make_label(spec, teacher)
+    single.execute(run_id, spec, on_step)
+    done = single.store.done(run_id)
     assert done is not None
-    measurements = read_measurements(done / "measurements.jsonl")
+    measurements = read_measurements(done)
     if out.exists():
         out.rmdir()
     os.rename(done / "artifact", out)
-    shutil.rmtree(store.folder)
-    return Trained(open_artifact(out), measurements, data)
+    shutil.rmtree(single.store.folder)
+    return Trained(open_artifact(out), measurements, data.notes)
 
 
-def _execute(run_id: str, spec: RunSpec, store: Store, executor: Executor, on_step: OnStep | None) -> str:
-    """Execute a run if it is not done; returns its id.
+def _is_there(out: Path, run_id: str) -> bool:
+    """Whether `out` holds this run's artifact.
 
     Raises:
-        InputError: it was refused.
-        RunError: it failed.
+        ArtifactError: it holds something else.
     """
-    store.register(run_id, spec.to_json())
-    executor.execute(run_id, spec, on_step)
-    run = store.run(run_id)
-    if run.state == "refused":
-        raise InputError(run.why)
-    if run.state != "done":
-        raise RunError(run.why or f"Another process is at work in {store.folder}. Wait for it.")
-    return run_id
-
-
-def _label_spec(
-    spec: RunSpec, teacher: str, data: TaskData, store: Store, executor: Executor, places: Places
-) -> tuple[str, RunSpec]:
-    """The run that makes the teacher's logits; a teacher that must be trained is trained here."""
-    name = teacher or spec.model
-    folder = Path(name)
-    if not (folder / "manifest.json").is_file():
-        adopted = _adopt(name, spec, data, store.folder / "teacher", places) if teacher else None
-        if adopted is None:
-            dense = replace(spec, model=name, methods=())
-            model_sha256 = identify(name, places.models_dir).sha256
-            run_id = identity_of(dense, model_sha256=model_sha256, data_sha256=data.sha256)
-            label = RunSpec("label", name, spec.data, teacher=_execute(run_id, dense, store, executor, None))
-            return identity_of(label, model_sha256=model_sha256, data_sha256=data.sha256), label
-        folder = adopted
-    label = RunSpec("label", str(folder), spec.data)
-    return identity_of(label, model_sha256=artifact_sha256(folder), data_sha256=data.sha256), label
-
-
-def _adopt(name: str, spec: RunSpec, data: TaskData, folder: Path, places: Places) -> Path | None:
-    """Store a classifier that was fine-tuned elsewhere as an artifact; None if it has no head for these labels."""
-    pretrained = load_pretrained(name, label_names=data.task.labels, seed=spec.seed, models_dir=places.models_dir)
-    if pretrained.new_head:
-        return None
-    facts = {"run_id": "", "task": data.task.to_json(), "max_length": spec.training.max_length}
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
     try:
-        save_model(folder, pretrained.model, tokenizer_json=pretrained.tokenizer_json, facts=facts)
-    except MultipressError as error:
-        raise InputError(f"The teacher {name} cannot be stored: {error}") from None
-    return folder
+        if open_artifact(out).facts["run_id"] == run_id:
+            return True
+    except ArtifactError:
+        pass
+    raise ArtifactError(f"{out} exists already and holds something else. Name another place, or remove it.")
+
+
+class _Single:
+    """The runs that one artifact needs, executed here one after the other."""
+
+    def __init__(self, store: Store, places: Places, data: TaskData) -> None:
+        self.store = store
+        self._places = places
+        self._data = data
+
+    def execute(self, run_id: str, spec: RunSpec, on_step: OnStep | None) -> None:
+        """Execute a run if it is not done.
+
+        Raises:
+            InputError: it was refused.
+            RunError: it failed.
+        """
+        self.store.check_writable()
+        self.store.register(run_id, spec.to_json())
+        Executor(self.store, self._places).execute(run_id, spec, on_step)
+        run = self.store.run(run_id)
+        if run.state == "refused":
+            raise InputError(run.why)
+        if run.state != "done":
+            raise RunError(run.why)
+
+    def name_label(self, spec: RunSpec, teacher: str) -> str:
+        """Identity of the run that makes the teacher's logits."""
+        return self._label(spec, teacher)[0]
+
+    def make_label(self, spec: RunSpec, teacher: str) -> None:
+        """Make the teacher's logits, and the teacher first where it must be trained."""
+        run_id, label = self._label(spec, teacher)
+        if label.teacher:
+            dense = replace(spec, model=label.model, methods=(), teacher="")
+            self.execute(label.teacher, dense, None)
+        self.execute(run_id, label, None)
+
+    def _label(self, spec: RunSpec, teacher: str) -> tuple[str, RunSpec]:
+        name = teacher or spec.model
+        folder = Path(name)
+        if teacher and not (folder / "manifest.json").is_file():
+            folder = self._adopt(name, spec) or folder
+        if (folder / "manifest.json").is_file():
+            label = RunSpec("label", str(folder), spec.data)
+            return self._identity(label, artifact_sha256(folder)), label
+        model_sha256 = identify(name, self._places.models_dir).sha256
+        dense = replace(spec, model=name, methods=(), teacher="")
+        label = RunSpec("label", name, spec.data, teacher=self._identity(dense, model_sha256))
+        return self._identity(label, model_sha256), label
+
+    def _adopt(self, name: str, spec: RunSpec) -> Path | None:
+        """Store a classifier that was fine-tuned elsewhere as an artifact; None if it is an encoder without a head.
+
+        Raises:
+            SettingError: it has a head for other labels.
+        """
+        task = self._data.task
+        pretrained = load_pretrained(name, label_names=task.labels, seed=spec.seed, models_dir=self._places.models_dir)
+        if pretrained.note:
+            raise SettingError(
+                f"The teacher {name} was fine-tuned for other labels than {', '.join(task.labels[:5])}... "
+                "Names and order must be equal; set id2label in its config.json if they only lack their names."
+            )
+        if pretrained.new_head:
+            return None
+        folder = self.store.folder / f"teacher-{pretrained.sha256[:12]}"
+        if not (folder / "manifest.json").is_file():
+            facts = {"run_id": "", "task": task.to_json(), "max_length": spec.training.max_length}
+            try:
+                save_model(folder, pretrained.model, tokenizer_json=pretrained.tokenizer_json, facts=facts)
+            except ArtifactError as error:
+                raise ModelError(f"The teacher {name} cannot be stored: {error}") from None
+        return folder
+
+    def _identity(self, spec: RunSpec, model_sha256: str) -> str:
+        return identity_of(spec, model_sha256=model_sha256, data_sha256=self._data.sha256)

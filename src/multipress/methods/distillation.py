@@ -78,7 +78,7 @@ class Distillation(Method):
     def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
         """The weighted sum of the loss on labels and the distance to the teacher."""
         assert self._teacher_logits is not None
-        teacher = self._teacher_logits[step.rows].to(step.logits.device)  # (B, C)
+        teacher = self._teacher_logits[step.rows.cpu()].to(step.logits.device)  # (B, C)
         distance = distillation_loss(step.logits, teacher, self.loss, self.temperature)
         return (1 - self.alpha) * loss + self.alpha * distance
 

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from multipress.errors import ModelError
 
-__all__ = ["bert_config", "encoder_linears", "expected_shapes", "read_first_token_only"]
+__all__ = ["bert_config", "build_classifier", "encoder_linears", "expected_shapes", "read_first_token_only"]
 
 # Largest value accepted of each size, well above BERT-large, so that a hostile config allocates nothing.
 SIZE_LIMITS = {
@@ -83,6 +83,22 @@ def expected_shapes(config: BertConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = BertForSequenceClassification(config)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def build_classifier(config: BertConfig, weights: dict[str, Tensor]) -> BertForSequenceClassification:
+    """A classifier that holds these very tensors; nothing is drawn or copied.
+
+    Args:
+        config: Its config.
+        weights: All tensors of `expected_shapes(config)`, float32.
+    """
+    with torch.device("meta"):
+        model = BertForSequenceClassification(config)
+    model.load_state_dict(weights, strict=True, assign=True)
+    embeddings = model.bert.embeddings
+    embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]  # (1, T)
+    embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
+    return model
 
 
 def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:

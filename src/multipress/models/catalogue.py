@@ -43,11 +43,13 @@ class Source:
         name: The name it was asked for by.
         folder: Folder that holds `config.json`, `model.safetensors` and the tokenizer.
         blocks: Encoder blocks to keep, counted from 0; empty: all.
+        weights_sha256: Hash of `model.safetensors` where it is known already.
     """
 
     name: str
     folder: Path
     blocks: tuple[int, ...] = ()
+    weights_sha256: str = ""
 
 
 def list_models() -> list[dict[str, str]]:
@@ -73,7 +75,7 @@ def find_model(name: str, models_dir: Path | None = None) -> Source:
     """
     if name in EMBEDDED_BLOCKS:
         blocks = EMBEDDED_BLOCKS[name]
-        return Source(name, _embedded_folder(), blocks if len(blocks) < 6 else ())
+        return Source(name, _embedded_folder(), blocks if len(blocks) < 6 else (), EMBEDDED_SHA256)
     path = Path(name)
     if path.is_dir():
         return Source(name, path)

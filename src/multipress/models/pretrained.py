@@ -12,18 +12,17 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
-from multipress.errors import ModelError
-from multipress.models.bert import bert_config, expected_shapes
+from multipress.errors import ModelError, SettingError
+from multipress.models.bert import bert_config, build_classifier, expected_shapes
 from multipress.models.catalogue import Source, find_model
 from multipress.reproducibility import file_sha256, seed_for
 
 __all__ = ["PretrainedModel", "identify", "load_pretrained"]
 
 HEAD = ("classifier.weight", "classifier.bias")
-POOLER = ("bert.pooler.dense.weight", "bert.pooler.dense.bias")
 # Heads of pre-training, which a classifier does not use, and a constant that old files store.
 UNUSED = re.compile(r"cls\.(predictions|seq_relationship)\..+|(bert\.)?embeddings\.position_ids")
 FLOAT_TYPES = ("F32", "F16", "BF16")
@@ -40,9 +39,19 @@ class Checked:
     source: Source
     config: BertConfig
     names: dict[str, str]  # tensor of our model -> tensor of the file
-    label_names: tuple[str, ...]  # of the head in the file; empty without one
+    num_labels: int  # outputs of the head in the file; 0 without one
+    label_names: tuple[str, ...]  # of that head; empty where it has one output, or they are not named
     tokenizer_json: str
     sha256: str
+
+    def check_length(self, max_length: int) -> None:
+        """Raise `SettingError` if the model has fewer positions than rows may have tokens."""
+        positions = self.config.max_position_embeddings
+        if max_length > positions:
+            raise SettingError(
+                f"max_length is {max_length}, but {self.source.name} has {positions} positions. "
+                f"Write at most {positions}."
+            )
 
 
 @dataclass(frozen=True)
@@ -54,12 +63,14 @@ class PretrainedModel:
         tokenizer_json: Its tokenizer as one JSON text, without truncation and padding.
         sha256: Identity of weights, config, blocks chosen and tokenizer.
         new_head: Whether the head was drawn from the seed; False: it came with the model.
+        note: What a user should know; empty if nothing.
     """
 
     model: BertForSequenceClassification
     tokenizer_json: str
     sha256: str
     new_head: bool
+    note: str = ""
 
 
 def identify(name: str, models_dir: Path | None = None) -> Checked:
@@ -78,14 +89,14 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     if source.blocks:
         config.num_hidden_layers = len(source.blocks)
     parts = [
-        file_sha256(weights),
+        source.weights_sha256 or file_sha256(weights),
         config.to_json_string(),
         repr(source.blocks),
         tokenizer_json,
         repr(label_names),
     ]
     sha256 = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
-    return Checked(source, config, names, label_names, tokenizer_json, sha256)
+    return Checked(source, config, names, num_labels, label_names, tokenizer_json, sha256)
 
 
 def load_pretrained(
@@ -98,8 +109,8 @@ def load_pretrained(
 ) -> PretrainedModel:
     """Load an encoder and give it a head for a task.
 
-    A head that is in the file is kept if its label names are the task's, in the same order; otherwise a new one is
-    drawn from the seed.
+    A head that is in the file is kept if its label names are the task's, in the same order (for a number: if it has one
+    output); otherwise a new one is drawn from the seed, and the note says so.
 
     Args:
         name: Short name, folder or hub id.
@@ -120,12 +131,25 @@ def load_pretrained(
     if label_names:
         config.id2label = dict(enumerate(label_names))
         config.label2id = {label: index for index, label in enumerate(label_names)}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(seed, "head"))
-        model = BertForSequenceClassification(config)
-    keep_head = bool(label_names) and checked.label_names == label_names
-    _read_weights(model, checked, keep_head)
-    return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=not keep_head)
+    keep_head = HEAD[0] in checked.names and checked.num_labels == config.num_labels
+    keep_head = keep_head and checked.label_names == label_names
+    weights = _read_weights(checked, keep_head)
+    note = ""
+    if not keep_head:
+        weights |= _new_head(config, seed)
+        if HEAD[0] in checked.names:
+            theirs = ", ".join(checked.label_names) or f"{checked.num_labels} outputs without names"
+            note = f"The head of {name} ({theirs}) does not fit the labels of the task, so a new one was drawn."
+    model = build_classifier(config, weights)
+    return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=not keep_head, note=note)
+
+
+def _new_head(config: BertConfig, seed: int) -> dict[str, Tensor]:
+    """A head as transformers draws it: normal weights, no bias."""
+    generator = torch.Generator().manual_seed(seed_for(seed, "head"))
+    weight = torch.empty(config.num_labels, config.hidden_size)
+    weight.normal_(0.0, config.initializer_range, generator=generator)
+    return {HEAD[0]: weight, HEAD[1]: torch.zeros(config.num_labels)}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -193,7 +217,7 @@ def _match_header(path: Path, config: BertConfig, source: Source) -> tuple[dict[
     num_labels = header[found[HEAD[0]]][0][0] if HEAD[0] in found and header[found[HEAD[0]]][0] else 0
     config.num_labels = num_labels or 2
     expected = expected_shapes(config)
-    optional = {name for group in (HEAD, POOLER) if not any(n in found for n in group) for name in group}
+    optional = set() if any(name in found for name in HEAD) else set(HEAD)
     missing = sorted(set(expected) - set(found) - optional)
     unexpected = sorted(found[name] for name in set(found) - set(expected))
     wrong = sorted(
@@ -232,7 +256,7 @@ def _choose_blocks(names: dict[str, str], blocks: tuple[int, ...]) -> dict[str, 
 
 def _label_names(values: dict[str, Any], num_labels: int) -> tuple[str, ...]:
     table = values.get("id2label")
-    if not num_labels or not isinstance(table, dict) or len(table) != num_labels:
+    if num_labels < 2 or not isinstance(table, dict) or len(table) != num_labels:
         return ()
     return tuple(str(table.get(str(index), "")) for index in range(num_labels))
 
@@ -261,16 +285,12 @@ def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
     return tokenizer.to_str()
 
 
-def _read_weights(model: nn.Module, checked: Checked, keep_head: bool) -> None:
-    state: dict[str, Tensor] = {}
+def _read_weights(checked: Checked, keep_head: bool) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = {}
     with safe_open(checked.source.folder / "model.safetensors", framework="pt") as file:
         for name, key in checked.names.items():
             if name not in HEAD or keep_head:
-                state[name] = file.get_tensor(key).to(torch.float32)
-    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
-    if broken:
-        raise ModelError(f"{checked.source.name}: {broken[0]} holds values that are NaN or infinite.")
-    new = {name for group in (HEAD, POOLER) for name in group} - set(state)
-    result = model.load_state_dict(state, strict=False)
-    if set(result.missing_keys) != new or result.unexpected_keys:
-        raise ModelError(f"{checked.source.name}: {result.missing_keys + result.unexpected_keys} do not fit the model.")
+                weights[name] = file.get_tensor(key).to(torch.float32)
+                if not torch.isfinite(weights[name]).all():
+                    raise ModelError(f"{checked.source.name}: {key} holds values that are NaN or infinite.")
+    return weights

@@ -1,4 +1,4 @@
-"""Where the numbers come from: versions and computers, as the artifacts' manifests tell them."""
+"""Where the numbers come from: library versions (the artifact's manifest) and computers (beside the artifact)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def provenance(store: Store, cells: Sequence[Mapping[str, Any]]) -> dict[str, li
     """The different sets of library versions and the different computers behind the cells that are done.
 
     Returns:
-        `versions` and `computer`, each a list of `{"cells", "facts"}`, the most frequent first. A
-        manifest that cannot be read is counted with empty facts: the counts add up to the cells.
+        `versions` and `computer`, each a list of `{"cells", "facts"}`, the most frequent first. What
+        cannot be read is counted with empty facts: the counts add up to the cells.
     """
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in _KINDS}
     for cell in cells:
@@ -28,7 +28,8 @@ def provenance(store: Store, cells: Sequence[Mapping[str, Any]]) -> dict[str, li
             continue
         try:
             facts = json.loads((attempt / "artifact" / "manifest.json").read_text(encoding="utf-8"))["facts"]
-            found = {kind: dict(facts[kind]) for kind in _KINDS}
+            around = json.loads((attempt / "circumstances.json").read_text(encoding="utf-8"))
+            found = {"versions": dict(facts["versions"]), "computer": dict(around["computer"])}
         except (OSError, ValueError, KeyError, TypeError):
             found = {kind: {} for kind in _KINDS}
         for kind in _KINDS:
