@@ -41,7 +41,7 @@ _MAX_BYTES = {
     WEIGHTS: 2**48,
 }
 _MAX_MANIFEST_BYTES = 16_000_000
-_MAX_GRAPH_BYTES = 128_000_000
+_MAX_GRAPH_BYTES = 32_000_000
 _MAX_LENGTH = 1_000_000
 # Names become files' names when tensors are dumped.
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")

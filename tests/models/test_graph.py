@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from multipress.models.graph import GRAPH_INPUTS, trace_graph
-from multipress.runtime.graph_weights import external_weights
+from multipress.runtime.graph_file import external_weights
 
 
 def batch(rows: int, tokens: int, seed: int = 0) -> dict[str, torch.Tensor]:

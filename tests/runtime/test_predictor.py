@@ -125,18 +125,26 @@ def with_graph(artifact, folder, graph: bytes):
 def test_a_graph_that_does_not_fit_is_an_artifact_error(artifact, number, tmp_path):
     onnx = pytest.importorskip("onnx")
     needs_more = onnx.load_from_string(artifact.graph())
-    tensor = needs_more.graph.initializer[0]
-    tensor.name = "elsewhere"
+    added = needs_more.graph.initializer.add()
+    added.CopyFrom(needs_more.graph.initializer[0])
+    added.name = "elsewhere"
     other_shape = onnx.load_from_string(artifact.graph())
     other_shape.graph.initializer[0].dims[0] += 1
     lone = onnx.load_from_string(artifact.graph())
     del lone.graph.node[-1]
+    unsorted = onnx.load_from_string(artifact.graph())
+    unsorted.graph.node.append(unsorted.graph.node[0])
+    del unsorted.graph.node[0]
+    wrong_type = onnx.load_from_string(artifact.graph())
+    wrong_type.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
     for graph, message in (
         (needs_more.SerializeToString(), "elsewhere"),
         (other_shape.SerializeToString(), "shape"),
-        (number.graph(), "shape"),
-        (lone.SerializeToString(), "ONNX Runtime cannot open"),
-        (b"", "ONNX Runtime cannot open"),
+        (number.graph(), "1 logits, but the task has 3"),
+        (lone.SerializeToString(), "must give logits"),
+        (unsorted.SerializeToString(), "cannot be known"),
+        (wrong_type.SerializeToString(), "ONNX Runtime cannot open"),
+        (b"", "empty"),
         (artifact.graph()[:-9], "cut"),
     ):
         with pytest.raises(ArtifactError, match=message):

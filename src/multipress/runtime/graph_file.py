@@ -82,10 +82,10 @@ def read_graph(data: bytes) -> Graph:
             branches, sparse or external constants, operators of another version or of others than ONNX, two
             things of one name.
     """
-    model = read_message(memoryview(data), _MODEL, "model")
+    model = read_message(data, _MODEL, "model")
     for opset in model[8]:
         fields = read_message(opset, _OPSET, "list of operators")
-        if text(single(fields[1], memoryview(b""))) or signed(single(fields[2], 0)) != _OPSET_VERSION:
+        if text(single(fields[1], b"")) or signed(single(fields[2], 0)) != _OPSET_VERSION:
             raise ArtifactError(f"The graph needs other operators than those of ONNX {_OPSET_VERSION}.")
     if not model[7] or not model[8]:
         raise ArtifactError("The graph is no ONNX model that can be read: it is empty.")
@@ -106,18 +106,18 @@ def read_graph(data: bytes) -> Graph:
     return Graph(weights, constants, inputs, outputs, list(map(_node, graph[1])))
 
 
-def _node(data: int | memoryview) -> Node:
+def _node(data: int | bytes) -> Node:
     fields = read_message(data, _NODE, "operator")
-    if (domain := text(single(fields[7], memoryview(b"")))) not in ("", "ai.onnx"):
+    if (domain := text(single(fields[7], b""))) not in ("", "ai.onnx"):
         raise ArtifactError(f"The graph has an operator of {domain!r}, not of ONNX itself.")
-    operator = text(single(fields[4], memoryview(b"")))
+    operator = text(single(fields[4], b""))
     attributes = dict(map(_attribute, fields[5]))
     if len(attributes) != len(fields[5]):
         raise ArtifactError(f"The graph gives an operator {operator} one attribute twice.")
     return Node(operator, list(map(text, fields[1])), list(map(text, fields[2])), attributes)
 
 
-def _attribute(data: int | memoryview) -> tuple[str, Any]:
+def _attribute(data: int | bytes) -> tuple[str, Any]:
     fields = read_message(data, _ATTRIBUTE, "attribute")
     value: Any = numbers(fields[8])
     if fields[5]:
@@ -126,13 +126,13 @@ def _attribute(data: int | memoryview) -> tuple[str, Any]:
         value = signed(fields[3][0])
     elif fields[2]:
         value = float(np.frombuffer(_bytes(fields[2][0], 4), dtype="<f4")[0])
-    return text(single(fields[1], memoryview(b""))), value
+    return text(single(fields[1], b"")), value
 
 
-def _tensor(data: int | memoryview, known: dict[int, bool]) -> tuple[str, tuple[int, ...], np.ndarray | None]:
+def _tensor(data: int | bytes, known: dict[int, bool]) -> tuple[str, tuple[int, ...], np.ndarray | None]:
     """Name, shape, and the values unless they lie outside."""
     fields = read_message(data, known, "tensor")
-    name, shape = text(single(fields[8], memoryview(b""))), tuple(numbers(fields[1]))
+    name, shape = text(single(fields[8], b"")), tuple(numbers(fields[1]))
     kind = signed(single(fields[2], 0))
     if kind not in _DTYPES or len(shape) > 8 or any(not 0 <= size < 2**40 for size in shape):
         raise ArtifactError(f"The graph's tensor {name!r} has the type {kind} and the shape {shape}.")
@@ -141,26 +141,26 @@ def _tensor(data: int | memoryview, known: dict[int, bool]) -> tuple[str, tuple[
             raise ArtifactError(f"The graph's weight {name!r} has the type {kind}, but weights are floats.")
         return name, shape, None
     dtype = np.dtype(_DTYPES[kind])
-    raw = _bytes(single(fields[9], memoryview(b"")), math.prod(shape) * dtype.itemsize)
+    raw = _bytes(single(fields[9], b""), math.prod(shape) * dtype.itemsize)
     return name, shape, np.frombuffer(raw, dtype=dtype).reshape(shape)
 
 
-def _bytes(value: int | memoryview, size: int) -> memoryview:
+def _bytes(value: int | bytes, size: int) -> bytes:
     if isinstance(value, int) or len(value) != size:
         raise ArtifactError("The graph is no ONNX model that can be read: a value has another size than it says.")
     return value
 
 
-def _value(data: int | memoryview) -> tuple[str, tuple[int | str, ...]]:
+def _value(data: int | bytes) -> tuple[str, tuple[int | str, ...]]:
     """Name and shape of an input or output."""
     fields = read_message(data, _VALUE, "input or output")
-    name = text(single(fields[1], memoryview(b"")))
-    kind = read_message(single(fields[2], memoryview(b"")), _TYPE, f"type of {name}")
-    tensor = read_message(single(kind[1], memoryview(b"")), _TENSOR_TYPE, f"type of {name}")
-    shape = read_message(single(tensor[2], memoryview(b"")), _SHAPE, f"shape of {name}")
+    name = text(single(fields[1], b""))
+    kind = read_message(single(fields[2], b""), _TYPE, f"type of {name}")
+    tensor = read_message(single(kind[1], b""), _TENSOR_TYPE, f"type of {name}")
+    shape = read_message(single(tensor[2], b""), _SHAPE, f"shape of {name}")
     return name, tuple(_size(dimension) for dimension in shape[1])
 
 
-def _size(data: int | memoryview) -> int | str:
+def _size(data: int | bytes) -> int | str:
     fields: dict[int, Values] = read_message(data, _DIMENSION, "size")
-    return signed(fields[1][0]) if fields[1] else text(single(fields[2], memoryview(b"")))
+    return signed(fields[1][0]) if fields[1] else text(single(fields[2], b""))

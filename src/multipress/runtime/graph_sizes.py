@@ -100,7 +100,7 @@ def _apply(node: Node, values: dict[str, _Value]) -> _Value:
         value = rule([values[name] for name in node.inputs], node.attributes)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(f"The size of what the graph's {node.operator} gives cannot be known: {error!r}.") from None
-    if value.known is None or value.known.shape == value.shape and value.known.size <= _MAX_KNOWN:
+    if value.known is None or (value.known.shape == value.shape and value.known.size <= _MAX_KNOWN):
         return value
     return _Value(value.shape)
 

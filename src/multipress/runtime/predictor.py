@@ -11,12 +11,11 @@ import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.errors import ArtifactError
-from multipress.runtime.graph_weights import external_weights
+from multipress.runtime.graph_file import read_graph
+from multipress.runtime.graph_sizes import check_sizes
 from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
 
 __all__ = ["Prediction", "Predictor"]
-
-_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 @dataclass(frozen=True)
@@ -63,18 +62,13 @@ class Predictor:
         task = artifact.facts["task"]
         self._labels: list[str] | None = task["labels"] if task["target"] == "classes" else None
         self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
-        # ONNX Runtime computes with the arrays themselves, so they must live as long as the session.
-        self._session, self._weights = _open_session(artifact.graph(), artifact.dense_weights(), threads)
         positions = artifact.config.get("max_position_embeddings")
         if isinstance(positions, int) and self.max_length > positions:
             raise ArtifactError(f"Texts have up to {self.max_length} tokens, but the model {positions} positions.")
-        names = sorted(value.name for value in self._session.get_inputs())
-        outputs = self._session.get_outputs()
-        if names != sorted(_INPUTS) or [value.name for value in outputs] != ["logits"]:
-            raise ArtifactError(f"The graph takes {names}, but must take {_INPUTS} and give logits alone.")
-        width = outputs[0].shape[-1]
-        if width != len(self._labels or [None]):
-            raise ArtifactError(f"The graph gives {width} logits, but the task has {len(self._labels or [None])}.")
+        graph = artifact.graph()
+        shapes = self._check_graph(graph)
+        # ONNX Runtime computes with the arrays themselves, so they must live as long as the session.
+        self._session, self._weights = _open_session(graph, shapes, artifact.dense_weights(), threads)
 
     @property
     def max_length(self) -> int:
@@ -111,6 +105,15 @@ class Predictor:
             raise ArtifactError("The model gives logits that are not finite; it was damaged or badly trained.")
         return logits
 
+    def _check_graph(self, data: bytes) -> dict[str, tuple[int, ...]]:
+        """Check all that the graph may do; gives the shapes of the weights that it needs, by name."""
+        graph = read_graph(data)
+        check_sizes(graph, self._batch_size, self.max_length)
+        width = graph.outputs["logits"][1]
+        if width != len(self._labels or [None]):
+            raise ArtifactError(f"The graph gives {width} logits, but the task has {len(self._labels or [None])}.")
+        return graph.weights
+
     def run(self, encodings: Sequence[Encoding]) -> np.ndarray:
         """Logits of one batch of encoded rows, padded to the longest: float32 (B, C)."""
         batch = pad_batch(encodings, self._encoder.pad_id)
@@ -134,11 +137,12 @@ class Predictor:
         ]
 
 
-def _open_session(graph: bytes, weights: dict[str, np.ndarray], threads: int) -> tuple[Any, list[Any]]:
+def _open_session(
+    graph: bytes, expected: dict[str, tuple[int, ...]], weights: dict[str, np.ndarray], threads: int
+) -> tuple[Any, list[Any]]:
     """The session, and what must stay in memory as long as it is used."""
     import onnxruntime
 
-    expected = external_weights(graph)
     for name, shape in expected.items():
         if name not in weights:
             raise ArtifactError(f"The graph needs the weight {name}, which the artifact does not hold.")

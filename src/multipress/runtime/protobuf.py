@@ -14,10 +14,10 @@ __all__ = ["numbers", "read_message", "signed", "single", "text"]
 
 _DAMAGED = "The graph is no ONNX model that can be read"
 
-Values = list[int | memoryview]
+Values = list[int | bytes]
 
 
-def read_message(data: int | memoryview, known: Mapping[int, bool], what: str) -> dict[int, Values]:
+def read_message(data: int | bytes, known: Mapping[int, bool], what: str) -> dict[int, Values]:
     """The fields of a message: number to its values, in order; an absent field has an empty list.
 
     Args:
@@ -34,18 +34,19 @@ def read_message(data: int | memoryview, known: Mapping[int, bool], what: str) -
     fields: dict[int, Values] = {number: [] for number in known}
     at, end = 0, len(data)
     while at < end:
-        key, at = _varint(data, at)
+        # Most keys and lengths have one byte: a call less for each halves the time.
+        key, at = (data[at], at + 1) if data[at] < 128 else _varint(data, at)
         number, kind = key >> 3, key & 7
         values = fields.get(number)
         if values is None or (values and not known[number]):
             problem = "has twice" if values else "has"
             raise ArtifactError(f"The graph's {what} {problem} the field {number}, which multipress does not write.")
-        if kind == 0:
+        if kind == 2:
+            size, at = (data[at], at + 1) if at < end and data[at] < 128 else _varint(data, at)
+        elif kind == 0:
             value, at = _varint(data, at)
             values.append(value)
             continue
-        if kind == 2:
-            size, at = _varint(data, at)
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
@@ -57,19 +58,19 @@ def read_message(data: int | memoryview, known: Mapping[int, bool], what: str) -
     return fields
 
 
-def single(values: Values, default: int | memoryview) -> int | memoryview:
+def single(values: Values, default: int | bytes) -> int | bytes:
     """The one value of a field that is there once or not at all."""
     return values[0] if values else default
 
 
-def text(value: int | memoryview) -> str:
+def text(value: int | bytes) -> str:
     """A value as text; damaged UTF-8 becomes U+FFFD."""
     if isinstance(value, int):
         raise ArtifactError(f"{_DAMAGED}: a number stands where a text should.")
-    return bytes(value).decode(errors="replace")
+    return value.decode(errors="replace")
 
 
-def signed(value: int | memoryview) -> int:
+def signed(value: int | bytes) -> int:
     """A value as the signed 64-bit number it means."""
     if not isinstance(value, int):
         raise ArtifactError(f"{_DAMAGED}: a text stands where a number should.")
@@ -85,14 +86,14 @@ def numbers(values: Values) -> list[int]:
     return found
 
 
-def _packed(data: memoryview) -> Iterator[int]:
+def _packed(data: bytes) -> Iterator[int]:
     at = 0
     while at < len(data):
         value, at = _varint(data, at)
         yield value
 
 
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
+def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
