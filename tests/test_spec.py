@@ -104,6 +104,24 @@ def test_a_wrong_study_file_is_refused_with_what_is_known(tmp_path, old, new, me
         read_study(write(tmp_path, STUDY.replace(old, new, 1)))
 
 
+def test_own_files_are_a_task_of_a_study_and_start_where_the_study_lies(tmp_path):
+    own = 'train = "a.csv"\ndev = "b.csv"\ntext = ["first", "second"]\nlabel = "truth"\nmax_train_rows = 100'
+    text = STUDY.replace('names = ["banking77"]\nmax_train_rows = 100', own)
+    expected = DataSpec(
+        train=str(tmp_path / "a.csv"),
+        dev=str(tmp_path / "b.csv"),
+        text=("first", "second"),
+        label="truth",
+        max_train_rows=100,
+    )
+    assert read_study(write(tmp_path, text)).data == (expected,)
+    assert expected.name == "a.csv"
+    both = STUDY.replace("max_train_rows = 100", own)
+    assert [data.task for data in read_study(write(tmp_path, both)).data] == ["banking77", ""]
+    with pytest.raises(SpecError, match=r"tasks\.dev"):
+        read_study(write(tmp_path, text.replace('dev = "b.csv"\n', "")))
+
+
 def test_a_missing_or_binary_study_file_is_refused(tmp_path):
     with pytest.raises(SpecError, match="no study file"):
         read_study(tmp_path / "none.toml")

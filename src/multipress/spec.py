@@ -10,7 +10,8 @@ import dataclasses
 import hashlib
 import json
 import tomllib
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,11 @@ class DataSpec:
     max_train_rows: int = 0
     max_eval_rows: int = 0
     sample_seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """The task's name, or the name of the file of its training rows."""
+        return self.task or Path(self.train).name
 
 
 @dataclass(frozen=True)
@@ -216,15 +222,20 @@ def read_study(path: Path) -> StudySpec:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SpecError(f"{path} is not TOML: {error}.") from None
-    return parse_study(document)
+    return parse_study(document, path.parent)
 
 
-def parse_study(document: dict[str, Any]) -> StudySpec:
-    """The study that a TOML document describes; raises `SpecError` as `read_study` does."""
+def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
+    """The study that a TOML document describes; raises `SpecError` as `read_study` does.
+
+    Args:
+        document: What the file holds.
+        folder: Where it lies: paths of data files start there.
+    """
     _check_keys(document, "the study file", {"study", "models", "tasks", "training", "methods"})
     study = _table(document, "study", {"name", "seeds"})
     models = _table(document, "models", {"names"})
-    tasks = _table(document, "tasks", {"names", *_DATA_KEYS})
+    tasks = _table(document, "tasks", {"names", *_DATA_KEYS, *_FILE_KEYS})
     known_training = {f.name for f in dataclasses.fields(TrainingSpec)} - {"learning_rate"}
     training = _table(document, "training", known_training | {"learning_rates"}, required=False)
     methods = document.get("methods", {})
@@ -245,7 +256,7 @@ def parse_study(document: dict[str, Any]) -> StudySpec:
     return StudySpec(
         name=_text(study, "study.name", "name"),
         models=tuple(_texts(models, "models.names", "names")),
-        data=tuple(DataSpec(task=name, **limits) for name in _texts(tasks, "tasks.names", "names")),
+        data=tuple(_data(tasks, limits, folder)),
         seeds=tuple(_whole_numbers(study.get("seeds", [0]), "study.seeds")),
         training=TrainingSpec(**training),
         learning_rates=tuple(_rates(rates)),
@@ -255,6 +266,25 @@ def parse_study(document: dict[str, Any]) -> StudySpec:
 
 
 _DATA_KEYS = ("max_train_rows", "max_eval_rows", "sample_seed")
+_FILE_KEYS = ("train", "dev", "text", "label", "target")  # a task of the user's own, beside or in place of names
+
+
+def _data(tasks: dict[str, Any], limits: dict[str, int], folder: Path) -> Iterator[DataSpec]:
+    """The tasks: those named, and the user's own files if there are some."""
+    own = {key: tasks[key] for key in _FILE_KEYS if key in tasks}
+    limited = replace(DataSpec(), **limits)  # type: ignore[arg-type]
+    if "names" in tasks or not own:
+        yield from (replace(limited, task=name) for name in _texts(tasks, "tasks.names", "names"))
+    if own:
+        named = {key: _text(tasks, f"tasks.{key}", key) for key in own if key != "text"}
+        yield replace(
+            limited,
+            train=str(folder / _text(tasks, "tasks.train", "train")),
+            dev=str(folder / _text(tasks, "tasks.dev", "dev")),
+            text=tuple(_texts(tasks, "tasks.text", "text")) if "text" in own else (),
+            label=named.get("label", ""),
+            target=named.get("target", ""),
+        )
 
 
 def _check_keys(table: dict[str, Any], where: str, known: set[str]) -> None:

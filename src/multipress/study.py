@@ -239,14 +239,14 @@ def run_study(
     plan.check()
     for data in study.data:
         for note in plan.data(data).notes:
-            on_note(f"{data.task}: {note}")
+            on_note(f"{data.name}: {note}")
     workers = num_workers or default_workers()
     candidates = plan.rate_jobs()
     _run([job for by_rate in candidates.values() for job in by_rate.values()], store, places, workers, on_end)
     rates = choose_rates(plan, candidates, store)
     for model, data in candidates:
         if (model, data) not in rates:
-            on_note(f"{data.task}: no learning rate could be chosen for {model}; see its dense runs.")
+            on_note(f"{data.name}: no learning rate could be chosen for {model}; see its dense runs.")
     jobs, cells = plan.jobs(rates)
     store.save_study(study.name, {"cells": [cell.run_id for cell in cells], "spec": asdict(study)})
     _run(jobs, store, places, workers, on_end)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from types import TracebackType
 
 from multipress.records import Run
@@ -61,7 +62,7 @@ class Runs:
         spec = run.spec
         methods = recipe_name(spec.get("methods", []))
         result = f"score {score:.4f}" if score is not None else (run.why or "")
-        task = spec["data"]["task"]
+        task = spec["data"]["task"] or Path(spec["data"]["train"]).name
         what = f"{spec['kind']} {spec['model']} {task} {methods} seed {spec['seed']} {result}".rstrip()
         print(f"[{ended}/{total}] {run.state} {what} ({_minutes(left)} left)", file=sys.stderr, flush=True)
 
