@@ -5,8 +5,9 @@ import pytest
 
 from multipress.analysis import analyze_cells
 from multipress.analysis.verdict import verdict
+from multipress.plain_text import plain
 from multipress.report import cells_csv, table_markdown
-from multipress.report.text import change_text, escaped, megabytes, plain, score_text
+from multipress.report.text import change_text, escaped, megabytes, score_text
 
 
 def test_the_markdown_table_has_a_line_a_group_and_equal_columns(make_rows):

@@ -24,7 +24,7 @@ def analyze(
     from multipress.analysis import analyze_cells
     from multipress.analysis.verdict import verdict
     from multipress.errors import StoreError
-    from multipress.report.text import plain
+    from multipress.plain_text import plain
     from multipress.store import Store
 
     cells = Store(folder).cells(study)
@@ -45,7 +45,7 @@ def analyze(
 def _print_tables(analysis: Mapping[str, Any]) -> None:
     from rich.console import Console
 
-    from multipress.report.text import plain
+    from multipress.plain_text import plain
 
     console = Console(highlight=False, markup=False, emoji=False)
     best = {(row["task"], row["model"], row["label"]) for row in analysis["frontier"]["weights_bytes"]}

@@ -30,7 +30,7 @@ def inspect(
         count = _dump(opened, dump)
         typer.echo(f"Wrote {count} arrays to {dump}.", err=True)
     if as_json:
-        typer.echo(json.dumps(result, ensure_ascii=False))
+        typer.echo(json.dumps(result))
         return
     width = max((len(row["name"]) for row in result["tensors"]), default=4)
     typer.echo(f"{'name':{width}}  {'shape':>14}  bits  {'nonzeros':>10}  {'bytes':>10}  {'bound':>10}")

@@ -25,6 +25,7 @@ from multipress.cli.study import run
 from multipress.cli.study_state import status, verify
 from multipress.cli.train import train
 from multipress.errors import MissingExtraError, MultipressError
+from multipress.plain_text import plain
 
 __all__ = ["app", "main"]
 
@@ -124,9 +125,10 @@ def _take_debug(arguments: list[str]) -> bool:
 
 def _fail(debug: bool, message: str, exit_code: int) -> int:
     if debug:
-        traceback.print_exc()
+        for line in traceback.format_exc().splitlines():
+            typer.echo(plain(line), err=True)
     one_line = " ".join(message.split())
-    typer.echo(f"multipress: {one_line}", err=True)
+    typer.echo(f"multipress: {plain(one_line)}", err=True)
     return exit_code
 
 

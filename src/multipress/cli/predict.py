@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from multipress.errors import SettingError
+from multipress.plain_text import plain
 
 __all__ = ["predict"]
 
@@ -49,11 +50,15 @@ def predict(
             err=True,
         )
     if as_json:
-        typer.echo(json.dumps([prediction.to_json() for prediction in predictions], ensure_ascii=False))
+        typer.echo(json.dumps([prediction.to_json() for prediction in predictions]))
         return
     for prediction, row in zip(predictions, rows, strict=True):
-        shown = f"{prediction.score:.4f}" if prediction.label is None else f"{prediction.label}\t{prediction.score:.4f}"
-        typer.echo(f"{shown}\t{' '.join(row.split())[:80]}")
+        label = "" if prediction.label is None else f"{_on_one_line(prediction.label)}\t"
+        typer.echo(f"{label}{prediction.score:.4f}\t{_on_one_line(row)[:80]}")
+
+
+def _on_one_line(text: str) -> str:
+    return plain(" ".join(text.split()))
 
 
 def _split_pairs(texts: list[str], is_pair: bool) -> tuple[list[str], list[str] | None]:

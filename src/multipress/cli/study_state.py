@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")
 
 def status(folder: Folder, as_json: AsJson = False) -> None:
     """Show of every run its state, how often it was tried, and why it failed."""
-    from multipress.report.text import plain
+    from multipress.plain_text import plain
     from multipress.store import Store
 
     runs = Store(folder).runs()
@@ -39,7 +39,7 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
 
     Exits with 1 if something is wrong.
     """
-    from multipress.report.text import plain
+    from multipress.plain_text import plain
     from multipress.store import Store
 
     verdicts = Store(folder).verify()

@@ -7,7 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multipress.report.text import change_text, megabytes, plain, ratio_text, score_text, state_text
+from multipress.plain_text import plain
+from multipress.report.text import change_text, megabytes, ratio_text, score_text, state_text
 
 __all__ = ["COLUMNS", "cells_csv", "shown_row", "table_markdown"]
 

@@ -1,25 +1,17 @@
-"""Numbers and names as a reader sees them; names are hostile until they are escaped."""
+"""Numbers and names as a reader sees them."""
 
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["change_text", "escaped", "megabytes", "plain", "ratio_text", "score_text", "state_text"]
+from multipress.plain_text import plain
 
-# Controls, lone surrogates, marks that turn the direction of text, and what XML forbids.
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
-)
+__all__ = ["change_text", "escaped", "megabytes", "ratio_text", "score_text", "state_text"]
+
 _MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
-
-
-def plain(value: object) -> str:
-    """Text on one line that does nothing to a terminal or to a layout: controls become U+FFFD."""
-    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
 def escaped(value: object) -> str:

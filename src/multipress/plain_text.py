@@ -1,0 +1,17 @@
+"""Text from strangers on one line of a terminal, a page or a file: names are hostile until they are escaped."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["plain"]
+
+# Controls, lone surrogates, marks that turn the direction of text, and what XML forbids.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def plain(value: object) -> str:
+    """Text on one line that does nothing to a terminal or to a layout: controls become U+FFFD, tabs stay."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", str(value))
