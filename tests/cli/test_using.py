@@ -171,3 +171,20 @@ def test_a_damaged_artifact_is_named_by_every_command(write_tiny, run, tmp_path)
         code, _, err = run(*arguments)
         assert code == 2
         assert "config.json" in err
+
+
+def test_a_registered_task_is_meant_whatever_lies_in_the_folder(artifact, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "banking77").mkdir()  # what `train -o banking77` leaves behind
+    code, _, err = run("evaluate", artifact.folder, "--task", "banking77")
+    assert code == 2
+    assert "unknown label 'card_arrival'" in err  # the model has other classes: the task's rows were read
+
+
+def test_a_file_is_meant_even_if_its_name_is_a_tasks(artifact, run, tmp_path, labelled, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labelled.rename(tmp_path / "banking77.csv")
+    assert json.loads(run("evaluate", artifact.folder, "--data", "banking77.csv", "--json")[1])["rows"] == 8
+    code, _, err = run("evaluate", artifact.folder, "--data", "banking77")
+    assert code == 2
+    assert "card_arrival" not in err

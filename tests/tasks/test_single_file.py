@@ -5,7 +5,7 @@ import pytest
 
 from multipress.errors import DataError
 from multipress.spec import DataSpec
-from multipress.tasks import Task, load_rows, load_task, load_texts
+from multipress.tasks import Task, load_rows, load_task, load_texts, load_validation
 
 MOOD = Task("text", "classes", ("negative", "positive"), ("accuracy",), "accuracy")
 NUMBER = Task("text", "number", (), ("pearson",), "pearson")
@@ -92,7 +92,7 @@ def test_a_model_of_pairs_needs_two_columns_and_another_model_one(write):
 def test_a_registered_task_gives_its_validation_rows_on_the_models_classes():
     own = load_task(DataSpec(task="banking77"))
     turned = replace(own.task, labels=own.task.labels[::-1])
-    loaded = load_rows("banking77", task=turned)
+    loaded = load_validation("banking77", task=turned)
     assert loaded.split.texts == own.dev.texts
     assert (76 - loaded.split.labels == own.dev.labels).all()
     assert loaded.facts["dev_indices_also_in_train"] == own.facts["dev_indices_also_in_train"]
@@ -101,7 +101,7 @@ def test_a_registered_task_gives_its_validation_rows_on_the_models_classes():
 
 def test_a_registered_task_of_other_classes_is_an_error():
     with pytest.raises(DataError, match=r"test\.csv, line 2: unknown label 'card_arrival'"):
-        load_rows("banking77", task=MOOD)
+        load_validation("banking77", task=MOOD)
 
 
 # Texts to predict

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multipress.errors import SettingError
+from multipress.plain_text import plain
 
 if TYPE_CHECKING:
     from multipress.artifact import Artifact
 
-__all__ = ["evaluate", "evaluate_artifact", "find_source"]
+__all__ = ["evaluate", "evaluate_artifact", "find_task"]
 
 
 def evaluate(
@@ -34,18 +35,18 @@ def evaluate(
 
     opened = open_artifact(artifact)
     result = evaluate_artifact(
-        opened, find_source(opened, task, data), tuple(text or ()), label, data_dir=data_dir, threads=threads
+        opened, find_task(opened, task, data), data, tuple(text or ()), label, data_dir=data_dir, threads=threads
     )
     if as_json:
-        typer.echo(json.dumps(result, ensure_ascii=False))
+        typer.echo(json.dumps(result))
         return
-    typer.echo(f"{result['task']}, {result['rows']:,} rows: score {result['score']:.4f}")
+    typer.echo(f"{plain(result['task'])}, {result['rows']:,} rows: score {result['score']:.4f}")
     for name, value in result["metrics"].items():
-        typer.echo(f"  {name} {value:.4f}")
+        typer.echo(f"  {plain(name)} {value:.4f}")
 
 
-def find_source(artifact: Artifact, task: str, data: str) -> str:
-    """The task or file to score on: the one given, else the artifact's own task.
+def find_task(artifact: Artifact, task: str, data: str) -> str:
+    """The registered task to score on: the one given, else the artifact's own; empty where a file is given.
 
     Raises:
         SettingError: both are given, or neither and the artifact's task is not a registered one.
@@ -54,17 +55,19 @@ def find_source(artifact: Artifact, task: str, data: str) -> str:
 
     if task and data:
         raise SettingError("Give --task NAME or --data FILE, not both.")
+    if data:
+        return ""
     own = str(artifact.facts["task"]["name"])
-    source = task or data or own
-    if not data and source not in list_tasks():
+    if (task or own) not in list_tasks():
         found = f"{task!r} is no registered task" if task else f"the artifact's task {own!r} has no rows of its own"
         raise SettingError(f"{found}; there are: {', '.join(list_tasks())}. Or give a file with --data FILE.")
-    return source
+    return task or own
 
 
 def evaluate_artifact(
     artifact: Artifact,
-    source: str,
+    task_name: str,
+    file: str = "",
     text: tuple[str, ...] = (),
     label: str = "",
     *,
@@ -75,7 +78,8 @@ def evaluate_artifact(
 
     Args:
         artifact: The artifact.
-        source: A registered task or a data file.
+        task_name: A registered task, whose validation rows are used; empty for a file.
+        file: A data file.
         text: Text columns of the file; empty: found by name.
         label: Label column of the file; empty: found by name.
         data_dir: Folder of the registered tasks' data.
@@ -88,14 +92,17 @@ def evaluate_artifact(
     import numpy as np
 
     from multipress.measure import measure_quality
-    from multipress.tasks import Task, evaluate_logits, load_rows
+    from multipress.tasks import Task, evaluate_logits, load_rows, load_validation
 
     task = Task.from_json(artifact.facts["task"])
-    rows = load_rows(source, task=task, text=text, label=label, data_dir=data_dir)
+    if file:
+        rows = load_rows(file, task=task, text=text, label=label)
+    else:
+        rows = load_validation(task_name, task=task, data_dir=data_dir)
     measurements, logits = measure_quality(artifact, rows.split, task, threads=threads, on_progress=_Progress())
     values = {row.name: row.value for row in measurements}
     result: dict[str, Any] = {
-        "task": source,
+        "task": task_name or file,
         "rows": len(rows.split),
         "metrics": {name: value for name, value in values.items() if name != "score"},
         "score": values["score"],
@@ -112,7 +119,7 @@ def evaluate_artifact(
         result["score_unseen"] = evaluate_logits(task, logits[kept], rows.split.labels[kept])["score"]
         notes.append(f"Without the rows that are also in train the score is {result['score_unseen']:.4f}.")
     for note in notes:
-        typer.echo(f"warning: {note}", err=True)
+        typer.echo(plain(f"warning: {note}"), err=True)
     return result
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from multipress.errors import InputError
+from multipress.plain_text import plain
 
 if TYPE_CHECKING:
     from multipress.artifact import Artifact
@@ -38,7 +39,7 @@ def measure(
         *measure_memory(opened),
     ]
     if as_json:
-        typer.echo(json.dumps([row.to_json() for row in rows], ensure_ascii=False))
+        typer.echo(json.dumps([row.to_json() for row in rows]))
         return
     for row in rows:
         shape = f"{row.context['batch_size']} x {row.context['length']}" if "length" in row.context else ""
@@ -47,17 +48,17 @@ def measure(
 
 
 def _quality(artifact: Artifact, task: str, data: str, data_dir: Path | None, threads: int) -> list[Measurement]:
-    from multipress.cli.evaluate import evaluate_artifact, find_source
+    from multipress.cli.evaluate import evaluate_artifact, find_task
     from multipress.records import Measurement
 
     try:
-        source = find_source(artifact, task, data)
-        result = evaluate_artifact(artifact, source, data_dir=data_dir, threads=threads)
+        task_name = find_task(artifact, task, data)
+        result = evaluate_artifact(artifact, task_name, data, data_dir=data_dir, threads=threads)
     except InputError as error:
         if task or data:
             raise
         # Nobody asked for these rows, so the other numbers are given without them.
-        typer.echo(f"warning: no quality was measured: {error}", err=True)
+        typer.echo(plain(f"warning: no quality was measured: {error}"), err=True)
         return []
     context = {key: result[key] for key in ("task", "rows", "truncated_rows")}
     run_id = str(artifact.facts.get("run_id", ""))

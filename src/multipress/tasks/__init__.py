@@ -10,7 +10,7 @@ from multipress.tasks.assemble import assemble
 from multipress.tasks.base import Split, Task, TaskData
 from multipress.tasks.metrics import evaluate_logits
 from multipress.tasks.registry import list_tasks, load_registered
-from multipress.tasks.single_file import LoadedRows, load_rows, load_texts
+from multipress.tasks.single_file import LoadedRows, load_rows, load_texts, load_validation
 from multipress.tasks.text import load_text
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "load_rows",
     "load_task",
     "load_texts",
+    "load_validation",
 ]
 
 

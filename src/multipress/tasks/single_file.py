@@ -6,7 +6,7 @@ classes have names only if the file carries the names (a Hugging Face `ClassLabe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from multipress.tasks.assemble import content_hash, count_rows, rows_also_in, to
 from multipress.tasks.base import Split, Task
 from multipress.tasks.columns import find_text
 from multipress.tasks.files import SUFFIXES, Table, read_table, read_text
-from multipress.tasks.registry import list_tasks, load_registered
-from multipress.tasks.rows import read_texts
+from multipress.tasks.registry import load_registered
+from multipress.tasks.rows import Rows, read_texts
 from multipress.tasks.text import labelled_rows, task_of
 
-__all__ = ["LoadedRows", "load_rows", "load_texts"]
+__all__ = ["LoadedRows", "load_rows", "load_texts", "load_validation"]
 
 
 @dataclass(frozen=True)
@@ -44,46 +44,52 @@ class LoadedRows:
     sha256: str = ""
 
 
-def load_rows(
-    source: str | Path,
-    *,
-    task: Task | None = None,
-    text: tuple[str, ...] = (),
-    label: str = "",
-    data_dir: Path | None = None,
-) -> LoadedRows:
-    """Labelled rows of one file, or the validation rows of a registered task.
+def load_rows(file: str | Path, *, task: Task | None = None, text: tuple[str, ...] = (), label: str = "") -> LoadedRows:
+    """Labelled rows of one file.
 
     Args:
-        source: A data file, or a registered task's name.
+        file: A data file.
         task: The model's task; labels are mapped by name onto its classes. None: found from the rows.
-        text: One or two text columns of the file; empty: found by name.
-        label: Column of the file that holds the label; empty: found by name.
-        data_dir: Folder that holds the data of registered tasks.
+        text: One or two text columns; empty: found by name.
+        label: Column that holds the label; empty: found by name.
 
     Raises:
         DataError: the rows cannot be used, or a label is unknown to the task; the message names it.
-        SpecError: a registered task is meant, and there is none of that name.
         MissingExtraError: an optional package is needed and not installed.
     """
-    notes: list[str] = []
-    facts: dict[str, Any] = {}
-    if str(source) in list_tasks() and not Path(source).exists():
-        official, train, rows = load_registered(str(source), data_dir)
-        shared = rows_also_in(to_split(rows, official), to_split(train, official))
-        facts = {"dev_rows_also_in_train": len(shared), "dev_indices_also_in_train": shared}
-        if shared:
-            notes.append(f"{len(shared):,} of {len(rows.texts):,} rows are also in {source}'s train split.")
-        task = task or official
-    else:
-        rows = labelled_rows(read_table(source), text, label)
-        task = task or task_of(rows)
+    rows = labelled_rows(read_table(file), text, label)
+    return _loaded(rows, task or task_of(rows))
+
+
+def load_validation(name: str, *, task: Task | None = None, data_dir: Path | None = None) -> LoadedRows:
+    """The validation rows of a registered task; which of them are also in its train split is in the facts.
+
+    Args:
+        name: The registered task.
+        task: The model's task; labels are mapped by name onto its classes. None: the registered one.
+        data_dir: Folder that holds the data of registered tasks.
+
+    Raises:
+        SpecError: there is no task of that name.
+        DataError: its rows cannot be found, or have labels that are unknown to the model's task.
+        MissingExtraError: an optional package is needed and not installed.
+    """
+    official, train, rows = load_registered(name, data_dir)
+    shared = rows_also_in(to_split(rows, official), to_split(train, official))
+    loaded = _loaded(rows, task or official)
+    facts = {"dev_rows_also_in_train": len(shared), "dev_indices_also_in_train": shared} | loaded.facts
+    note = f"{len(shared):,} of {len(rows.texts):,} rows are also in {name}'s train split."
+    return replace(loaded, facts=facts, notes=(*loaded.notes, *([note] if shared else [])))
+
+
+def _loaded(rows: Rows, task: Task) -> LoadedRows:
     _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair)
     split = to_split(rows, task)
     if task.target == "number" and np.unique(split.labels).size < 2:
-        raise DataError(f"{source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank.")
-    facts |= count_rows(rows, len(split))
-    return LoadedRows(task, split, (*rows.notes, *notes), facts, content_hash(task, split))
+        raise DataError(
+            f"{rows.table.source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank."
+        )
+    return LoadedRows(task, split, rows.notes, count_rows(rows, len(split)), content_hash(task, split))
 
 
 def load_texts(
