@@ -93,12 +93,23 @@ def test_without_the_datasets_package_the_error_says_what_to_install(monkeypatch
     [
         (sst2([0, 1]).rename_columns(["text", "label"]), r"lacks sentence; its columns: 'text', 'label'"),
         (sst2([0, 2]), r"row 2: the label is 2, but there are 2 classes"),
+        (sst2([0, -2]), r"row 2: the label is -2, but there are 2 classes"),
         (sst2([0, 2], OFFICIAL), r"row 2: the label is 2, but the file names 2 classes"),
+        (sst2([0, -2], OFFICIAL), r"row 2: the label is -2, but the file names 2 classes"),
         (sst2([0, 1], ["negative", "neutral"]), r"row 2: unknown label 'neutral'"),
         (sst2([-1, -1], OFFICIAL), r"2 of 2 rows refused \(2 with an empty label\)"),
         (sst2([-1, -1]), r"2 of 2 rows refused \(2 with an empty label\)"),
     ],
-    ids=["column", "number", "number of names", "name", "unlabelled", "unlabelled numbers"],
+    ids=[
+        "column",
+        "number",
+        "below 0",
+        "number of names",
+        "below 0 of names",
+        "name",
+        "unlabelled",
+        "unlabelled numbers",
+    ],
 )
 def test_rows_that_are_not_the_tasks_are_an_error(tmp_path, train, message):
     write(tmp_path, train, sst2([0, 1], prefix="dev"))

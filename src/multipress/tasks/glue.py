@@ -84,7 +84,7 @@ def _official_name(label: Label, names: tuple[str, ...], table: Table, row: int)
     if label == -1:
         return None
     if isinstance(label, int):
-        if label >= len(names):
+        if not 0 <= label < len(names):
             raise DataError(f"{table.where(row)}: the label is {label}, but there are {len(names)} classes: {names}.")
         return names[label]
     return label
