@@ -1,5 +1,6 @@
 """Every example runs."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,11 @@ ARGUMENTS = {"train_and_predict.py": ["out", "96"]}
 
 def test_every_example_is_run_by_a_test() -> None:
     assert {path.name for path in EXAMPLES.glob("*.py")} == set(ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_every_name_that_the_example_imports_is_there(name: str) -> None:
+    assert "main" in runpy.run_path(str(EXAMPLES / name), run_name="imported")
 
 
 @pytest.mark.slow
