@@ -18,7 +18,7 @@ from multipress.study import Plan
 __all__ = ["describe", "predicted_bytes", "predicted_seconds"]
 
 # Of the rate of a plain matrix product, what a whole training step and a whole forward pass of the runtime reach, and
-# what a run costs beside (reading the model, tracing, packing). Measured in docs/log.md; an estimate, not a promise.
+# what a run costs beside (reading the model, tracing, packing). From the runs in docs/log.md; an estimate only.
 STEP_EFFICIENCY = 0.65
 FORWARD_EFFICIENCY = 0.6
 SECONDS_BESIDE = 12.0

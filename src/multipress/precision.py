@@ -35,7 +35,7 @@ def route() -> str:
 def use_route(name: str) -> None:
     """Set torch to this route for the whole process."""
     # With this setting oneDNN takes float32 products over from MKL. It rounds to bfloat16 only where the CPU has
-    # AMX, so the setting is for CPUs without it (torch's documentation; measured in docs/log.md).
+    # AMX, so the setting is for CPUs without it (torch's documentation).
     precision = "bf16" if name == "fp32-onednn" else "none"
     torch.backends.mkldnn.matmul.fp32_precision = precision  # type: ignore[attr-defined]
 
