@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -285,7 +286,7 @@ def test_other_values_under_a_fitting_header_are_refused_when_decoded(folder):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"format_version": 2},
+        {"format_version": 3},
         {"packing_version": 99},
         {"format_version": None},
         {"facts": []},
@@ -336,11 +337,71 @@ def test_a_graph_that_would_fill_the_memory_is_refused(folder):
         open_artifact(folder).graph()
 
 
-def test_a_file_changed_after_opening_is_noticed(folder):
+READS = {
+    "graph.onnx.zst": Artifact.graph,
+    "tokenizer.json": Artifact.tokenizer_json,
+    "model.safetensors": Artifact.tensors,
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_file_changed_after_opening_is_noticed(folder, name):
     opened = open_artifact(folder)
-    (folder / "graph.onnx.zst").write_bytes(b"other")
-    with pytest.raises(ArtifactError, match="graph"):
-        opened.graph()
+    data = (folder / name).read_bytes()
+    for changed in (b"other", data[:-1] + bytes([data[-1] ^ 1])):
+        (folder / name).write_bytes(changed)
+        with pytest.raises(ArtifactError, match=name):
+            READS[name](opened)
+    (folder / name).unlink()
+    with pytest.raises(ArtifactError, match=name):
+        READS[name](opened)
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_file_written_again_with_the_same_bytes_is_fine(folder, name):
+    opened = open_artifact(folder)
+    expected = READS[name](open_artifact(folder))
+    (folder / name).write_bytes((folder / name).read_bytes())
+    assert repr(READS[name](opened)) == repr(expected)
+
+
+@pytest.mark.parametrize("changed_to", [b"", b"x" * 5000])
+def test_weights_changed_while_nobody_could_see_it_are_refused_as_they_are_decoded(folder, changed_to, monkeypatch):
+    # A clock is coarse: a file may change and keep its size and times.
+    monkeypatch.setattr(artifact_module, "_trace", lambda path: ())
+    opened = open_artifact(folder)
+    path = folder / "model.safetensors"
+    header = read_header(memoryview(path.read_bytes()))
+    weights = bytearray(path.read_bytes())
+    weights[header.entries["a.weight.scale"].start] ^= 1
+    moved = write_container({"a.weight": ("U8", (len(changed_to),), changed_to)}, {"format": "multipress"})
+    for data in (bytes(weights), moved, changed_to):
+        path.write_bytes(data)
+        with pytest.raises(ArtifactError):
+            opened.tensors()
+
+
+def test_each_file_is_hashed_once_to_open_it_and_use_it(folder, monkeypatch):
+    hashed = []
+    sha256 = artifact_module._sha256
+    monkeypatch.setattr(artifact_module, "_sha256", lambda data: hashed.append(len(data)) or sha256(data))
+    opened = open_artifact(folder)
+    for read in READS.values():
+        read(opened)
+        read(opened)
+    sizes = sorted((folder / name).stat().st_size for name in FILES)
+    assert sum((Counter(sizes) - Counter(hashed)).values()) == 0
+    assert len(hashed) == len(FILES) + 1  # and the manifest's own seal
+
+
+def test_the_format_before_the_manifest_was_sealed_is_refused(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["format_version"] == 2
+    del manifest["sha256"]
+    manifest["format_version"] = 1
+    (folder / "manifest.json").write_text(json.dumps(manifest, separators=(",", ":"), ensure_ascii=False))
+    with pytest.raises(ArtifactError, match="format_version 1; 2 is read here"):
+        open_artifact(folder)
 
 
 def test_parts_that_cannot_be_stored_are_refused_before_anything_is_written(tmp_path):

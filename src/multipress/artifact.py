@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ from multipress.packing.weights import WEIGHTS, check_weights, read_tensors, wri
 
 __all__ = ["FORMAT_VERSION", "Artifact", "StoredTensor", "open_artifact", "round_floats", "write_artifact"]
 
-FORMAT_VERSION = 1
+# 2: the manifest is sealed by its own hash.
+FORMAT_VERSION = 2
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"
 # Each hashed file and the most bytes it may have; the weights are bounded by what the manifest declares.
@@ -43,6 +45,8 @@ _MAX_BYTES = {
 _MAX_MANIFEST_BYTES = 16_000_000
 _MAX_GRAPH_BYTES = 32_000_000
 _MAX_LENGTH = 1_000_000
+# Smaller files stay in memory, the weights never: decoded they are there already.
+_KEPT_BYTES = 4_000_000
 # Names become files' names when tensors are dumped.
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 _FILE_RECORD = {"bytes": int, "sha256": str}
@@ -56,14 +60,8 @@ _TENSOR_RECORD = {
 }
 # The model card is written after measuring; the others come with copies from a hub or git. None is read.
 _IGNORED = frozenset({"README.md", ".gitattributes", ".git", ".cache"})
-_RECORD = {
-    "shape": list,
-    "bits": int,
-    "nonzeros": int,
-    "bytes": int,
-    "entropy_bound_bytes": int,
-    "sha256": str,
-}
+
+_Trace = tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -75,12 +73,14 @@ class Artifact:
         config: The model's `config.json`.
         manifest: `facts`, `tensors`, `files`, `weights_bytes`, `package_bytes`.
         aliases: Other names of tied weights, each with the name under which the weight is stored.
+        opened: Of each file how to tell that it changed, and its bytes where they are few.
     """
 
     folder: Path
     config: dict[str, Any]
     manifest: dict[str, Any]
     aliases: dict[str, str]
+    opened: dict[str, tuple[_Trace, bytes | None]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -119,7 +119,13 @@ class Artifact:
         return _unpack_graph(self._read(GRAPH))
 
     def _read(self, name: str) -> bytes:
-        return _read_hashed(self.folder, name, self.manifest["files"][name])
+        """A file's bytes, hashed again only where the file was touched since it was opened."""
+        record = self.manifest["files"][name]
+        trace, data = self.opened.get(name, (None, None))
+        if trace is None or trace != _trace(self.folder / name):
+            return _read_hashed(self.folder, name, record)
+        # Where a clock was too coarse to tell: these bytes were hashed, and weights are hashed as they are decoded.
+        return read_bounded(self.folder, name, record["bytes"]) if data is None else data
 
 
 def write_artifact(  # noqa: PLR0913 - the seven parts of an artifact, by name
@@ -205,6 +211,8 @@ def open_artifact(folder: Path) -> Artifact:
     manifest_bytes = read_bounded(folder, MANIFEST, _MAX_MANIFEST_BYTES)
     manifest = _unseal(manifest_bytes)
     _check_manifest(manifest)
+    # Before reading: what changes later has another trace.
+    traces = {name: _trace(folder / name) for name in _MAX_BYTES}
     files = {name: _read_hashed(folder, name, manifest["files"][name]) for name in _MAX_BYTES}
     aliases = check_weights(memoryview(files[WEIGHTS]), manifest["tensors"])
     config = parse_object(files["config.json"], "config.json")
@@ -213,7 +221,18 @@ def open_artifact(folder: Path) -> Artifact:
     total = sum(map(len, files.values())) + len(manifest_bytes)
     if manifest["package_bytes"] != total or manifest["weights_bytes"] != len(files[WEIGHTS]):
         raise ArtifactError(f"{MANIFEST} of {folder} states sizes that its files do not have ({total} bytes in all).")
-    return Artifact(folder, config, manifest, aliases)
+    opened = {name: (traces[name], data if len(data) <= _KEPT_BYTES else None) for name, data in files.items()}
+    opened[WEIGHTS] = (traces[WEIGHTS], None)
+    return Artifact(folder, config, manifest, aliases, opened)
+
+
+def _trace(path: Path) -> _Trace:
+    """What a file system says of a file that differs once it was written to; None where there is no file."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _sha256(data: bytes) -> str:
@@ -252,6 +271,7 @@ def _seal(manifest: dict[str, Any]) -> bytes:
 
 def _unseal(data: bytes) -> dict[str, Any]:
     manifest = parse_object(data, MANIFEST)
+    _check_versions(manifest)  # first: another format may be sealed in another way
     manifest.pop("sha256", None)
     try:
         is_whole = _seal(manifest) == data
@@ -285,12 +305,17 @@ def _unpack_graph(data: bytes) -> bytes:
         raise ArtifactError(f"{GRAPH} cannot be decompressed: {error}.") from None
 
 
-def _check_manifest(manifest: dict[str, Any]) -> None:
-    """Raise `ArtifactError` unless the manifest holds the kinds of values that `write_artifact` writes."""
+def _check_versions(manifest: dict[str, Any]) -> None:
     for key, known in (("format_version", FORMAT_VERSION), ("packing_version", VERSION)):
         found = manifest.get(key)
-        if found != known:
-            raise ArtifactError(f"{MANIFEST} has {key} {found!r}; {known} is read here. Update multipress.")
+        if type(found) is not int or found != known:
+            is_old = type(found) is int and found < known
+            advice = "Store the model again." if is_old else "Update multipress."
+            raise ArtifactError(f"{MANIFEST} has {key} {found!r}; {known} is read here. {advice}")
+
+
+def _check_manifest(manifest: dict[str, Any]) -> None:
+    """Raise `ArtifactError` unless the manifest holds the kinds of values that `write_artifact` writes."""
     if not all(isinstance(manifest.get(key), dict) for key in ("facts", "tensors", "files")):
         raise ArtifactError(f"{MANIFEST} lacks one of the tables facts, tensors, files.")
     if not all(type(manifest.get(key)) is int for key in ("weights_bytes", "package_bytes")):

@@ -59,11 +59,11 @@ class StoredTensor:
 
     def dense(self) -> np.ndarray:
         """What the model computes with, float32: exactly float32(code) * float32(scale of its row)."""
-        values = self.values.astype(np.float32)
         if self.scale is None:
-            return values
-        scale = self.scale.astype(np.float32)
-        return values * scale.reshape(scale.shape + (1,) * (values.ndim - 1))
+            return self.values.astype(np.float32)
+        scale = self.scale.astype(np.float32).reshape(self.scale.shape + (1,) * (self.values.ndim - 1))
+        dense: np.ndarray = np.multiply(self.values, scale, dtype=np.float32)
+        return dense
 
     @property
     def nonzeros(self) -> int:

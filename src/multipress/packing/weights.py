@@ -76,6 +76,8 @@ def read_tensors(data: memoryview, records: dict[str, Any]) -> dict[str, StoredT
         ArtifactError: a packet is damaged, or decodes to other values than were stored.
     """
     entries = read_header(data).entries
+    if not _entry_names(records) <= set(entries):
+        raise ArtifactError(f"{WEIGHTS} changed while it was read: tensors are missing. Open the artifact again.")
     tensors = {}
     for name, record in records.items():
         values = _decode_entry(data, entries[name])
@@ -101,7 +103,7 @@ def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
         ArtifactError: a tensor is missing, unexpected, or has another shape, dtype or size.
     """
     header = read_header(data)
-    expected = set(records) | {_scale(name) for name, record in records.items() if record["bits"] <= 8}
+    expected = _entry_names(records)
     for name in sorted(expected ^ set(header.entries)):
         kind = "is missing from" if name in expected else "is not expected in"
         raise ArtifactError(f"The tensor {name} {kind} {WEIGHTS}. Copy the artifact again.")
@@ -123,6 +125,10 @@ def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
         if alias in expected or not isinstance(name, str) or name not in records:
             raise ArtifactError(f"{alias} of {WEIGHTS} is tied to {name!r}, which cannot be.")
     return dict(aliases)
+
+
+def _entry_names(records: dict[str, Any]) -> set[str]:
+    return set(records) | {_scale(name) for name, record in records.items() if record["bits"] <= 8}
 
 
 def _scale(name: str) -> str:
