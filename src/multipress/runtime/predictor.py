@@ -156,7 +156,10 @@ def _open_session(
     values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
     options.add_external_initializers(list(expected), values)
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        # Folding constants computes before it is asked to, copies transposed weights, and makes nothing faster here.
+        session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
+        )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class of their own
         raise ArtifactError(f"ONNX Runtime cannot open the artifact's graph: {_one_line(error)}") from None
     return session, [arrays, values]
