@@ -22,6 +22,7 @@ _PUBLIC = {
         name: ("multipress.errors", name)
         for name in (
             "ArtifactError",
+            "CheckpointError",
             "DataError",
             "DivergedError",
             "InputError",
