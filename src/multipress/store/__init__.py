@@ -10,7 +10,7 @@ States: *done* (an attempt has a sound DONE), else what the last attempt says: *
 """
 
 from multipress.store.attempt import Attempt
-from multipress.store.folder import Store, Verdict
+from multipress.store.folder import Store, Verification
 from multipress.store.table import cell_row
 
-__all__ = ["Attempt", "Store", "Verdict", "cell_row"]
+__all__ = ["Attempt", "Store", "Verification", "cell_row"]

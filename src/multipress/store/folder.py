@@ -23,14 +23,14 @@ from multipress.store.attempt import (
 )
 from multipress.store.table import cell_row
 
-__all__ = ["Store", "Verdict"]
+__all__ = ["Store", "Verification"]
 
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     """What `Store.verify` found out about one run.
 
     Args:
@@ -85,7 +85,7 @@ class Store:
             run_id: 12 hex digits.
             spec: The run as plain JSON values (`RunSpec.to_json()`).
         """
-        folder = self._run_folder(run_id)
+        folder = Path(self._run_folder(run_id))
         try:
             read_object(folder / "spec.json")
         except (OSError, ValueError):
@@ -102,7 +102,7 @@ class Store:
         Raises:
             StoreError: the run is not registered, or the folder cannot be written to.
         """
-        folder = self._run_folder(run_id)
+        folder = Path(self._run_folder(run_id))
         if not (folder / "spec.json").is_file():
             raise StoreError(f"{folder} has no spec.json: the run was not registered. Run the study again.")
         if self.done(run_id) is not None:
@@ -134,7 +134,8 @@ class Store:
 
         Done means: DONE can be read and each file in it is there with its size. `verify` hashes them too.
         """
-        return _newest_done(attempts_of(self._run_folder(run_id)))
+        found = _newest_done(attempts_of(self._run_folder(run_id)))
+        return None if found is None else Path(found)
 
     def runs(self) -> list[Run]:
         """All runs, sorted by id; a damaged one is failed and says why, the others are unaffected.
@@ -148,7 +149,7 @@ class Store:
         """One run, as its folder tells it."""
         return self._look(run_id)[0]
 
-    def _look(self, run_id: str) -> tuple[Run, Path | None]:
+    def _look(self, run_id: str) -> tuple[Run, str | None]:
         """A run, and the folder of its attempt that is done."""
         folder = self._run_folder(run_id)
         attempts = attempts_of(folder)
@@ -159,12 +160,12 @@ class Store:
         elif attempts:
             state, why, retryable = state_of(attempts[-1])
         try:
-            spec = read_object(folder / "spec.json")
+            spec = read_object(f"{folder}/spec.json")
         except (OSError, ValueError) as error:
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 return Run(run_id, {}, "pending", why="The run's folder is missing.", retryable=True), None
             spec = {}
-            state, why, retryable = "failed", f"{folder / 'spec.json'} is damaged: {error}.", True
+            state, why, retryable = "failed", f"{folder}/spec.json is damaged: {error}.", True
         return Run(run_id, spec, state, len(attempts), why, retryable), done
 
     def save_study(self, name: str, document: dict[str, Any]) -> None:
@@ -226,7 +227,7 @@ class Store:
                 rows[run_id]["studies"].append(name)
         return list(rows.values())
 
-    def verify(self) -> list[Verdict]:
+    def verify(self) -> list[Verification]:
         """Hash everything that claims to be done again; one verdict a run, sorted by id.
 
         Raises:
@@ -234,29 +235,29 @@ class Store:
         """
         return [self._verify_run(run_id) for run_id in self._run_ids()]
 
-    def _verify_run(self, run_id: str) -> Verdict:
+    def _verify_run(self, run_id: str) -> Verification:
         run = self.run(run_id)
         problems, num_files, damaged = [], 0, []
         if not run.spec:
             problems.append(run.why)
         for attempt in attempts_of(self._run_folder(run_id)):
-            if (attempt / "DONE").exists():
+            if os.path.exists(f"{attempt}/DONE"):
                 found, count = verify_attempt(attempt)
                 problems += found
                 num_files += count
                 if found:
-                    damaged.append(str(attempt))
+                    damaged.append(attempt)
         advice = ""
         if damaged:
             advice = f"Delete {' and '.join(damaged)} and run the study again; only this run is made anew."
         elif problems:
             advice = "Run the study again; it writes this file anew."
-        return Verdict(run_id, run.state, num_files, tuple(problems), advice)
+        return Verification(run_id, run.state, num_files, tuple(problems), advice)
 
-    def _run_folder(self, run_id: str) -> Path:
+    def _run_folder(self, run_id: str) -> str:
         if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
             raise StoreError(f"{run_id!r} is not a run's id, which has 12 hex digits.")
-        return self.folder / run_id
+        return f"{self.folder}/{run_id}"
 
     def _run_ids(self) -> list[str]:
         self._check_there()
@@ -267,9 +268,9 @@ class Store:
             raise StoreError(f"There is no folder of runs {self.folder}. Name the one given to --runs.")
 
 
-def _newest_done(attempts: Sequence[Path]) -> Path | None:
+def _newest_done(attempts: Sequence[str]) -> str | None:
     for attempt in reversed(attempts):
-        if (attempt / "DONE").exists() and not done_problem(attempt):
+        if not done_problem(attempt):
             return attempt
     return None
 

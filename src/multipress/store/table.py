@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from multipress.records import Run
+from multipress.store.attempt import read_text
 
 __all__ = ["cell_row"]
 
@@ -15,35 +17,35 @@ _SIZES = ("ideal_bytes", "weights_bytes", "package_bytes", "dense_bytes")
 _COUNTED = ("bytes", "count", "ms")
 
 
-def cell_row(run: Run, attempt: Path | None) -> dict[str, Any]:
+def cell_row(run: Run, attempt: Path | str | None) -> dict[str, Any]:
     """The row of a run; `Store.cells` says what it holds.
 
     Args:
         run: The run.
         attempt: Folder of its attempt that is done, or None.
     """
+    state, why = run.state, run.why
+    try:
+        asked = _asked(run.spec)
+    except (KeyError, TypeError, AttributeError) as error:
+        asked, state, why = _asked({}), "failed", f"spec.json is damaged: {error!r}."
     row: dict[str, Any] = {
         "run_id": run.run_id,
         "studies": [],
-        **_asked({}),
-        "state": run.state,
-        "why": run.why,
+        **asked,
+        "state": state,
+        "why": why,
         "score": None,
         "metrics": {},
         **dict.fromkeys(_SIZES),
     }
-    try:
-        row.update(_asked(run.spec))
-    except (KeyError, TypeError, AttributeError) as error:
-        row.update(state="failed", why=f"spec.json is damaged: {error!r}.")
-        return row
-    if run.state == "done" and attempt is not None:
+    if state == "done" and attempt is not None:
         try:
             _add_measurements(row, attempt)
             if row["score"] is None:
                 raise ValueError("it has no score")
         except (OSError, ValueError, KeyError, TypeError) as error:
-            row.update(state="failed", why=f"{attempt / 'measurements.jsonl'} is damaged: {error!r}.")
+            row.update(state="failed", why=f"{attempt}/measurements.jsonl is damaged: {error!r}.")
     return row
 
 
@@ -51,7 +53,7 @@ def _asked(spec: dict[str, Any]) -> dict[str, Any]:
     data, methods = spec.get("data", {}), spec.get("methods", [])
     return {
         "model": spec.get("model", ""),
-        "task": data.get("task") or Path(data.get("train", "")).name,
+        "task": data.get("task") or os.path.basename(data.get("train", "")),
         "methods": [method["name"] for method in methods],
         "settings": {method["name"]: method["settings"] for method in methods},
         "seed": spec.get("seed"),
@@ -61,10 +63,14 @@ def _asked(spec: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _add_measurements(row: dict[str, Any], attempt: Path) -> None:
+def _add_measurements(row: dict[str, Any], attempt: Path | str) -> None:
     """Change `row`: add what the attempt's measurements.jsonl holds; of a repeated name the first counts."""
-    for line in (attempt / "measurements.jsonl").read_text(encoding="utf-8").splitlines():
-        measurement = json.loads(line)
+    lines = read_text(f"{attempt}/measurements.jsonl").splitlines()
+    # One call for all lines takes half the time of one each.
+    measurements = json.loads(f"[{','.join(lines)}]")
+    if len(measurements) != len(lines):
+        raise ValueError("it does not have one measurement a line")
+    for measurement in measurements:
         name, value = measurement["name"], measurement["value"]
         if name != "score" and measurement["unit"] not in _COUNTED:
             row["metrics"].setdefault(name, value)

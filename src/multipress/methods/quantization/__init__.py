@@ -25,6 +25,7 @@ With other methods:
     below.
 
 Limits:
+    Scales are 16-bit floats: a row whose largest weight is below a hundred-thousandth is stored coarsely or lost.
     Below 4 bits, one scale a row is coarse. What is stored in 4 bits is computed in floats: it saves bytes, not time.
 
 Source:
