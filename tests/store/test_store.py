@@ -216,10 +216,34 @@ def test_the_table_holds_one_row_a_cell_with_what_was_asked_and_measured(store, 
         store.cells("c")
 
 
-@pytest.mark.parametrize("text", ["", "{}\n", "not json\n", '{"name": "x", "value": 1, "unit": "share"}\n'])
+def test_the_table_opens_three_small_files_of_a_run_once(store, done, monkeypatch):
+    store.save_study("a", {"cells": [ID], "spec": {}})
+    opened = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(os.path.basename(path)) or real(path, *rest))
+    store.cells()
+    assert sorted(opened) == ["DONE", "measurements.jsonl", "spec.json"]
+
+
+SCORE = '{"name": "score", "value": 1, "unit": "share"}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}\n",
+        "not json\n",
+        '{"name": "x", "value": 1, "unit": "share"}\n',
+        f"{SCORE}, {SCORE}\n",
+        f"{SCORE}\n\n{SCORE}\n",
+        f"{SCORE}\n]\n",
+        "\udcff",
+    ],
+)
 def test_a_cell_without_a_readable_score_is_failed_not_blank(store, text):
     attempt = store.claim(ID)
-    (attempt.folder / "measurements.jsonl").write_text(text)
+    (attempt.folder / "measurements.jsonl").write_text(text, errors="surrogateescape")
     attempt.commit()
     store.save_study("a", {"cells": [ID], "spec": {}})
     (row,) = store.cells()
