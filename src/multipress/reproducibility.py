@@ -21,13 +21,17 @@ def seed_for(*parts: object) -> int:
 
 def library_versions(*names: str) -> dict[str, str]:
     """Installed versions by distribution name; an absent one is left out. Local parts such as `+cpu` stay."""
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
+    versions = {name: _version(name) for name in names}
+    return {name: version for name, version in versions.items() if version is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    # Looked up once: it takes a millisecond, and what is imported stays the version it was.
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def file_sha256(path: Path) -> str:

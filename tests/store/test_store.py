@@ -222,7 +222,7 @@ def test_the_table_opens_three_small_files_of_a_run_once(store, done, monkeypatc
     real = os.open
     monkeypatch.setattr(os, "open", lambda path, *rest: opened.append(os.path.basename(path)) or real(path, *rest))
     store.cells()
-    assert sorted(opened) == ["DONE", "measurements.jsonl", "spec.json"]
+    assert sorted(opened) == ["DONE", "a.json", "measurements.jsonl", "spec.json"]
 
 
 SCORE = '{"name": "score", "value": 1, "unit": "share"}'
