@@ -12,7 +12,7 @@ Settings:
     loss: `kl` (default): divergence of the softened class distributions; `mse`: squared distance of the logits (the
         only one for a number).
     temperature: Softens both distributions in `kl` (2.0); above 1 the small probabilities count more.
-    alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.9).
+    alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.5).
 
 Cost:
     Training time: under 1 % beside one pass of the teacher over the rows. Memory: the logits.
@@ -21,7 +21,8 @@ With other methods:
     Touches no weight, so it combines with all. It repairs part of what pruning and low bits lose.
 
 Limits:
-    The teacher must have the same labels in the same order. A teacher that has seen the same few rows is nearly
+    A teacher that is not better than the model will be makes the model worse. The teacher must have the same labels in
+    the same order. A teacher that has seen the same few rows is nearly
     certain of each, and then teaches little more than the labels do.
 
 Source:
@@ -53,7 +54,7 @@ class Distillation(Method):
 
     loss: str = "kl"
     temperature: float = 2.0
-    alpha: float = 0.9
+    alpha: float = 0.5
 
     def __post_init__(self) -> None:
         check_choice("distillation", "loss", self.loss, ("kl", "mse"))
