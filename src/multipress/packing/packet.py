@@ -29,6 +29,7 @@ _DTYPES = ("int8", "float16", "float32")
 _MAX_DIMENSIONS = 8
 _MAX_BYTES = 1 << 48
 _HALF = 128
+_CHUNK = 1 << 18
 # Where most are zero, a mask and the rest are decoded three times faster, which is worth so many bytes.
 _SPARSE_MAY_COST = 1.005
 
@@ -80,8 +81,7 @@ def decode(data: bytes | memoryview) -> np.ndarray:
         if count and int(present.max()) > 1:
             raise ArtifactError("A packet's mask holds more than 0 and 1; it is damaged.")
         present = present.view(np.bool_)
-        values = np.zeros(count, dtype=dtype)
-        values[present] = _decode_planes(reader, dtype, int(np.count_nonzero(present)))
+        values = _spread(present, _decode_planes(reader, dtype, int(np.count_nonzero(present))))
     padding = reader.take(reader.left)
     if len(padding) and (len(data) != _least_bytes(values.nbytes) or bytes(padding).strip(b"\0")):
         raise ArtifactError(f"A packet has {len(padding)} bytes too many. Copy the artifact again.")
@@ -145,6 +145,18 @@ def _encode_planes(planes: np.ndarray) -> bytes:
     streams = [plane.copy() for plane in planes.T]
     streams[-1] ^= np.uint8(_HALF)
     return b"".join(map(encode_stream, streams))
+
+
+def _spread(present: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """The items in order where `present` (N,) is true, zeros elsewhere: (N,)."""
+    values = np.zeros(len(present), dtype=items.dtype)
+    at = 0
+    # By index a quarter of the time by mask; in chunks, because an index takes 8 bytes.
+    for start in range(0, len(present), _CHUNK):
+        places = np.flatnonzero(present[start : start + _CHUNK])
+        values[start : start + _CHUNK][places] = items[at : at + len(places)]
+        at += len(places)
+    return values
 
 
 def _decode_planes(reader: Reader, dtype: np.dtype[np.generic], count: int) -> np.ndarray:
