@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from multipress.plain_text import plain
 from multipress.records import Run
 
 __all__ = ["Runs", "Steps", "recipe_name"]
@@ -64,7 +65,7 @@ class Runs:
         result = f"score {score:.4f}" if score is not None else (run.why or "")
         task = spec["data"]["task"] or Path(spec["data"]["train"]).name
         what = f"{spec['kind']} {spec['model']} {task} {methods} seed {spec['seed']} {result}".rstrip()
-        print(f"[{ended}/{total}] {run.state} {what} ({_minutes(left)} left)", file=sys.stderr, flush=True)
+        print(f"[{ended}/{total}] {run.state} {plain(what)} ({_minutes(left)} left)", file=sys.stderr, flush=True)
 
 
 def recipe_name(methods: list[dict[str, object]]) -> str:

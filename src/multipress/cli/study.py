@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from multipress.errors import RunError, SettingError
+from multipress.plain_text import plain
 
 __all__ = ["run"]
 
@@ -48,7 +49,7 @@ def run(
         show(ended, number, total, cell_row(ended, store.done(ended.run_id))["score"])
 
     def on_note(note: str) -> None:
-        typer.echo(note, err=True)
+        typer.echo(plain(note), err=True)
 
     try:
         cells = run_study(study, runs, places=places, num_workers=workers, on_end=on_end, on_note=on_note)

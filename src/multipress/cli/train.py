@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from multipress.errors import SettingError
+from multipress.plain_text import plain
 from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec
 
 __all__ = ["parse_method", "train"]
@@ -79,7 +80,7 @@ def train(
     with Steps() as steps:
         trained = train_artifact(spec, out, teacher=teacher, places=Places(data_dir, models_dir), on_step=steps)
     for note in trained.notes:
-        typer.echo(note, err=True)
+        typer.echo(plain(note), err=True)
     if as_json:
         rows = [row.to_json() for row in trained.measurements]
         typer.echo(json.dumps({"artifact": str(out), "measurements": rows}, indent=2))
