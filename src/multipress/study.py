@@ -24,11 +24,8 @@ from multipress.tasks import TaskData, load_task
 
 __all__ = ["Plan", "choose_rates", "expand_recipes", "run_study"]
 
-PAPER_METHODS = (
-    "quantization",
-    "distillation",
-    "pruning",
-)  # of the eight subsets that `subsets = "all"` means
+# The methods of the eight subsets that `subsets = "all"` means.
+PAPER_METHODS = ("quantization", "distillation", "pruning")
 DENSE: tuple[MethodSpec, ...] = ()
 
 

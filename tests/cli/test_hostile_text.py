@@ -6,23 +6,13 @@ import re
 import pytest
 
 from multipress import errors
-from multipress.cli.main import app, main
+from multipress.cli.main import app
 from multipress.runtime import Predictor
 
 # Title, clear screen, one-byte CSI, right-to-left override, a line end, half a character.
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\r\nend\ud800"
 # Tab and line end alone may come: they are the layout of what is printed.
 STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from multipress.cli.main import main
 from multipress.runtime import Predictor
 
 LABELS = ["bad", "fair", "good"]
@@ -14,16 +13,6 @@ LABELS = ["bad", "fair", "good"]
 @pytest.fixture(scope="module")
 def artifact(write_tiny, tmp_path_factory):
     return write_tiny(tmp_path_factory.mktemp("cli") / "a", bits=4, sparsity=0.3)
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

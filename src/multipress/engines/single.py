@@ -68,16 +68,16 @@ def train_artifact(
     data = load_task(spec.data, places.data_dir)
     spec = replace(spec, methods=recipe.specs())
     single = _Single(Store(out.parent / f"{out.name}.partial"), places, data)
-    if learns_from_teacher:
-        spec = replace(spec, teacher=single.name_label(spec, teacher))
+    label_id, label = single.name_label(spec, teacher) if learns_from_teacher else ("", None)
+    spec = replace(spec, teacher=label_id)
     run_id = identity_of(spec, model_sha256=checked.sha256, data_sha256=data.sha256)
     if _is_there(out, run_id):
         shutil.rmtree(single.store.folder, ignore_errors=True)
         artifact = open_artifact(out)
         quality, _ = measure_quality(artifact, data.dev, data.task)
         return Trained(artifact, [*quality, *measure_size(artifact)], (f"{out} was there already.", *data.notes))
-    if learns_from_teacher:
-        single.make_label(spec, teacher)
+    if label is not None:
+        single.make_label(label_id, label, spec)
     single.execute(run_id, spec, on_step)
     done = single.store.done(run_id)
     assert done is not None
@@ -129,19 +129,15 @@ class _Single:
         if run.state != "done":
             raise RunError(run.why)
 
-    def name_label(self, spec: RunSpec, teacher: str) -> str:
-        """Identity of the run that makes the teacher's logits."""
-        return self._label(spec, teacher)[0]
-
-    def make_label(self, spec: RunSpec, teacher: str) -> None:
-        """Make the teacher's logits, and the teacher first where it must be trained."""
-        run_id, label = self._label(spec, teacher)
+    def make_label(self, run_id: str, label: RunSpec, spec: RunSpec) -> None:
+        """Make the teacher's logits, and the teacher first where it must be trained, as `spec` without its methods."""
         if label.teacher:
             dense = replace(spec, model=label.model, methods=(), teacher="")
             self.execute(label.teacher, dense, None)
         self.execute(run_id, label, None)
 
-    def _label(self, spec: RunSpec, teacher: str) -> tuple[str, RunSpec]:
+    def name_label(self, spec: RunSpec, teacher: str) -> tuple[str, RunSpec]:
+        """The run that makes the teacher's logits, and its identity; a classifier made elsewhere is stored first."""
         name = teacher or spec.model
         folder = Path(name)
         if teacher and not (folder / "manifest.json").is_file():
