@@ -40,7 +40,7 @@ from multipress.measure import measure_quality
 from multipress.methods import Context
 from multipress.models import load_pretrained, read_first_token_only
 from multipress.models.bert import encoder_linears
-from multipress.precision import route
+from multipress.precision import product_rate, route
 from multipress.recipe import Recipe
 from multipress.reproducibility import computer, cpu_flags, library_versions
 from multipress.runtime.tokenizer import TextEncoder
@@ -142,18 +142,6 @@ def examples_per_second(times: list[float], num_rows: int) -> float:
     return num_rows / (times[-1] - times[0])
 
 
-def product_rate() -> float:
-    """GFLOP/s of one thread on a large matrix product in the precision of our route: the limit of a training."""
-    dtype = torch.bfloat16 if route() == "bf16" else torch.float32
-    left, right = torch.ones(1024, 1024, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
-    best = 0.0
-    for _ in range(10):
-        started = time.perf_counter()
-        left @ right
-        best = max(best, 2 * 1024**3 / (time.perf_counter() - started) / 1e9)
-    return best
-
-
 def encode(name: str, data: TaskData) -> tuple[Rows, str]:
     tokenizer_json = load_pretrained(name, label_names=data.task.labels, seed=0).tokenizer_json
     encoder = TextEncoder(tokenizer_json, MAX_LENGTH)
@@ -201,7 +189,7 @@ def limits(name: str, data: TaskData, rows: Rows, rate: float) -> dict[str, floa
     layers = model.config.num_hidden_layers
     tokens = float(np.mean([len(row.ids) for row in rows.encodings]))
     needed = 6 * weights * (layers - 5 / 6) / layers * tokens / 1e9
-    peak = product_rate()
+    peak = product_rate(1024, 1024, 1024) / 1e9
     return {
         "gflop_per_example": needed,
         "matrix_product_gflop_per_second": peak,

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tiny import bert_config, word_piece
+
 # Two runs try the same examples, and a busy computer fails no test. To look for new ones:
 # HYPOTHESIS_PROFILE=explore.
 settings.register_profile("repeat", derandomize=True, deadline=None)
@@ -40,42 +42,19 @@ def models_dir() -> Path:
 @pytest.fixture(scope="session")
 def tokenizer_json() -> str:
     """A WordPiece tokenizer of 64 words: w0 .. w58 and five special tokens."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    words = [*special, *(f"w{index}" for index in range(59))]
-    vocabulary = {word: index for index, word in enumerate(words)}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.add_special_tokens(special)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return str(tokenizer.to_str())
+    return word_piece([f"w{index}" for index in range(59)])
 
 
 @pytest.fixture(scope="session")
 def tiny_bert():
-    """Build a BERT classifier of two layers, 32 hidden units, so many outputs, and weights far from zero."""
+    """Build a BERT classifier with so many outputs and weights far from zero."""
 
     def build(num_labels: int = 3, seed: int = 0):
         import torch
-        from transformers import BertConfig, BertForSequenceClassification
+        from transformers import BertForSequenceClassification
 
         torch.manual_seed(seed)
-        config = BertConfig(
-            vocab_size=64,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=24,
-            num_labels=num_labels,
-            attn_implementation="eager",
-        )
+        config = bert_config(59, num_labels=num_labels)
         model = BertForSequenceClassification(config).eval()
         with torch.no_grad():
             for parameter in model.parameters():
@@ -142,32 +121,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from collections import Counter
 
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertModel
+    from transformers import BertModel
 
     source = Path(__file__).parents[1] / "src/multipress/tasks/data/banking77/train.csv"
     with source.open(newline="", encoding="utf-8") as file:
-        counts = Counter(word for row in csv.DictReader(file) for word in row["text"].lower().split())
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(word for word, _ in counts.most_common(400))]
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer.add_special_tokens(words[:5])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
+        counts = Counter(word for row in csv.DictReader(file) for word in row["text"].lower().split() if word.isalpha())
+    words = [word for word, _ in counts.most_common(400)]
     folder = tmp_path_factory.mktemp("models") / "tiny"
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=40,
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
+    BertModel(bert_config(len(words), max_position_embeddings=40)).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(word_piece(words), encoding="utf-8")
     return folder

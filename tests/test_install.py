@@ -12,6 +12,8 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
+from tiny import bert_config, word_piece
+
 ROOT = Path(__file__).parents[1]
 TEXTS = ["my card has not arrived", "top up", "my my my"]
 LABELS = ["card", "money", "other"]
@@ -63,27 +65,13 @@ def core(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random two-layer classifier with its own small vocabulary, stored."""
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertForSequenceClassification
 
     from multipress.checkpoint import save_model
 
     words = sorted({word for text in TEXTS for word in text.split()})
-    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
-    )
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=64, max_position_embeddings=32, num_labels=len(LABELS), initializer_range=0.5,
-        attn_implementation="eager",
-    )  # fmt: skip
+    config = bert_config(len(words), num_labels=len(LABELS), initializer_range=0.5)
     folder = tmp_path_factory.mktemp("artifact") / "out"
     task = {
         "name": "text",
@@ -94,7 +82,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     facts = {"run_id": "", "spec": {}, "task": task, "max_length": 16, "versions": {}, "computer": {}}
     model = BertForSequenceClassification(config).eval()
-    save_model(folder, model, tokenizer_json=tokenizer.to_str(), facts=facts)
+    save_model(folder, model, tokenizer_json=word_piece(words), facts=facts)
     return folder
 
 

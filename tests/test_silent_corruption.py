@@ -14,7 +14,7 @@ import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import BertForSequenceClassification, BertModel
 
 from multipress.checkpoint import load_model, save_model
 from multipress.engines.execute import Executor, Places
@@ -29,8 +29,9 @@ from multipress.runtime import Predictor
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
 from multipress.tasks import load_task
+from tiny import bert_config, word_piece
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(60))]
+WORDS = [f"word{i}" for i in range(60)]
 LABELS = ["a", "b", "c"]
 
 
@@ -45,32 +46,9 @@ def facts(labels=LABELS):
     return {"run_id": "0" * 12, "task": task, "max_length": 16}
 
 
-def tokenizer_json():
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = Tokenizer(WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.add_special_tokens(WORDS[:4])
-    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    return tokenizer.to_str()
-
-
 def model(layers=2, **config):
     torch.manual_seed(0)
-    shape = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=16,
-        num_labels=3,
-        **config,
-    )
-    shape._attn_implementation = "eager"
+    shape = bert_config(len(WORDS), num_hidden_layers=layers, num_labels=3, **config)
     net = BertForSequenceClassification(shape).eval()
     with torch.no_grad():  # spread the logits, so that an error could flip a label
         net.classifier.weight.mul_(50)
@@ -90,15 +68,13 @@ def store_model(folder, *methods, net=None):
         method.on_step_end(net, 1.0)
     for method in reversed(methods):
         method.convert(net)
-    return save_model(folder, net, tokenizer_json=tokenizer_json(), facts=facts())
+    return save_model(folder, net, tokenizer_json=word_piece(WORDS), facts=facts())
 
 
 def test_partial_load_three_layers_in_the_config_one_in_the_file(tmp_path):
-    net = BertModel(
-        BertConfig(vocab_size=64, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64)
-    )
+    net = BertModel(bert_config(len(WORDS), num_hidden_layers=3))
     net.save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text(tokenizer_json())
+    (tmp_path / "tokenizer.json").write_text(word_piece(WORDS))
     path = tmp_path / "model.safetensors"
     save_file({k: v for k, v in load_file(path).items() if "layer.1." not in k and "layer.2." not in k}, path)
     with pytest.raises(ModelError, match=r"missing: bert\.encoder\.layer\.1"):
@@ -158,7 +134,7 @@ def test_no_integer_product_that_could_saturate_is_in_the_graph(tmp_path):
 def test_a_head_with_swapped_labels_is_never_used_as_it_is(tmp_path):
     net = model(id2label={0: "b", 1: "a", 2: "c"}, label2id={"b": 0, "a": 1, "c": 2})
     net.save_pretrained(tmp_path)
-    (tmp_path / "tokenizer.json").write_text(tokenizer_json())
+    (tmp_path / "tokenizer.json").write_text(word_piece(WORDS))
     loaded = load_pretrained(str(tmp_path), label_names=tuple(LABELS), seed=0)
     assert loaded.new_head
     assert not torch.equal(loaded.model.classifier.weight, net.classifier.weight)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
-from transformers import BertConfig, BertForSequenceClassification, get_linear_schedule_with_warmup
+from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
 
 from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context
@@ -17,22 +17,13 @@ from multipress.reproducibility import seed_for
 from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
 from multipress.train import POOL_BATCHES, Rows, Saving, epoch_batches, num_steps, rate_factor, train
+from tiny import bert_config
 
 TRAINING = TrainingSpec(epochs=2, learning_rate=5e-3, batch_size=4, max_length=12, dropout=0.0)
 
 
 def model():
-    config = BertConfig(
-        vocab_size=30,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=16,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-    )
-    config._attn_implementation = "eager"
+    config = bert_config(25, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     torch.manual_seed(0)
     return BertForSequenceClassification(config)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from multipress.engines.local import default_workers
-from multipress.precision import route, use_route
+from multipress.precision import product_rate
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
@@ -57,21 +55,7 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
 
 @lru_cache(maxsize=1)
 def _product_rate() -> float:
-    """Floating-point operations a second of one thread on a matrix product of a training's size."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    use_route(route())
-    try:
-        dtype = torch.bfloat16 if route() == "bf16" else torch.float32
-        left, right = torch.ones(448, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
-        for _ in range(20):
-            left @ right
-        started = time.perf_counter()
-        for _ in range(100):
-            left @ right
-        return 100 * 2 * 448 * 384 * 1536 / (time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
+    return product_rate(448, 384, 1536)  # of a training's size
 
 
 def predicted_seconds(plan: Plan, spec: RunSpec) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from multipress.reproducibility import computer, cpu_flags
 
-__all__ = ["autocast", "device", "route", "use_route"]
+__all__ = ["autocast", "device", "product_rate", "route", "use_route"]
 
 
 def device() -> torch.device:
@@ -47,3 +48,27 @@ def autocast(name: str) -> AbstractContextManager[object]:
     if name == "bf16":
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
+
+
+def product_rate(rows: int, inner: int, columns: int) -> float:
+    """Floating-point operations a second of one thread on a product (rows, inner) x (inner, columns), by our route.
+
+    The best of 25; it is the limit of a training's rate.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    use_route(route())
+    dtype = torch.bfloat16 if route().endswith("bf16") else torch.float32
+    left = torch.ones(rows, inner, dtype=dtype, device=device())
+    right = torch.ones(inner, columns, dtype=dtype, device=device())
+    try:
+        best = min(_seconds_of(left, right) for _ in range(25))
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * rows * inner * columns / best
+
+
+def _seconds_of(left: torch.Tensor, right: torch.Tensor) -> float:
+    started = time.perf_counter()
+    (left @ right)[0, 0].item()  # waits for a GPU
+    return time.perf_counter() - started

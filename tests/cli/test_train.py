@@ -90,6 +90,16 @@ def test_an_artifact_and_a_classifier_folder_can_teach(files, tiny_folder, tmp_p
     assert "MB" in capsys.readouterr().out
 
 
+def test_a_head_for_other_labels_is_drawn_anew_and_the_user_is_told(files, tiny_folder, tmp_path, capsys):
+    from transformers import AutoModelForSequenceClassification
+
+    classifier = tmp_path / "classifier"
+    AutoModelForSequenceClassification.from_pretrained(tiny_folder, num_labels=3).save_pretrained(classifier)
+    (classifier / "tokenizer.json").write_bytes((tiny_folder / "tokenizer.json").read_bytes())
+    assert main(["train", str(classifier), *files, *QUICK, "-o", str(tmp_path / "out")]) == 0
+    assert "LABEL_0, LABEL_1, LABEL_2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from multipress.methods import Context, list_methods
 from multipress.models import read_first_token_only
@@ -17,8 +16,9 @@ from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import Encoding
 from multipress.spec import MethodSpec, TrainingSpec
 from multipress.train import Rows, Saving, train
+from tiny import SPECIAL, bert_config, word_piece
 
-VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"word{i}" for i in range(60))]
+WORDS = [f"word{i}" for i in range(60)]
 TRAINING = TrainingSpec(epochs=3, learning_rate=1e-2, batch_size=8, max_length=16, dropout=0.1)
 # What makes a tiny run of 18 steps show every method at work.
 SETTINGS: dict[str, dict] = {"pruning": {"sparsity": 0.5, "updates": 3}}
@@ -32,19 +32,13 @@ def all_subsets() -> list[tuple[str, ...]]:
 
 def tiny_model(seed: int = 0, **changes: int) -> BertForSequenceClassification:
     """Two layers, 32 hidden units, three classes."""
-    config = BertConfig(
-        vocab_size=len(VOCABULARY),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=16,
+    config = bert_config(
+        len(WORDS),
         num_labels=3,
         hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,
         **changes,
     )
-    config._attn_implementation = "eager"
     torch.manual_seed(seed)
     return BertForSequenceClassification(config)
 
@@ -54,28 +48,15 @@ def tiny_rows(count: int = 48) -> Rows:
     random = np.random.default_rng(7)
     encodings, labels = [], []
     for _ in range(count):
-        words = random.integers(4, len(VOCABULARY), size=random.integers(2, 11)).tolist()
+        words = random.integers(len(SPECIAL), len(SPECIAL) + len(WORDS), size=random.integers(2, 11)).tolist()
         encodings.append(Encoding([2, *words, 3], [0] * (len(words) + 2)))
         labels.append(words[0] % 3)
     return Rows(encodings, np.array(labels, dtype=np.int64), pad_id=0)
 
 
 def tiny_tokenizer() -> str:
-    """A WordPiece tokenizer over `VOCABULARY`."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordPiece
-    from tokenizers.pre_tokenizers import Whitespace
-    from tokenizers.processors import TemplateProcessing
-
-    tokenizer = Tokenizer(WordPiece({word: index for index, word in enumerate(VOCABULARY)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = Whitespace()
-    tokenizer.add_special_tokens(VOCABULARY[:4])
-    tokenizer.post_processor = TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    return json.dumps(json.loads(tokenizer.to_str()))
+    """A WordPiece tokenizer over `WORDS`."""
+    return word_piece(WORDS)
 
 
 def tiny_recipe(names: tuple[str, ...], **settings: dict) -> Recipe:

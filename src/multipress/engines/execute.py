@@ -33,7 +33,7 @@ from multipress.store import Attempt, Store
 from multipress.tasks import TaskData, evaluate_logits, load_task
 from multipress.train import Rows, Saving, train
 
-__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements"]
+__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements", "read_notes"]
 
 OnStep = Callable[[int, int, float], None]
 LOOK_AGAIN_SECONDS = 1.0
@@ -224,6 +224,11 @@ def _facts(run_id: str, spec: RunSpec, data: TaskData) -> dict[str, Any]:
         "route": route(),
         "versions": library_versions("multipress", *LIBRARIES),
     }
+
+
+def read_notes(folder: Path) -> tuple[str, ...]:
+    """What a user should know of the rows and the model of an attempt."""
+    return tuple(json.loads((folder / "circumstances.json").read_text(encoding="utf-8"))["notes"])
 
 
 def read_measurements(folder: Path) -> list[Measurement]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import save_model
-from multipress.engines.execute import ANYWHERE, Executor, OnStep, Places, read_measurements
+from multipress.engines.execute import ANYWHERE, Executor, OnStep, Places, read_measurements, read_notes
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.errors import ArtifactError, InputError, ModelError, RunError, SettingError
 from multipress.measure import measure_quality, measure_size
@@ -81,12 +81,12 @@ def train_artifact(
     single.execute(run_id, spec, on_step)
     done = single.store.done(run_id)
     assert done is not None
-    measurements = read_measurements(done)
+    measurements, notes = read_measurements(done), read_notes(done)
     if out.exists():
         out.rmdir()
     os.rename(done / "artifact", out)
     shutil.rmtree(single.store.folder)
-    return Trained(open_artifact(out), measurements, data.notes)
+    return Trained(open_artifact(out), measurements, notes)
 
 
 def _is_there(out: Path, run_id: str) -> bool:

@@ -1,0 +1,41 @@
+"""Small things that many tests build: a BERT of two layers and a tokenizer that knows a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def word_piece(words: Sequence[str]) -> str:
+    """A WordPiece tokenizer, as JSON, of `SPECIAL` (ids 0 to 4) and these words, in lower case, for texts and pairs."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, *words])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.add_special_tokens(SPECIAL)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[(word, vocabulary[word]) for word in ("[CLS]", "[SEP]")],
+    )
+    return str(tokenizer.to_str())
+
+
+def bert_config(num_words: int, **changes: Any):
+    """Two layers of 32 hidden units, two heads, for `num_words` words beside the special ones; plain attention."""
+    from transformers import BertConfig
+
+    shape = {
+        "vocab_size": len(SPECIAL) + num_words,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 24,
+        "attn_implementation": "eager",
+    }
+    return BertConfig(**(shape | changes))
