@@ -1,6 +1,7 @@
 """Study files, runs as JSON, and the identity of a run part by part."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
@@ -174,11 +175,24 @@ def test_each_training_setting_is_a_part_of_the_identity(field):
         {"data": dataclasses.replace(RUN.data, max_train_rows=5)},
         {"data": dataclasses.replace(RUN.data, sample_seed=5)},
         {"data": dataclasses.replace(RUN.data, target="number")},
+        {"data": dataclasses.replace(RUN.data, metric="macro_f1")},
     ],
     ids=str,
 )
 def test_each_other_part_of_a_run_is_a_part_of_its_identity(change):
     assert run_id(dataclasses.replace(RUN, **change), FACTS) != run_id(RUN, FACTS)
+
+
+def test_a_study_can_name_the_metric_that_is_the_score():
+    study = parse_study({"study": {"name": "x"}, "models": {"names": ["a"]}, "tasks": {"names": ["b"], "metric": "f1"}})
+    assert study.data == (DataSpec(task="b", metric="f1"),)
+
+
+def test_a_setting_that_came_later_leaves_older_identities_as_they_were():
+    settings = RUN.to_json()
+    del settings["model"], settings["data"]["train"], settings["data"]["dev"], settings["data"]["metric"]
+    text = canonical_json({"settings": settings, "facts": FACTS})
+    assert run_id(RUN, FACTS) == hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def test_names_and_paths_are_no_part_of_the_identity():

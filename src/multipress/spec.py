@@ -39,6 +39,7 @@ class DataSpec:
         text: One or two columns that hold the text; empty: found by name.
         label: Column that holds the label; empty: found by name.
         target: `classes`, `number`, or empty: found from the labels.
+        metric: The metric that is the score; empty: the task's own.
         max_train_rows: Size of a seeded sample of the training rows; 0 for all.
         max_eval_rows: The same for the validation rows.
         sample_seed: Seed of both samples. It is not the run's seed, so that all seeds see the same rows.
@@ -50,6 +51,7 @@ class DataSpec:
     text: tuple[str, ...] = ()
     label: str = ""
     target: str = ""
+    metric: str = ""
     max_train_rows: int = 0
     max_eval_rows: int = 0
     sample_seed: int = 0
@@ -176,6 +178,8 @@ def run_id(spec: RunSpec, facts: dict[str, Any]) -> str:
     del settings["model"]
     for name in ("train", "dev"):
         del settings["data"][name]
+    if not spec.data.metric:  # a setting that came later: where it is not used, the identity is what it was
+        del settings["data"]["metric"]
     text = canonical_json({"settings": settings, "facts": facts})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -235,7 +239,7 @@ def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
     _check_keys(document, "the study file", {"study", "models", "tasks", "training", "methods"})
     study = _table(document, "study", {"name", "seeds"})
     models = _table(document, "models", {"names"})
-    tasks = _table(document, "tasks", {"names", *_DATA_KEYS, *_FILE_KEYS})
+    tasks = _table(document, "tasks", {"names", "metric", *_DATA_KEYS, *_FILE_KEYS})
     known_training = {f.name for f in dataclasses.fields(TrainingSpec)} - {"learning_rate"}
     training = _table(document, "training", known_training | {"learning_rates"}, required=False)
     methods = document.get("methods", {})
@@ -272,7 +276,8 @@ _FILE_KEYS = ("train", "dev", "text", "label", "target")  # a task of the user's
 def _data(tasks: dict[str, Any], limits: dict[str, int], folder: Path) -> Iterator[DataSpec]:
     """The tasks: those named, and the user's own files if there are some."""
     own = {key: tasks[key] for key in _FILE_KEYS if key in tasks}
-    limited = replace(DataSpec(), **limits)  # type: ignore[arg-type]
+    metric = _text(tasks, "tasks.metric", "metric") if "metric" in tasks else ""
+    limited = replace(DataSpec(metric=metric), **limits)  # type: ignore[arg-type]
     if "names" in tasks or not own:
         yield from (replace(limited, task=name) for name in _texts(tasks, "tasks.names", "names"))
     if own:

@@ -94,6 +94,23 @@ def test_evaluate_scores_a_file(artifact, run, labelled):
     assert "0.7500" in plain
 
 
+def test_evaluate_gives_the_recall_of_each_class_and_scores_by_the_metric_asked_for(artifact, run, labelled):
+    result = json.loads(run("evaluate", artifact.folder, "--data", labelled, "--metric", "macro_f1", "--json")[1])
+    assert result["score"] == result["metrics"]["macro_f1"] != result["metrics"]["accuracy"]
+    assert result["score_metric"] == "macro_f1"
+    actual = [line.split(",")[1] for line in labelled.read_text().split()[1:] if "," in line]
+    right = [prediction.label for prediction in Predictor(artifact)([f"w{i} w{i + 20}" for i in range(8)])]
+    for name, recall in result["per_class_recall"].items():
+        of_class = [a == b for a, b in zip(actual, right, strict=True) if a == name]
+        assert recall == (pytest.approx(np.mean(of_class)) if of_class else None)
+    _, plain, _ = run("evaluate", artifact.folder, "--data", labelled)
+    assert "(accuracy)" in plain
+    assert "recall" in plain
+    code, _, err = run("evaluate", artifact.folder, "--data", labelled, "--metric", "pearson")
+    assert code == 2
+    assert "macro_f1" in err
+
+
 def test_evaluate_maps_labels_by_name_and_refuses_an_unknown_one(artifact, run, labelled):
     rows = labelled.read_text().splitlines()
     labelled.write_text("\n".join([rows[0], *rows[:0:-1]]))

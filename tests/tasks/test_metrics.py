@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as reference
 
-from multipress.errors import DataError, RunError
+from multipress.errors import DataError, RunError, SpecError
 from multipress.tasks import Task, evaluate_logits
 from multipress.tasks import metrics as ours
 
@@ -151,6 +151,20 @@ def test_no_rows_is_an_error():
 def test_outputs_of_another_shape_are_an_error(shape):
     with pytest.raises(DataError, match="shape"):
         evaluate_logits(TWO, np.zeros(shape), np.array([0, 1]))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "macro_f1", "matthews"])
+def test_any_metric_can_be_the_score(metric):
+    logits, labels = np.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]]), np.array([0, 1, 1])
+    values = evaluate_logits(ours.score_by(TWO, metric), logits, labels)
+    assert values["score"] == values[metric]
+    assert ours.score_by(TWO, "") is TWO
+
+
+@pytest.mark.parametrize(("task", "metric", "known"), [(TWO, "pearson", "macro_f1"), (NUMBER, "f1", "spearman")])
+def test_a_score_that_the_task_cannot_have_is_an_error_that_names_the_others(task, metric, known):
+    with pytest.raises(SpecError, match=rf"no metric '{metric}'.*{known}"):
+        ours.score_by(task, metric)
 
 
 def test_a_metric_that_the_task_cannot_have_is_an_error():

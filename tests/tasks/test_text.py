@@ -271,7 +271,7 @@ def test_bad_rows_are_an_error_that_says_what_and_where(load, case):
 
 BAD_JSON = {
     "number as text": ([{"text": 5, "label": "a"}], r"line 1: column 'text' holds '5' \(int\)"),
-    "list as label": ([{"text": "x", "label": ["a"]}], r"line 1: the label is .*\(list\)"),
+    "several labels a row": ([{"text": "x", "label": ["a"]}], r"line 1: the label is \['a'\], several values.*token"),
     "nan label": ([{"text": "x", "label": float("nan")}], r"line 1: the label is nan"),
     "half a surrogate pair": (
         [{"text": "ok", "label": 1}, {"text": "\ud800", "label": 2}],
@@ -303,7 +303,7 @@ def test_bad_values_are_an_error_that_says_what_and_where(load_json, case):
         ({}, "no train file"),
         ({"train": "train.csv"}, "no dev file"),
         ({"task": "sst2", "train": "train.csv"}, "task .sst2. and files too"),
-        ({"task": "sst3"}, r"No task 'sst3'; there are: banking77, mrpc, sst2"),
+        ({"task": "sst3"}, r"No task 'sst3'; there are: banking77, cola, .*, sst2, stsb"),
     ],
 )
 def test_a_data_spec_that_says_too_little_or_too_much_is_an_error(settings_, message):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "evaluate_artifact", "find_task"]
 
+_MANY_CLASSES = 20
+
 
 def evaluate(
     artifact: Annotated[Path, typer.Argument(help="Folder of an artifact.")],
@@ -26,6 +28,7 @@ def evaluate(
         list[str] | None, typer.Option("--text", help="Text column of the file; give it twice for a pair.")
     ] = None,
     label: Annotated[str, typer.Option("--label", help="Label column of the file.")] = "",
+    metric: Annotated[str, typer.Option("--metric", help="The metric that is the score; else the task's own.")] = "",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -34,15 +37,27 @@ def evaluate(
     from multipress.artifact import open_artifact
 
     opened = open_artifact(artifact)
+    name = find_task(opened, task, data)
     result = evaluate_artifact(
-        opened, find_task(opened, task, data), data, tuple(text or ()), label, data_dir=data_dir, threads=threads
+        opened, name, data, tuple(text or ()), label, metric=metric, data_dir=data_dir, threads=threads
     )
     if as_json:
         typer.echo(json.dumps(result))
         return
-    typer.echo(f"{plain(result['task'])}, {result['rows']:,} rows: score {result['score']:.4f}")
+    scored_by = plain(result["score_metric"])
+    typer.echo(f"{plain(result['task'])}, {result['rows']:,} rows: score {result['score']:.4f} ({scored_by})")
     for name, value in result["metrics"].items():
         typer.echo(f"  {plain(name)} {value:.4f}")
+    for line in _recall_lines(result.get("per_class_recall", {})):
+        typer.echo(line)
+
+
+def _recall_lines(recalls: dict[str, float | None]) -> list[str]:
+    """A line for each class with rows, the worst first; of many classes the worst ten."""
+    found = sorted((value, name) for name, value in recalls.items() if value is not None)
+    shown = found[: len(found) if len(found) <= _MANY_CLASSES else 10]
+    head = f"  recall of the {len(shown)} worst of {len(found)} classes" if len(shown) < len(found) else "  recall"
+    return [head, *(f"    {plain(name)} {value:.4f}" for value, name in shown)] if shown else []
 
 
 def find_task(artifact: Artifact, task: str, data: str) -> str:
@@ -71,6 +86,7 @@ def evaluate_artifact(
     text: tuple[str, ...] = (),
     label: str = "",
     *,
+    metric: str = "",
     data_dir: Path | None = None,
     threads: int = 1,
 ) -> dict[str, Any]:
@@ -82,19 +98,25 @@ def evaluate_artifact(
         file: A data file.
         text: Text columns of the file; empty: found by name.
         label: Label column of the file; empty: found by name.
+        metric: The metric that is `score`; empty: the one of the artifact's task.
         data_dir: Folder of the registered tasks' data.
         threads: Threads of the runtime.
 
     Returns:
-        `task`, `rows`, `metrics` (value by name), `score`, `truncated_rows`, `facts` of the rows, and
+        `task`, `rows`, `metrics` (value by name), `score`, `score_metric` (which of them it is), `truncated_rows`,
+        `facts` of the rows;
+        `per_class_recall` (value by class; None for a class without rows) where there are classes; and
         `score_unseen`, the score without rows that are also in the task's train split, where there are some.
+
+    Raises:
+        SpecError: there is no such metric.
     """
     import numpy as np
 
     from multipress.measure import measure_quality
-    from multipress.tasks import Task, evaluate_logits, load_rows, load_validation
+    from multipress.tasks import Task, evaluate_logits, load_rows, load_validation, per_class_recall, score_by
 
-    task = Task.from_json(artifact.facts["task"])
+    task = score_by(Task.from_json(artifact.facts["task"]), metric)
     if file:
         rows = load_rows(file, task=task, text=text, label=label)
     else:
@@ -106,9 +128,14 @@ def evaluate_artifact(
         "rows": len(rows.split),
         "metrics": {name: value for name, value in values.items() if name != "score"},
         "score": values["score"],
+        "score_metric": task.score,
         "truncated_rows": measurements[0].context["truncated_rows"],
         "facts": rows.facts,
     }
+    if task.target == "classes":
+        recalls = per_class_recall(logits.argmax(axis=1), rows.split.labels, task.num_outputs)
+        named = zip(task.labels, recalls.tolist(), strict=True)
+        result["per_class_recall"] = {name: None if np.isnan(value) else value for name, value in named}
     notes = list(rows.notes)
     if result["truncated_rows"]:
         limit = measurements[0].context["max_length"]

@@ -42,6 +42,7 @@ def train(
     text: Annotated[list[str] | None, typer.Option(help="Text column; give it twice for pairs.")] = None,
     label: Annotated[str, typer.Option(help="Label column.")] = "",
     target: Annotated[str, typer.Option(help="classes or number; found from the labels if left out.")] = "",
+    metric: Annotated[str, typer.Option(help="The metric that is the score, such as macro_f1.")] = "",
     method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:key=value,... Repeatable.")] = None,
     teacher: Annotated[str, typer.Option(help="For distillation: an artifact or a model.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the head, the order of rows and dropout.")] = 0,
@@ -70,6 +71,7 @@ def train(
             text=tuple(text or ()),
             label=label,
             target=target,
+            metric=metric,
             max_train_rows=max_train_rows,
             max_eval_rows=max_eval_rows,
         ),
@@ -87,8 +89,9 @@ def train(
         return
     values = {row.name: row.value for row in trained.measurements}
     rows_scored = next(row.context["rows"] for row in trained.measurements if row.name == "score")
+    scored_by = plain(trained.artifact.facts["task"]["score"])
     typer.echo(
-        f"{out}: score {values['score']:.4f} on {rows_scored} rows, "
+        f"{out}: score {values['score']:.4f} ({scored_by}) on {rows_scored} rows, "
         f"weights {values['weights_bytes'] / 1e6:.2f} MB, whole package {values['package_bytes'] / 1e6:.2f} MB "
         f"({values['dense_bytes'] / values['weights_bytes']:.1f} times smaller than its float32 weights)"
     )

@@ -12,6 +12,7 @@ from multipress.reproducibility import seed_for
 from multipress.spec import DataSpec
 from multipress.tasks.base import Split, Task, TaskData
 from multipress.tasks.labels import class_indices, numbers
+from multipress.tasks.metrics import score_by
 from multipress.tasks.rows import Rows
 
 __all__ = [
@@ -51,8 +52,10 @@ def assemble(task: Task, train: Rows, dev: Rows, data: DataSpec) -> TaskData:
         data: Says how many rows to draw, and by which seed.
 
     Raises:
+        SpecError: the task has no metric of the name asked for.
         DataError: dev holds an unknown label, too many dev rows are also in train, or dev cannot be scored.
     """
+    task = score_by(task, data.metric)
     splits = {"train": to_split(train, task), "dev": to_split(dev, task)}
     _check_shared(splits["train"], splits["dev"], dev.table.source)
     limits = {"train": data.max_train_rows, "dev": data.max_eval_rows}

@@ -1,8 +1,12 @@
-"""Tasks of the GLUE benchmark (Wang et al. 2019), each a line of `GLUE`.
+"""The tasks of the GLUE benchmark (Wang et al. 2019) but WNLI, each a line of `GLUE`.
 
 The rows come from the first of these that has them: `<data_dir>/glue/<task>/{train,validation}.parquet`, the
 same under the folder in `MULTIPRESS_DATA`, the Hugging Face hub (`nyu-mll/glue`, needs `datasets`). GLUE's
 test labels are not public, so that the validation split is what is scored on.
+
+`score` is the accuracy, for CoLA too, as in the paper (Movva et al. 2022; its mean scores are only possible so), and
+the Pearson correlation for STS-B; GLUE's own metrics stand beside it. MNLI has two validation splits: `mnli` is scored
+on the matched one, `mnli_mismatched` is the same training rows with the other.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ class GlueTask:
         metrics: Official metrics.
         score: The metric that is `score`.
         dev: Name of the split that is scored on.
+        config: Name of the data set in the benchmark, where it is not the task's.
     """
 
     text: tuple[str, ...]
@@ -40,11 +45,23 @@ class GlueTask:
     metrics: tuple[str, ...] = ("accuracy",)
     score: str = "accuracy"
     dev: str = "validation"
+    config: str = ""
 
+
+_MNLI = (("premise", "hypothesis"), ("entailment", "neutral", "contradiction"))
+_TWO_SENTENCES = ("sentence1", "sentence2")
+_ENTAILMENT = ("entailment", "not_entailment")
 
 GLUE = {
+    "cola": GlueTask(("sentence",), ("unacceptable", "acceptable"), ("matthews", "accuracy")),
     "sst2": GlueTask(("sentence",), ("negative", "positive")),
-    "mrpc": GlueTask(("sentence1", "sentence2"), ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "mrpc": GlueTask(_TWO_SENTENCES, ("not_equivalent", "equivalent"), ("accuracy", "f1")),
+    "stsb": GlueTask(_TWO_SENTENCES, (), ("pearson", "spearman"), "pearson"),
+    "qqp": GlueTask(("question1", "question2"), ("not_duplicate", "duplicate"), ("accuracy", "f1")),
+    "mnli": GlueTask(*_MNLI, dev="validation_matched"),
+    "mnli_mismatched": GlueTask(*_MNLI, dev="validation_mismatched", config="mnli"),
+    "qnli": GlueTask(("question", "sentence"), _ENTAILMENT),
+    "rte": GlueTask(_TWO_SENTENCES, _ENTAILMENT),
 }
 
 
@@ -62,7 +79,7 @@ def load_glue(name: str, data_dir: Path | None = None) -> tuple[Task, Rows, Rows
     facts = GLUE[name]
     target = "classes" if facts.labels else "number"
     task = Task(name, target, facts.labels, facts.metrics, facts.score, len(facts.text) == 2)
-    train, dev = (_rows(table, facts) for table in _tables(name, ("train", facts.dev), data_dir))
+    train, dev = (_rows(table, facts) for table in _tables(facts.config or name, ("train", facts.dev), data_dir))
     return task, train, dev
 
 

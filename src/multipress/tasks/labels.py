@@ -55,6 +55,11 @@ def _label(value: object, table: Table, row: int) -> Label:
         return int(value) if value.is_integer() else value
     if isinstance(value, int) and abs(value) < 2**63:
         return value
+    if isinstance(value, list | tuple | dict):
+        raise DataError(
+            f"{table.where(row)}: the label is {str(value)[:40]}, several values. Each row needs one label: tasks with "
+            "a label for each token, or with several labels a row, are not supported."
+        )
     raise DataError(
         f"{table.where(row)}: the label is {str(value)[:40]!r} ({type(value).__name__}), "
         "but must be a text or a number below 2**63."

@@ -6,9 +6,11 @@ says NaN for a constant. All are computed in float64.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
-from multipress.errors import DataError, RunError
+from multipress.errors import DataError, RunError, SpecError
 from multipress.tasks.base import Task
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "matthews",
     "pearson",
     "per_class_recall",
+    "score_by",
     "spearman",
 ]
 
@@ -72,6 +75,18 @@ def per_class_recall(predictions: np.ndarray, labels: np.ndarray, num_classes: i
     return np.where(rows > 0, np.diag(table) / np.maximum(rows, 1), np.nan)
 
 
+def score_by(task: Task, metric: str) -> Task:
+    """The task with another metric as its score; the same task if none is named.
+
+    Raises:
+        SpecError: rows of this kind of target have no such metric; the message names those there are.
+    """
+    known = _metric_names(task)
+    if metric and metric not in known:
+        raise SpecError(f"Task {task.name} has no metric {metric!r}; there are: {', '.join(known)}.")
+    return replace(task, score=metric) if metric else task
+
+
 def evaluate_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Every metric of the task's kind by name, and `score`, from 0 to 1.
 
@@ -104,6 +119,12 @@ def evaluate_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
     if missing:
         raise DataError(f"Task {task.name} asks for {sorted(missing)}; there are: {', '.join(values)}.")
     return values | {"score": min(max(values[task.score], 0.0), 1.0)}
+
+
+def _metric_names(task: Task) -> list[str]:
+    """The metrics of rows like the task's."""
+    measure = _class_metrics if task.target == "classes" else _number_metrics
+    return list(measure(task, np.zeros((1, task.num_outputs)), np.zeros(1, dtype=np.int64)))
 
 
 def _class_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
