@@ -12,7 +12,7 @@ from transformers import BertConfig, BertForPreTraining, BertForSequenceClassifi
 
 from multipress.errors import ModelError, SettingError
 from multipress.models import load_pretrained, read_first_token_only
-from multipress.models.catalogue import EMBEDDED_BLOCKS, list_models
+from multipress.models.catalogue import BERT_SIZES, EMBEDDED_BLOCKS, list_models
 from multipress.models.pretrained import identify
 
 SHAPE = {
@@ -327,7 +327,7 @@ def test_the_embedded_encoder_is_cut_to_the_blocks_chosen(name):
     for new, old in enumerate(blocks):
         ours, theirs = cut.bert.encoder.layer[new].state_dict(), whole.bert.encoder.layer[old].state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    assert {row["name"] for row in list_models()} == set(EMBEDDED_BLOCKS)
+    assert {row["name"] for row in list_models()} == {*EMBEDDED_BLOCKS, *BERT_SIZES}
 
 
 def test_identity_follows_weights_config_and_blocks(folder):
@@ -336,6 +336,20 @@ def test_identity_follows_weights_config_and_blocks(folder):
     change(folder, lambda tensors: tensors["pooler.dense.bias"].add_(1))
     assert identify(str(folder)).sha256 != first
     assert len({identify(name).sha256 for name in EMBEDDED_BLOCKS}) == len(EMBEDDED_BLOCKS)
+
+
+@pytest.mark.parametrize("where", ["bert-tiny", "google/bert_uncased_L-2_H-128_A-2"])
+def test_the_papers_sizes_are_found_by_their_names_and_by_their_hub_ids(tmp_path, where):
+    write(tmp_path / where, BertModel(BertConfig(**SHAPE)))
+    loaded = load_pretrained("bert-tiny", label_names=LABELS, seed=0, models_dir=tmp_path)
+    assert loaded.model.config.num_hidden_layers == 3
+
+
+def test_a_hub_model_that_is_only_a_pickle_names_the_command_that_converts_it(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: tmp_path)
+    with pytest.raises(ModelError, match="multipress convert google/bert_uncased_L-2_H-128_A-2 -o"):
+        identify("bert-tiny")
 
 
 def test_the_prototypes_of_other_widths_are_read(models_dir):

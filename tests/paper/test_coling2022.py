@@ -9,10 +9,13 @@ import math
 from pathlib import Path
 
 import pytest
+from transformers import BertConfig
 
 from multipress.analysis import group_cells, read_cells
 from multipress.analysis.interaction import interactions
 from multipress.analysis.multiplicativity import geometric_mean, multiplicativity
+from multipress.models.bert import expected_shapes
+from multipress.models.catalogue import BERT_SIZES
 
 pytestmark = pytest.mark.paper
 
@@ -160,3 +163,16 @@ def test_score_effects_and_interactions_are_those_read_off_figure_1(cells):
     found = {tuple(one.to_json()["levels"]): 100 * one.overall.mean for one in interactions(cells)}
     for levels, points in published.items():
         assert found[levels] == pytest.approx(points, abs=0.011), levels
+
+
+def test_the_six_names_have_the_papers_shapes_and_numbers_of_parameters():
+    """The paper counts the encoder without a head."""
+    for name, (millions, layers, hidden) in ARCHITECTURES.items():
+        _, our_layers, our_hidden = BERT_SIZES[f"bert-{name}"]
+        assert (our_layers, our_hidden) == (layers, hidden)
+        config = BertConfig(
+            hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=hidden // 64, intermediate_size=4 * hidden
+        )
+        shapes = expected_shapes(config)
+        encoder = sum(math.prod(shape) for key, shape in shapes.items() if key.startswith("bert."))
+        assert round(encoder / 1e6, 2) == millions

@@ -15,6 +15,7 @@ from typer.main import get_command
 
 from multipress import __version__
 from multipress.cli.analyze import analyze
+from multipress.cli.convert import convert
 from multipress.cli.evaluate import evaluate
 from multipress.cli.inspect import inspect
 from multipress.cli.list import app as list_app
@@ -167,6 +168,6 @@ study_app.command()(verify)
 
 app.command()(train)
 app.add_typer(study_app, name="study")
-for command in (analyze, report, measure, evaluate, predict, inspect):
+for command in (analyze, report, measure, evaluate, predict, inspect, convert):
     app.command()(command)
 app.add_typer(list_app, name="list")

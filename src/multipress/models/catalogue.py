@@ -24,6 +24,16 @@ EMBEDDED_BLOCKS = {
     "minilm-l3": (1, 3, 5),
 }
 
+# The six sizes of Movva et al. 2022 (Turc et al. 2019 and Devlin et al. 2019): hub id, layers, hidden size.
+BERT_SIZES = {
+    "bert-tiny": ("google/bert_uncased_L-2_H-128_A-2", 2, 128),
+    "bert-mini": ("google/bert_uncased_L-4_H-256_A-4", 4, 256),
+    "bert-small": ("google/bert_uncased_L-4_H-512_A-8", 4, 512),
+    "bert-medium": ("google/bert_uncased_L-8_H-512_A-8", 8, 512),
+    "bert-base": ("google-bert/bert-base-uncased", 12, 768),
+    "bert-large": ("google-bert/bert-large-uncased", 24, 1024),
+}
+
 MODEL_FILES = (
     "config.json",
     "model.safetensors",
@@ -32,6 +42,7 @@ MODEL_FILES = (
     "special_tokens_map.json",
     "vocab.txt",
 )
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -60,14 +71,22 @@ def list_models() -> list[dict[str, str]]:
         chosen = ", ".join(str(block + 1) for block in blocks)
         note = "whole" if len(blocks) == 6 else f"blocks {chosen} of 6, fine-tuned from there"
         rows.append({"name": name, "shape": shape, "source": f"all-MiniLM-L6-v2 (Apache-2.0), {note}"})
+    for name, (hub_id, layers, hidden) in BERT_SIZES.items():
+        shape = f"{layers} layers, hidden {hidden}, {hidden // 64} heads, feed-forward {4 * hidden}"
+        rows.append({"name": name, "shape": shape, "source": f"{hub_id} (Apache-2.0), from the hub"})
     return rows
 
 
-def find_model(name: str, models_dir: Path | None = None) -> Source:
+def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = False) -> Source:
     """Find the folder of a model.
 
-    Looked for in this order: a short name; a folder; `<models_dir>/<name>`, where `models_dir` is the argument or
-    `MULTIPRESS_MODELS`; the Hugging Face hub.
+    Looked for in this order: a name of the embedded encoder; a folder; `<models_dir>/<name>`, where `models_dir` is the
+    argument or `MULTIPRESS_MODELS`; the Hugging Face hub, for `bert-tiny` to `bert-large` under their hub ids.
+
+    Args:
+        name: Short name, folder or hub id.
+        models_dir: Folder of model folders.
+        pickled: Of the hub, take a pickle checkpoint too, to convert it.
 
     Raises:
         ModelError: nothing is found; the message says what was looked for.
@@ -86,9 +105,12 @@ def find_model(name: str, models_dir: Path | None = None) -> Source:
     root = models_dir or (Path(os.environ["MULTIPRESS_MODELS"]) if os.environ.get("MULTIPRESS_MODELS") else None)
     if root is not None and (root / name).is_dir():
         return Source(name, root / name)
-    if HUB_ID.fullmatch(name):
-        return Source(name, _hub_folder(name))
-    known = ", ".join(EMBEDDED_BLOCKS)
+    hub_id = BERT_SIZES[name][0] if name in BERT_SIZES else name
+    if root is not None and (root / hub_id).is_dir():
+        return Source(name, root / hub_id)
+    if HUB_ID.fullmatch(hub_id):
+        return Source(name, _hub_folder(hub_id, pickled))
+    known = ", ".join([*EMBEDDED_BLOCKS, *BERT_SIZES])
     raise ModelError(f"No model {name!r}: it is no folder, no hub id (owner/name), and no short name ({known}).")
 
 
@@ -109,14 +131,21 @@ def _embedded_folder() -> Path:
     return folder
 
 
-def _hub_folder(name: str) -> Path:
+def _hub_folder(name: str, pickled: bool) -> Path:
     from huggingface_hub import snapshot_download
 
+    wanted = [*MODEL_FILES, "pytorch_model.bin"] if pickled else list(MODEL_FILES)
     try:
-        return Path(snapshot_download(name, allow_patterns=list(MODEL_FILES)))
+        folder = Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
             f"{name} could not be had from the hub ({reason}). Give a local folder, or --models-dir with a "
             f"folder {name} in it."
         ) from None
+    if not pickled and not (folder / "model.safetensors").is_file():
+        raise ModelError(
+            f"{name} on the hub holds no model.safetensors. If it holds a pickle (pytorch_model.bin), make safetensors "
+            f"of that: multipress convert {name} -o NEW_FOLDER"
+        )
+    return folder

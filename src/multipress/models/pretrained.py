@@ -17,10 +17,10 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from multipress.errors import ModelError, SettingError
 from multipress.models.bert import bert_config, build_classifier, expected_shapes
-from multipress.models.catalogue import Source, find_model
+from multipress.models.catalogue import PICKLE_SUFFIXES, Source, find_model
 from multipress.reproducibility import file_sha256, seed_for
 
-__all__ = ["PretrainedModel", "identify", "load_pretrained"]
+__all__ = ["PretrainedModel", "identify", "inside", "load_pretrained"]
 
 HEAD = ("classifier.weight", "classifier.bias")
 # Heads of pre-training, which a classifier does not use, and a constant that old files store.
@@ -29,7 +29,6 @@ FLOAT_TYPES = ("F32", "F16", "BF16")
 MAX_CONFIG_BYTES = 1_000_000
 MAX_TOKENIZER_BYTES = 50_000_000
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _new_head(config: BertConfig, seed: int) -> dict[str, Tensor]:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    path = _inside(folder, "config.json")
+    path = inside(folder, "config.json")
     if not path.is_file():
         raise ModelError(f"{folder} has no config.json, so it is no model folder.")
     if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -167,7 +166,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str) -> Path:
     """The path of a file that must not lead out of the folder; the hub's cache links to its own `blobs`."""
     path = folder / name
     if path.is_symlink():
@@ -179,7 +178,7 @@ def _inside(folder: Path, name: str) -> Path:
 
 
 def _weights_file(folder: Path) -> Path:
-    path = _inside(folder, "model.safetensors")
+    path = inside(folder, "model.safetensors")
     if not path.is_file():
         if (folder / "model.safetensors.index.json").exists():
             raise ModelError(f"{folder}: weights in several files are not read. Save them as one model.safetensors.")
@@ -187,7 +186,7 @@ def _weights_file(folder: Path) -> Path:
         if pickles:
             raise ModelError(
                 f"{folder} holds {pickles[0]}, which may run code when it is loaded, and no model.safetensors. "
-                "Save the model as safetensors where you trust it: model.save_pretrained(folder)."
+                f"Make safetensors of it: multipress convert {folder} -o NEW_FOLDER"
             )
         raise ModelError(f"{folder} has no model.safetensors.")
     with path.open("rb") as file:
@@ -262,7 +261,7 @@ def _label_names(values: dict[str, Any], num_labels: int) -> tuple[str, ...]:
 
 
 def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
-    path = _inside(folder, "tokenizer.json")
+    path = inside(folder, "tokenizer.json")
     if path.is_file():
         if path.stat().st_size > MAX_TOKENIZER_BYTES:
             raise ModelError(f"{path} has {path.stat().st_size} bytes; at most {MAX_TOKENIZER_BYTES} are read.")
@@ -270,7 +269,7 @@ def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
             tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
             raise ModelError(f"{path} is not a tokenizer: {error}.") from None
-    elif _inside(folder, "vocab.txt").is_file():
+    elif inside(folder, "vocab.txt").is_file():
         from transformers import BertTokenizerFast
 
         tokenizer = BertTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
