@@ -54,7 +54,7 @@ class Recipe:
 
     def needs(self) -> frozenset[str]:
         """What the loop must provide, such as `teacher_logits`."""
-        return frozenset().union(*(method.needs for method in self.methods))
+        return frozenset().union(*(method.needs() for method in self.methods))
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Prepares the model for training, method by method; changes `model` and returns the model to train."""

@@ -199,7 +199,7 @@ def _is_artifact(name: str) -> bool:
 
 def _learns(recipe: tuple[MethodSpec, ...]) -> bool:
     """Whether a recipe needs a teacher's logits."""
-    return any("teacher_logits" in get_method(method.name).needs for method in recipe)
+    return "teacher_logits" in Recipe.from_specs(recipe).needs()
 
 
 def run_study(

@@ -166,7 +166,7 @@ class _Loop:
         with autocast(route_name):
             logits = self.model(**batch).logits.float()  # (B, C)
         loss = functional.cross_entropy(logits, labels) if labels.dtype == torch.int64 else _squares(logits, labels)
-        loss = self.recipe.compute_loss(loss, Step(self.model, rows, labels, logits, index / self.total))
+        loss = self.recipe.compute_loss(loss, Step(self.model, rows, labels, logits, index / self.total, batch))
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(index)

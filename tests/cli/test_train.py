@@ -83,10 +83,11 @@ def test_an_artifact_and_a_classifier_folder_can_teach(files, tiny_folder, tmp_p
     shutil.copy(tiny_folder / "tokenizer.json", classifier)
     for teacher in (first, classifier):
         out = tmp_path / f"student-of-{teacher.name}"
-        command = ["train", str(tiny_folder), *files, *QUICK, "--method", "distillation:alpha=0.5"]
+        command = ["train", str(tiny_folder), *files, *QUICK, "--method", "distillation:alpha=0.5,hidden=1"]
         assert main([*command, "--teacher", str(teacher), "-o", str(out)]) == 0
         spec = json.loads((out / "manifest.json").read_text())["facts"]["spec"]
         assert spec["methods"][0]["settings"]["alpha"] == 0.5
+        assert spec["methods"][0]["settings"]["hidden"] == 1.0
     assert "MB" in capsys.readouterr().out
 
 

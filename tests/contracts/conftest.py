@@ -66,9 +66,10 @@ def tiny_recipe(names: tuple[str, ...], **settings: dict) -> Recipe:
 
 
 def tiny_context(seed: int = 0) -> Context:
-    """A context with a teacher's logits."""
+    """A context with a wider teacher and its logits."""
     labels = torch.from_numpy(tiny_rows().labels)
-    return Context(seed=seed, teacher_logits=torch.nn.functional.one_hot(labels, 3) * 4.0)
+    teacher = tiny_model(9, hidden_size=48)
+    return Context(seed=seed, teacher_logits=torch.nn.functional.one_hot(labels, 3) * 4.0, teacher_model=teacher)
 
 
 def tiny_train(

@@ -174,6 +174,23 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, trained, subset, sto
     assert all(torch.equal(value, resumed[key]) for key, value in trained[subset].state_dict().items())
 
 
+def test_what_a_method_adds_to_the_model_is_resumed_and_then_gone(tiny, tmp_path):
+    """Distillation from hidden states of another width learns a matrix; all methods together."""
+    recipe = lambda: tiny.tiny_recipe(list_methods(), distillation={"hidden": 1.0})
+    whole = tiny.tiny_train(recipe())
+    assert set(dict(whole.named_parameters())) == set(dict(tiny.tiny_model().named_parameters()))
+    saving = Saving(tmp_path / "checkpoint.safetensors", "run", every_steps=1)
+
+    def stop(done, total, loss):
+        if done == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny.tiny_train(recipe(), saving=saving, on_step=stop)
+    resumed = tiny.tiny_train(recipe(), saving=saving).state_dict()
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.state_dict().items())
+
+
 @every_subset
 def test_stored_and_loaded_gives_the_same_outputs_and_zeros(tiny, trained, artifacts, subset):
     model, artifact = trained[subset], artifacts[subset]

@@ -1,4 +1,4 @@
-"""Distillation: the loss against scipy, its limits, and what it refuses."""
+"""Distillation: its losses against scipy and transformers' hidden states, its limits, and what it refuses."""
 
 import numpy as np
 import pytest
@@ -6,10 +6,13 @@ import torch
 from scipy.special import softmax
 from scipy.stats import entropy
 from torch import nn
+from transformers import BertForSequenceClassification
 
 from multipress.errors import SettingError
 from multipress.methods import Context, Step
 from multipress.methods.distillation import Distillation, distillation_loss
+from multipress.models import read_first_token_only
+from tiny import bert_config
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
@@ -46,10 +49,116 @@ def test_a_missing_teacher_and_kl_on_a_number_are_refused():
     with pytest.raises(SettingError, match="teacher"):
         Distillation().prepare(nn.Identity(), Context())
     with pytest.raises(SettingError, match="mse"):
-        Distillation().prepare(nn.Identity(), Context(target="number", teacher_logits=torch.zeros(2, 1)))
+        Distillation(loss="kl").prepare(nn.Identity(), Context(target="number", teacher_logits=torch.zeros(2, 1)))
+
+
+@pytest.mark.parametrize(("target", "kind"), [("classes", "kl"), ("number", "mse")])
+def test_the_loss_suits_the_target_by_itself(target, kind):
+    teacher, logits = torch.randn(4, 3), torch.randn(2, 3)
+    method = Distillation(alpha=1.0)
+    method.prepare(nn.Identity(), Context(target=target, teacher_logits=teacher))
+    rows = torch.tensor([3, 1])
+    loss = method.compute_loss(torch.tensor(9.0), Step(nn.Identity(), rows, rows, logits, 0.0))
+    assert loss.item() == pytest.approx(distillation_loss(logits, teacher[[3, 1]], kind, 2.0).item())
 
 
 @pytest.mark.parametrize("settings", [{"alpha": 0.0}, {"alpha": 2.0}, {"temperature": 0.0}, {"loss": "cosine"}])
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(SettingError):
         Distillation(**settings)
+
+
+def classifier(layers, hidden, seed=0):
+    torch.manual_seed(seed)
+    config = bert_config(20, num_hidden_layers=layers, hidden_size=hidden, num_labels=3)
+    model = BertForSequenceClassification(config).eval()  # no dropout
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return model
+
+
+def inputs():
+    """Two rows, the second with two tokens of padding; the mask as the loop gives it."""
+    real = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+    hidden = (1 - real[:, None, None, :]).float() * torch.finfo(torch.float32).min
+    return {
+        "input_ids": torch.randint(5, 25, (2, 5)),
+        "token_type_ids": torch.zeros_like(real),
+        "attention_mask": hidden,
+    }
+
+
+def step_of(model, batch):
+    logits = model(**batch).logits
+    return Step(model, torch.tensor([0, 1]), torch.tensor([0, 1]), logits, 0.0, batch)
+
+
+def hidden_method(student, teacher, **settings):
+    method = Distillation(alpha=0.0, hidden=1.0, **settings)
+    method.prepare(student, Context(teacher_logits=torch.zeros(2, 3), teacher_model=teacher))
+    return method
+
+
+@pytest.mark.parametrize(
+    ("layers", "teacher_layers", "settings", "chosen"),
+    [
+        (2, 4, {}, [0, 2, 4]),
+        (3, 3, {}, [0, 1, 2, 3]),
+        (2, 4, {"layers": "last"}, [0, 3, 4]),
+        (3, 2, {"layers": "last"}, [0, 1, 1, 2]),
+    ],
+)
+def test_hidden_states_are_compared_layer_by_layer_over_real_tokens(layers, teacher_layers, settings, chosen):
+    """Against transformers' own hidden states, token by token."""
+    student, teacher = classifier(layers, 32), classifier(teacher_layers, 32, seed=1)
+    method, batch = hidden_method(student, teacher, **settings), inputs()
+    loss = method.compute_loss(torch.tensor(5.0), step_of(student, batch))
+    ours = student(**batch, output_hidden_states=True).hidden_states
+    theirs = teacher(**batch, output_hidden_states=True).hidden_states
+    real = [(0, t) for t in range(5)] + [(1, t) for t in range(3)]
+    expected = []
+    for layer, other in enumerate(chosen):
+        far = sum(((ours[layer][b, t] - theirs[other][b, t]) ** 2).sum().item() for b, t in real)
+        expected.append(far / sum((theirs[other][b, t] ** 2).sum().item() for b, t in real))
+    assert loss.item() == pytest.approx(5.0 + np.mean(expected), rel=1e-5)  # alpha is 0: the labels count in full
+
+
+def test_a_student_equal_to_its_teacher_is_no_distance_away_from_it():
+    student, teacher = classifier(2, 32), classifier(2, 32)
+    loss = hidden_method(student, teacher).compute_loss(torch.tensor(0.0), step_of(student, inputs()))
+    assert loss.item() == 0.0
+
+
+def test_the_shortened_last_block_is_compared_at_its_first_token():
+    student, teacher, batch = classifier(2, 32), classifier(2, 32, seed=1), inputs()
+    loss = hidden_method(student, teacher).compute_loss(torch.tensor(0.0), step_of(student, batch))
+    short = read_first_token_only(classifier(2, 32))
+    same = hidden_method(short, teacher).compute_loss(torch.tensor(0.0), step_of(short, batch))
+    ours = student(**batch, output_hidden_states=True).hidden_states[-1]
+    theirs = teacher(**batch, output_hidden_states=True).hidden_states[-1]
+    mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])[:, :, None]
+    whole = ((ours - theirs).square() * mask).sum() / (theirs.square() * mask).sum()
+    first = (ours - theirs)[:, 0].square().sum() / theirs[:, 0].square().sum()
+    assert same.item() == pytest.approx((loss - whole / 3 + first / 3).item(), rel=1e-4)
+
+
+def test_another_width_is_bridged_by_a_matrix_that_learns_and_then_goes():
+    student, teacher = classifier(2, 16), classifier(2, 32, seed=1)
+    before = [name for name, _ in student.named_parameters()]
+    method, batch = hidden_method(student, teacher), inputs()
+    matrix = student.distillation_projection.weight
+    assert matrix.shape == (32, 16)
+    method.compute_loss(torch.tensor(0.0), step_of(student, batch)).backward()
+    assert matrix.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(p.grad is not None for n, p in student.bert.named_parameters() if "pooler" not in n)
+    method.convert(student)
+    assert [name for name, _ in student.named_parameters()] == before
+    hooked = [module for model in (student, teacher) for module in model.modules() if module._forward_hooks]
+    assert hooked == []
+
+
+def test_hidden_states_without_the_teacher_itself_are_refused():
+    with pytest.raises(SettingError, match="teacher"):
+        Distillation(hidden=1.0).prepare(nn.Identity(), Context(teacher_logits=torch.zeros(2, 3)))

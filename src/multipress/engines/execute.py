@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from safetensors.numpy import load_file, save
 
-from multipress.artifact import Artifact
-from multipress.checkpoint import save_model
+from multipress.artifact import Artifact, open_artifact
+from multipress.checkpoint import load_model, save_model
 from multipress.durable import write_bytes, write_json, write_text
 from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, identity_of
 from multipress.engines.log import TrainingLog
@@ -112,16 +112,21 @@ class Executor:
             models_dir=self._places.models_dir,
         )
         _check_identity(attempt.run_id, spec, pretrained.sha256, data.sha256)
-        teacher_logits = self._logits_of(spec.teacher, len(data.train)) if spec.teacher else None
+        recipe = Recipe.from_specs(spec.methods)
+        context = Context(data.task.target, spec.seed)
+        if "teacher_logits" in recipe.needs():
+            context.teacher_logits = self._logits_of(spec.teacher, len(data.train))
+        if "teacher_model" in recipe.needs():
+            context.teacher_model = self._teacher_of(spec.teacher, pretrained.tokenizer_json)
         saving = Saving(attempt.folder.parent / "checkpoint.safetensors", attempt.run_id)
         log = TrainingLog(attempt.folder.parent / "log.partial.jsonl", on_step)
         try:
             model = train(
                 read_first_token_only(pretrained.model),
                 self._encode(pretrained, spec, data),
-                Recipe.from_specs(spec.methods),
+                recipe,
                 spec.training,
-                Context(data.task.target, spec.seed, teacher_logits),
+                context,
                 saving=saving,
                 on_step=log,
             )
@@ -188,6 +193,20 @@ class Executor:
         if len(logits) != num_rows:
             raise RunError(f"Run {run_id} holds logits of {len(logits)} rows, not of {num_rows}.")
         return torch.from_numpy(logits)
+
+    def _teacher_of(self, run_id: str, tokenizer_json: str) -> torch.nn.Module:
+        """The model whose logits a `label` run holds; it must read the same tokens as its student."""
+        label = RunSpec.from_json(self._store.run(run_id).spec)
+        done = self._store.done(label.teacher) if label.teacher else None
+        if label.teacher and done is None:
+            raise RunError(f"The teacher, run {label.teacher}, is not done.")
+        folder = done / "artifact" if done else Path(label.model)
+        if json.loads(open_artifact(folder).tokenizer_json()) != json.loads(tokenizer_json):
+            raise SettingError(
+                f"The teacher {folder.name} has another tokenizer than the model, so their hidden states cannot be "
+                "compared. Set distillation.hidden to 0, or choose a teacher with the same tokenizer."
+            )
+        return load_model(folder)
 
     def _load_data(self, spec: DataSpec) -> TaskData:
         if spec not in self._data:

@@ -16,7 +16,7 @@ What a method leaves on a module for storage, after `convert`: `weight_codes` (i
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any, ClassVar
 
@@ -44,11 +44,13 @@ class Context:
         target: `classes` or `number`.
         seed: The run's seed.
         teacher_logits: (N, C), a teacher's logits on the N training rows; None unless a method needs them.
+        teacher_model: The teacher as a torch module with the same tokenizer; None unless a method needs it.
     """
 
     target: str = "classes"
     seed: int = 0
     teacher_logits: Tensor | None = None
+    teacher_model: nn.Module | None = None
 
 
 @dataclass
@@ -61,6 +63,8 @@ class Step:
         labels: (B,), class indices or numbers.
         logits: (B, C), the model's output, float32.
         progress: Share of the training done before this step, 0 to 1.
+        inputs: What the model was called with: `input_ids` and `token_type_ids` (B, T), and the additive
+            `attention_mask` (B, 1, 1, T), 0 where there is a token.
     """
 
     model: nn.Module
@@ -68,6 +72,7 @@ class Step:
     labels: Tensor
     logits: Tensor
     progress: float
+    inputs: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -77,7 +82,10 @@ class Method:
     name: ClassVar[str]
     stage: ClassVar[Stage]
     version: ClassVar[int] = 1  # raise it when the same settings give other results
-    needs: ClassVar[frozenset[str]] = frozenset()
+
+    def needs(self) -> frozenset[str]:
+        """What the context must hold for these settings: `teacher_logits`, `teacher_model`."""
+        return frozenset()
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Before training: changes `model` and returns the model to train."""

@@ -11,7 +11,14 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from multipress.errors import ModelError
 
-__all__ = ["bert_config", "build_classifier", "encoder_linears", "expected_shapes", "read_first_token_only"]
+__all__ = [
+    "bert_config",
+    "build_classifier",
+    "encoder_linears",
+    "expected_shapes",
+    "hidden_layers",
+    "read_first_token_only",
+]
 
 # Largest value accepted of each size, well above BERT-large, so that a hostile config allocates nothing.
 SIZE_LIMITS = {
@@ -99,6 +106,12 @@ def build_classifier(config: BertConfig, weights: dict[str, Tensor]) -> BertForS
     embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]  # (1, T)
     embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
     return model
+
+
+def hidden_layers(model: nn.Module) -> list[nn.Module]:
+    """The modules whose outputs are the hidden states (B, T, D): the embeddings, then each block."""
+    encoder: Any = model.bert
+    return [encoder.embeddings, *encoder.encoder.layer]
 
 
 def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
