@@ -6,10 +6,14 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from multipress.spec import DataSpec, TrainingSpec, parse_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -88,6 +92,17 @@ def test_every_link_to_a_file_leads_to_one(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
+
+
+def test_the_study_page_names_every_key_and_its_example_is_a_study() -> None:
+    text = re.search(r"```toml\n(.*?)```", (ROOT / "docs" / "study.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert text
+    study = parse_study(tomllib.loads(text[1]))
+    assert [data.name for data in study.data] == ["banking77", "train.csv"]
+    training = {field.name for field in fields(TrainingSpec)} - {"learning_rate"}
+    tasks = {field.name for field in fields(DataSpec)} - {"task"}
+    for name in training | tasks | {"seeds", "names", "learning_rates", "subsets"}:
+        assert re.search(rf"^{name} = ", text[1], re.MULTILINE), name
 
 
 def test_every_test_that_the_reliability_page_names_exists() -> None:

@@ -119,7 +119,7 @@ def test_own_files_are_a_task_of_a_study_and_start_where_the_study_lies(tmp_path
     assert expected.name == "a.csv"
     both = STUDY.replace("max_train_rows = 100", own)
     assert [data.task for data in read_study(write(tmp_path, both)).data] == ["banking77", ""]
-    with pytest.raises(SpecError, match=r"tasks\.dev"):
+    with pytest.raises(SpecError, match="train and dev"):
         read_study(write(tmp_path, text.replace('dev = "b.csv"\n', "")))
 
 

@@ -61,6 +61,11 @@ def test_the_dense_control_is_always_there_and_defaults_are_written_out(tiny_fol
     [
         ({"subsets": (("prune",),)}, SpecError, "there are: pruning"),
         ({"methods": {"pruninng": {}}}, SpecError, "there are: pruning"),
+        (
+            {"subsets": (("quantisation",),), "methods": {"pruning": {"sparsity": 0.5}}},
+            SpecError,
+            "No method 'quantisation'",
+        ),
         ({"subsets": ((),), "methods": {"pruning": {"sparsity": 0.5}}}, SpecError, "no effect"),
         ({"methods": {"pruning": {"sparsity": 60}}}, SettingError, "write 0.6"),
         ({"methods": {"pruning": {"sparsity": []}}}, SettingError, "empty list"),

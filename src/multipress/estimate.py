@@ -39,7 +39,7 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
     every = {job.run_id: job for job in [*candidates, *jobs]}
     left = [job for job in every.values() if store.done(job.run_id) is None]
     workers = num_workers or default_workers()
-    hours = sum(predicted_seconds(plan, job.spec) for job in left) / workers / 3600
+    seconds = sum(predicted_seconds(plan, job.spec) for job in left) / workers
     megabytes = sum(predicted_bytes(plan, job.spec) for job in left) / 1e6
     labels = sum(job.spec.kind == "label" for job in every.values())
     groups = len(study.models) * len(study.data) * len(study.seeds)
@@ -48,9 +48,13 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
         f"{len(study.seeds)} seeds x {len(cells) // groups} recipes\n"
         f"runs: {len(every)} in all, {labels} of them teachers' logits that cells share, "
         f"{len(candidates)} to choose learning rates; {len(left)} are left to do\n"
-        f"time: about {hours:.1f} hours with {workers} workers on this computer\n"
+        f"time: about {_duration(seconds)} with {workers} workers on this computer\n"
         f"disk: about {megabytes:.0f} MB below {store.folder}"
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(1, round(seconds / 60))} minutes"
 
 
 @lru_cache(maxsize=1)

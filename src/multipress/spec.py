@@ -281,6 +281,10 @@ def _data(tasks: dict[str, Any], limits: dict[str, int], folder: Path) -> Iterat
     if "names" in tasks or not own:
         yield from (replace(limited, task=name) for name in _texts(tasks, "tasks.names", "names"))
     if own:
+        if not {"train", "dev"} <= set(own):
+            raise SpecError(
+                "Your own rows need both train and dev under [tasks]: two files, such as train.csv and dev.csv."
+            )
         named = {key: _text(tasks, f"tasks.{key}", key) for key in own if key != "text"}
         yield replace(
             limited,

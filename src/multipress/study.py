@@ -42,6 +42,8 @@ def expand_recipes(study: StudySpec) -> list[tuple[MethodSpec, ...]]:
             subset for size in range(len(PAPER_METHODS) + 1) for subset in itertools.combinations(PAPER_METHODS, size)
         )
     used = {name for subset in subsets for name in subset}
+    for name in sorted(used):
+        get_method(name)
     for name in study.methods:
         get_method(name)
         if name not in used:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -62,14 +64,50 @@ def test_own_files_are_trained_stored_measured_and_predicted(files, tiny_folder,
 def test_distillation_without_a_teacher_fine_tunes_the_model_itself_first(files, tiny_folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["train", str(tiny_folder), *files, *QUICK, "--method", "distillation", "-o", str(out)]) == 0
-    assert "score" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "score" in printed.out
+    assert f"The teacher, {tiny_folder}, is fine-tuned first" in printed.err
+    assert "The teacher's score is" in printed.err
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["facts"]["spec"]["teacher"]
 
 
-def test_an_artifact_and_a_classifier_folder_can_teach(files, tiny_folder, tmp_path, capsys):
-    import shutil
+def test_the_cards_commands_make_the_distilled_model_again(files, tiny_folder, tmp_path, monkeypatch):
+    """The teacher's command first, then the model's: the same weights come out."""
+    monkeypatch.chdir(tmp_path)
+    command = ["train", str(tiny_folder), *files, *QUICK, "--method", "distillation", "-o", "out"]
+    assert main(command) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    commands = [line for line in card.splitlines() if line.startswith("multipress train")]
+    assert len(commands) == 2
+    shutil.copytree(tiny_folder, tmp_path / tiny_folder.name)
+    for line in commands:
+        assert main(shlex.split(line)[1:]) == 0
+    first, again = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("out", "OUT"))
+    assert first == again
 
+
+def test_an_unfinished_training_with_other_settings_is_kept(files, tiny_folder, tmp_path, capsys):
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    (partial / "0123456789ab").mkdir(parents=True)
+    (partial / "0123456789ab" / "checkpoint.safetensors").write_bytes(b"work of an hour")
+    assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(out)]) == 2
+    assert "unfinished training with other settings" in capsys.readouterr().err
+    assert (partial / "0123456789ab" / "checkpoint.safetensors").read_bytes() == b"work of an hour"
+
+
+def test_a_refused_training_leaves_nothing_behind(files, tiny_folder, tmp_path, capsys):
+    numbers = ["--target", "number", "--train", str(tmp_path / "n.csv"), "--dev", str(tmp_path / "n.csv")]
+    (tmp_path / "n.csv").write_text("text,label\n" + "".join(f"my card {i},{i}.5\n" for i in range(8)))
+    (tmp_path / "d.csv").write_text("text,label\n" + "".join(f"my lost card {i},{i}.5\n" for i in range(8)))
+    numbers[-1] = str(tmp_path / "d.csv")
+    before = sorted(tmp_path.iterdir())
+    wrong = ["--method", "pruning:sparsity=0.00001"]
+    assert main(["train", str(tiny_folder), *numbers, *QUICK, *wrong, "-o", str(tmp_path / "out")]) == 2
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_artifact_and_a_classifier_folder_can_teach(files, tiny_folder, tmp_path, capsys):
     from transformers import AutoModelForSequenceClassification
 
     first = tmp_path / "first"

@@ -1,5 +1,6 @@
 """predict, evaluate, inspect, measure: JSON alone on standard output, one line for what is wrong."""
 
+import io
 import json
 
 import numpy as np
@@ -47,6 +48,15 @@ def test_predict_reads_texts_from_a_file(artifact, run, tmp_path):
     assert [line.split("\t")[2] for line in plain.splitlines()] == ["w1", "w2", "w3 w4"]
 
 
+def test_predict_reads_standard_input_and_counts_empty_rows(artifact, run, tmp_path, monkeypatch):
+    (tmp_path / "texts.txt").write_text("w1\n\nw3 w4\n")
+    expected = run("predict", artifact.folder, "--file", tmp_path / "texts.txt", "--json")
+    monkeypatch.setattr("sys.stdin", io.StringIO("w1\n\nw3 w4\n"))
+    found = run("predict", artifact.folder, "--file", "-", "--json")
+    assert found == expected
+    assert "1 of 3 rows are empty" in found[2]
+
+
 def test_predict_warns_on_standard_error_when_texts_are_cut(artifact, run):
     code, out, err = run("predict", artifact.folder, "w1 " * 99, "w2", "--json")
     assert code == 0
@@ -61,6 +71,8 @@ def test_predict_takes_two_texts_a_row_for_a_model_of_pairs(artifact, write_tiny
     _, out, _ = run("predict", pair.folder, "w1", "w2", "w3", "w4", "--json")
     expected = Predictor(pair)(["w1", "w3"], ["w2", "w4"])
     assert json.loads(out) == [prediction.to_json() for prediction in expected]
+    _, plain, _ = run("predict", pair.folder, "w1", "w2")
+    assert plain.endswith("w1 | w2\n")
     code, _, err = run("predict", pair.folder, "w1", "w2", "w3")
     assert code == 2
     assert "two a row" in err

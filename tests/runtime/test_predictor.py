@@ -25,6 +25,12 @@ def number(write_tiny, tmp_path_factory):
     return write_tiny(tmp_path_factory.mktemp("a") / "number", bits=16, target="number")
 
 
+@pytest.fixture(scope="module")
+def pair(write_tiny, tmp_path_factory, artifact):
+    task = artifact.facts["task"] | {"is_pair": True}
+    return write_tiny(tmp_path_factory.mktemp("a") / "pair", bits=4, sparsity=0.5, task=task)
+
+
 def torch_logits(artifact, model, texts, pairs=None) -> np.ndarray:
     """One row at a time, no padding: the slow reference."""
     import torch
@@ -45,12 +51,30 @@ def torch_logits(artifact, model, texts, pairs=None) -> np.ndarray:
 
 @pytest.mark.parametrize("batch_size", [1, 3, 32])
 @pytest.mark.parametrize("pairs", [None, PAIRS])
-def test_logits_are_those_of_torch_whatever_the_batch(artifact, tiny_bert, batch_size, pairs):
+def test_logits_are_those_of_torch_whatever_the_batch(artifact, pair, tiny_bert, batch_size, pairs):
+    artifact = artifact if pairs is None else pair
     expected = torch_logits(artifact, tiny_bert(), TEXTS, pairs)
     found = Predictor(artifact, batch_size=batch_size).logits(TEXTS, pairs)
     assert (found.dtype, found.shape) == (np.float32, (len(TEXTS), 3))
     assert np.abs(found - expected).max() < 1e-4
     assert np.abs(expected).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("is_pair", "arguments", "message"),
+    [
+        (True, (["w1"],), "reads pairs"),
+        (False, (["w1"], ["w2"]), "reads one text a row"),
+        (True, ([("w1", "w2")], ["w3"]), r"Row 1 holds a tuple .* two lists"),
+        (True, (["w1", "w2"], ["w3", None]), "Row 2 holds a NoneType"),
+        (False, (["w1", 3],), "Row 2 holds a int"),
+        (False, ("w1",), "write \\[text\\]"),
+    ],
+)
+def test_rows_of_another_kind_are_refused_not_guessed(artifact, pair, is_pair, arguments, message):
+    predictor = Predictor(pair if is_pair else artifact)
+    with pytest.raises(DataError, match=message):
+        predictor(*arguments)
 
 
 def test_predictions_are_the_softmax_of_the_logits_by_label(artifact):

@@ -22,6 +22,10 @@ def measure(
     artifact: Annotated[Path, typer.Argument(help="Folder of an artifact.")],
     task: Annotated[str, typer.Option("--task", help="Score on a registered task.")] = "",
     data: Annotated[str, typer.Option("--data", help="Score on a file of labelled rows.")] = "",
+    text: Annotated[
+        list[str] | None, typer.Option("--text", help="Text column of the file; give it twice for a pair.")
+    ] = None,
+    label: Annotated[str, typer.Option("--label", help="Label column of the file.")] = "",
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="How often each batch is timed.")] = 20,
@@ -33,7 +37,7 @@ def measure(
 
     opened = open_artifact(artifact)
     rows = [
-        *_quality(opened, task, data, data_dir, threads),
+        *_quality(opened, task, data, (tuple(text or ()), label), data_dir, threads),
         *measure_size(opened),
         *measure_speed(opened, threads=threads, repeats=repeats),
         *measure_memory(opened),
@@ -47,13 +51,20 @@ def measure(
         typer.echo(f"{row.name:24} {value:>16} {row.unit:6} {shape}".rstrip())
 
 
-def _quality(artifact: Artifact, task: str, data: str, data_dir: Path | None, threads: int) -> list[Measurement]:
+def _quality(
+    artifact: Artifact,
+    task: str,
+    data: str,
+    columns: tuple[tuple[str, ...], str],
+    data_dir: Path | None,
+    threads: int,
+) -> list[Measurement]:
     from multipress.cli.evaluate import evaluate_artifact, find_task
     from multipress.records import Measurement
 
     try:
         task_name = find_task(artifact, task, data)
-        result = evaluate_artifact(artifact, task_name, data, data_dir=data_dir, threads=threads)
+        result = evaluate_artifact(artifact, task_name, data, *columns, data_dir=data_dir, threads=threads)
     except InputError as error:
         if task or data:
             raise

@@ -21,7 +21,7 @@ def predict(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", help="Texts from a file: CSV, TSV, JSON lines, Parquet, or one a line."),
+        typer.Option("--file", help="Texts from a file: CSV, TSV, JSON lines, Parquet, or one a line; - is the input."),
     ] = None,
     columns: Annotated[
         list[str] | None, typer.Option("--text", help="Text column of the file; give it twice for a pair.")
@@ -43,6 +43,11 @@ def predict(
 
         rows, pairs = load_texts(file, is_pair=is_pair, text=tuple(columns or ()))
     predictions = predictor(rows, pairs)
+    empty = sum(not row.strip() for row in rows)
+    if empty:
+        typer.echo(
+            f"warning: {empty} of {len(rows)} rows are empty; what is predicted for them means nothing.", err=True
+        )
     if predictor.num_truncated:
         typer.echo(
             f"warning: {predictor.num_truncated} of {len(rows)} rows are longer than "
@@ -52,7 +57,8 @@ def predict(
     if as_json:
         typer.echo(json.dumps([prediction.to_json() for prediction in predictions]))
         return
-    for prediction, row in zip(predictions, rows, strict=True):
+    shown = rows if pairs is None else [f"{first} | {second}" for first, second in zip(rows, pairs, strict=True)]
+    for prediction, row in zip(predictions, shown, strict=True):
         label = "" if prediction.label is None else f"{_on_one_line(prediction.label)}\t"
         typer.echo(f"{label}{prediction.score:.4f}\t{_on_one_line(row)[:80]}")
 

@@ -41,6 +41,13 @@ class Steps:
         if kind is KeyboardInterrupt:
             print("The same command goes on from the last checkpoint.", file=sys.stderr)
 
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        if self._bar is not None:
+            self._bar.console.print(plain(text), markup=False)
+        else:
+            print(plain(text), file=sys.stderr, flush=True)
+
     def __call__(self, done: int, total: int, loss: float) -> None:
         """Show that `done` of `total` steps are done."""
         if self._bar is not None:

@@ -38,6 +38,8 @@ def report(
     command = shlex.join(["multipress", "report", str(folder), "-o", str(out)])
     if study:
         command += shlex.join(["", "--study", study])
+    for path in filter(None, (out, figure, markdown, csv)):
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, report_page(analysis, studies, provenance(store, cells), command))
     if figure is not None:
         write_text(figure, figure_svg(analysis))

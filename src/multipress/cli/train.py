@@ -80,7 +80,8 @@ def train(
         seed=seed,
     )
     with Steps() as steps:
-        trained = train_artifact(spec, out, teacher=teacher, places=Places(data_dir, models_dir), on_step=steps)
+        places = Places(data_dir, models_dir)
+        trained = train_artifact(spec, out, teacher=teacher, places=places, on_step=steps, on_note=steps.note)
     for note in trained.notes:
         typer.echo(plain(note), err=True)
     if as_json:
@@ -88,6 +89,8 @@ def train(
         typer.echo(json.dumps({"artifact": str(out), "measurements": rows}, indent=2))
         return
     values = {row.name: row.value for row in trained.measurements}
+    if "score_unseen" in values:
+        typer.echo(f"score {values['score_unseen']:.4f} without the rows that are also in train")
     rows_scored = next(row.context["rows"] for row in trained.measurements if row.name == "score")
     scored_by = plain(trained.artifact.facts["task"]["score"])
     typer.echo(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 
@@ -143,11 +144,12 @@ class Executor:
             facts=_facts(attempt.run_id, spec, data),
         )
         self._measure(artifact, data, pretrained.note, attempt.folder)
+        write_text(artifact.folder / "README.md", self._card(artifact, attempt.folder, spec))
         for path in (saving.path, log.path):
             path.unlink(missing_ok=True)
 
     def _measure(self, artifact: Artifact, data: TaskData, note: str, folder: Path) -> None:
-        """Score and weigh a stored artifact; writes measurements, predictions, model card and circumstances."""
+        """Score and weigh a stored artifact; writes measurements, predictions and circumstances."""
         quality, logits = measure_quality(artifact, data.dev, data.task)
         unseen = data.dev_unseen
         if 0 < unseen.sum() < len(unseen):
@@ -159,10 +161,28 @@ class Executor:
         write_text(folder / "measurements.jsonl", "".join(lines))
         write_bytes(folder / "predictions.safetensors", save({"logits": logits, "labels": data.dev.labels}))
         notes = [*data.notes, *filter(None, [note])]
+        if data.task.target == "classes" and len(np.unique(logits.argmax(axis=1))) == 1:
+            notes.append(
+                "The model gives one class for every row: it has learned nothing yet. Train for more steps, or with a "
+                "higher learning rate."
+            )
         circumstances = {"computer": computer(), "data_sha256": data.sha256, "data": data.facts, "notes": notes}
         write_json(folder / "circumstances.json", circumstances)
-        command = command_for(RunSpec.from_json(artifact.facts["spec"]))
-        write_text(artifact.folder / "README.md", model_card(artifact, measurements, command))
+
+    def _card(self, artifact: Artifact, attempt: Path, spec: RunSpec) -> str:
+        """The model card, with the command that makes the artifact again, and before it the one for its teacher."""
+        commands, teacher = [], ""
+        if spec.teacher:
+            label = self._spec_of(spec.teacher)
+            teacher = Path(label.model).name
+            if label.teacher:
+                teacher = "TEACHER"
+                commands.append(command_for(_shown(self._spec_of(label.teacher)), out=teacher))
+        commands.append(command_for(_shown(spec), teacher))
+        return model_card(artifact, read_measurements(attempt), "\n".join(commands))
+
+    def _spec_of(self, run_id: str) -> RunSpec:
+        return RunSpec.from_json(self._store.run(run_id).spec)
 
     def _label(self, spec: RunSpec, attempt: Attempt) -> None:
         """Write a teacher's logits (N, C), float32, on the training rows."""
@@ -179,8 +199,8 @@ class Executor:
         labels = tuple(predictor.artifact.facts["task"]["labels"])
         if labels != data.task.labels:
             raise SettingError(
-                f"The teacher {folder.name} knows the labels {', '.join(labels[:5])}..., not those of "
-                f"{data.task.name}. Names and order must be equal."
+                f"The teacher {folder.name} knows the labels {_some(labels)}, but {data.task.name} has "
+                f"{_some(data.task.labels)}. Names and order must be equal."
             )
         logits = predictor.logits(data.train.texts, data.train.pairs)
         write_bytes(attempt.folder / "logits.safetensors", save({"logits": logits}))
@@ -196,7 +216,7 @@ class Executor:
 
     def _teacher_of(self, run_id: str, tokenizer_json: str) -> torch.nn.Module:
         """The model whose logits a `label` run holds; it must read the same tokens as its student."""
-        label = RunSpec.from_json(self._store.run(run_id).spec)
+        label = self._spec_of(run_id)
         done = self._store.done(label.teacher) if label.teacher else None
         if label.teacher and done is None:
             raise RunError(f"The teacher, run {label.teacher}, is not done.")
@@ -222,6 +242,10 @@ class Executor:
         return self._rows[key]
 
 
+def _some(labels: tuple[str, ...]) -> str:
+    return (", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")) or "a number"
+
+
 def _check_identity(run_id: str, spec: RunSpec, model_sha256: str, data_sha256: str) -> None:
     """What is about to run must be what the run's name stands for."""
     if identity_of(spec, model_sha256=model_sha256, data_sha256=data_sha256) != run_id:
@@ -231,13 +255,17 @@ def _check_identity(run_id: str, spec: RunSpec, model_sha256: str, data_sha256: 
         )
 
 
-def _facts(run_id: str, spec: RunSpec, data: TaskData) -> dict[str, Any]:
-    """What an artifact says of how it was made; names of files and model folders without where they lie."""
+def _shown(spec: RunSpec) -> RunSpec:
+    """The run with the names of files and model folders, without where they lie."""
     named = replace(spec.data, train=Path(spec.data.train).name, dev=Path(spec.data.dev).name)
-    model = Path(spec.model).name if Path(spec.model).exists() else spec.model
+    return replace(spec, model=Path(spec.model).name if Path(spec.model).exists() else spec.model, data=named)
+
+
+def _facts(run_id: str, spec: RunSpec, data: TaskData) -> dict[str, Any]:
+    """What an artifact says of how it was made."""
     return {
         "run_id": run_id,
-        "spec": replace(spec, model=model, data=named).to_json(),
+        "spec": _shown(spec).to_json(),
         "task": data.task.to_json(),
         "max_length": spec.training.max_length,
         "route": route(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,7 +41,13 @@ class Trained:
 
 
 def train_artifact(
-    spec: RunSpec, out: Path, *, teacher: str = "", places: Places = ANYWHERE, on_step: OnStep | None = None
+    spec: RunSpec,
+    out: Path,
+    *,
+    teacher: str = "",
+    places: Places = ANYWHERE,
+    on_step: OnStep | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> Trained:
     """Train a model under a recipe and put its artifact at `out`.
 
@@ -53,7 +60,8 @@ def train_artifact(
         teacher: For distillation: an artifact, a fine-tuned classifier, or an encoder to fine-tune first; empty: the
             model itself, fine-tuned without compression.
         places: Where models and data are found.
-        on_step: Called after each step with the steps done, all steps, and the loss.
+        on_step: Called after each step with the steps done, all steps, and the loss; of the teacher's training too.
+        on_note: Called with what happens on the way: a teacher that is fine-tuned first, and its score.
 
     Raises:
         InputError: model, data, settings or `out` cannot be used.
@@ -76,9 +84,14 @@ def train_artifact(
         artifact = open_artifact(out)
         quality, _ = measure_quality(artifact, data.dev, data.task)
         return Trained(artifact, [*quality, *measure_size(artifact)], (f"{out} was there already.", *data.notes))
-    if label is not None:
-        single.make_label(label_id, label, spec)
-    single.execute(run_id, spec, on_step)
+    single.check_free({run_id, label_id, label.teacher if label else ""})
+    try:
+        if label is not None:
+            single.make_label(label_id, label, spec, on_step, on_note)
+        single.execute(run_id, spec, on_step)
+    except InputError:
+        single.tidy()
+        raise
     done = single.store.done(run_id)
     assert done is not None
     measurements, notes = read_measurements(done), read_notes(done)
@@ -129,11 +142,32 @@ class _Single:
         if run.state != "done":
             raise RunError(run.why)
 
-    def make_label(self, run_id: str, label: RunSpec, spec: RunSpec) -> None:
+    def check_free(self, run_ids: set[str]) -> None:
+        """Raise `SettingError` if the folder for what is on the way holds other runs than these."""
+        if self.store.folder.is_dir() and {run.run_id for run in self.store.runs()} - run_ids:
+            raise SettingError(
+                f"{self.store.folder} holds an unfinished training with other settings. Go on with the same command as "
+                "then, name another place with -o, or remove that folder."
+            )
+
+    def tidy(self) -> None:
+        """Remove the folder for what is on the way, unless it holds work that is done, such as a teacher."""
+        if self.store.folder.is_dir() and not any(run.state == "done" for run in self.store.runs()):
+            shutil.rmtree(self.store.folder)
+
+    def make_label(
+        self, run_id: str, label: RunSpec, spec: RunSpec, on_step: OnStep | None, on_note: Callable[[str], None]
+    ) -> None:
         """Make the teacher's logits, and the teacher first where it must be trained, as `spec` without its methods."""
         if label.teacher:
             dense = replace(spec, model=label.model, methods=(), teacher="")
-            self.execute(label.teacher, dense, None)
+            if self.store.done(label.teacher) is None:
+                on_note(f"The teacher, {label.model}, is fine-tuned first, without compression.")
+            self.execute(label.teacher, dense, on_step)
+            done = self.store.done(label.teacher)
+            assert done is not None
+            score = next(row.value for row in read_measurements(done) if row.name == "score")
+            on_note(f"The teacher's score is {score:.4f}.")
         self.execute(run_id, label, None)
 
     def name_label(self, spec: RunSpec, teacher: str) -> tuple[str, RunSpec]:
@@ -165,7 +199,7 @@ class _Single:
             )
         if pretrained.new_head:
             return None
-        folder = self.store.folder / f"teacher-{pretrained.sha256[:12]}"
+        folder = self.store.folder / "teachers" / pretrained.sha256[:12] / Path(name).name
         if not (folder / "manifest.json").is_file():
             facts = {"run_id": "", "task": task.to_json(), "max_length": spec.training.max_length}
             try:

@@ -6,7 +6,8 @@ What it does:
 
 When to use it:
     Whenever there is a better model than the one that is made small: a larger one, or the same one before it was
-    compressed. The smaller the model, the more it helps.
+    compressed. The smaller the model, the more it helps. Where no teacher is named, it is the largest model of the
+    study, or for `train` the model itself; both are fine-tuned without compression first.
 
 Settings:
     loss: `auto` (default): `kl` for classes and `mse` for a number; `kl`: divergence of the softened class

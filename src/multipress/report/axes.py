@@ -9,6 +9,10 @@ from dataclasses import dataclass
 __all__ = ["Scale", "linear_scale", "log_scale"]
 
 
+_LOG_STEPS = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), (1, 1.2, 1.5, 1.7, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9))
+_ENOUGH_TICKS = 3
+
+
 @dataclass(frozen=True)
 class Scale:
     """From numbers to places along an axis.
@@ -38,13 +42,15 @@ class Scale:
 
 
 def log_scale(values: Sequence[float], start: float, end: float) -> Scale:
-    """A scale on which all positive numbers have room, with ticks at 1, 2, 5, 10, ... where they fit."""
+    """A scale on which all positive numbers have room; ticks at powers of ten, and between them if these are few."""
     low, high = min(values) / 1.25, max(values) * 1.25
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    # Fewer kinds of ticks the more decades there are: about four to nine ticks in all.
-    steps = next((s for s in ((1, 2, 5), (1, 3), (1,)) if len(powers) * len(s) <= 12), (1,))
-    ticks = [step * 10.0**power for power in powers for step in steps]
-    return Scale(low, high, start, end, True, tuple(t for t in ticks if low <= t <= high))
+    ticks: list[float] = []
+    for steps in _LOG_STEPS:
+        ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
+        if len(ticks) >= _ENOUGH_TICKS:
+            break
+    return Scale(low, high, start, end, True, tuple(ticks))
 
 
 def linear_scale(values: Sequence[float], start: float, end: float) -> Scale:

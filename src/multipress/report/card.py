@@ -20,7 +20,7 @@ def model_card(artifact: Artifact, measurements: Sequence[Measurement], command:
     Args:
         artifact: The artifact, opened.
         measurements: Its quality and sizes.
-        command: The command that makes it again.
+        command: The commands that make it again, one a line.
     """
     values = {row.name: row.value for row in measurements}
     rows = next((row.context.get("rows") for row in measurements if row.name == "score"), None)
@@ -72,14 +72,20 @@ def model_card(artifact: Artifact, measurements: Sequence[Measurement], command:
     return "\n".join(lines)
 
 
-def command_for(spec: RunSpec) -> str:
-    """The `multipress train` command that trains this run again; what is at its default is left out."""
+def command_for(spec: RunSpec, teacher: str = "", out: str = "OUT") -> str:
+    """The `multipress train` command that trains this run again; what is at its default is left out.
+
+    Args:
+        spec: The run.
+        teacher: Folder of the artifact that teaches; empty for none.
+        out: Where the command puts its artifact.
+    """
     data, training = spec.data, spec.training
     words = ["multipress", "train", spec.model]
     words += ["--task", data.task] if data.task else ["--train", data.train, "--dev", data.dev]
     for column in data.text:
         words += ["--text", column]
-    for option, value in (("label", data.label), ("target", data.target)):
+    for option, value in (("label", data.label), ("target", data.target), ("metric", data.metric)):
         words += [f"--{option}", value] if value else []
     for name in ("max_train_rows", "max_eval_rows"):
         words += [f"--{name.replace('_', '-')}", str(getattr(data, name))] if getattr(data, name) else []
@@ -88,7 +94,8 @@ def command_for(spec: RunSpec) -> str:
             words += [f"--{name.replace('_', '-')}", str(getattr(training, name))]
     for method in spec.methods:
         words += ["--method", _method_text(method)]
-    words += ["--seed", str(spec.seed), "-o", "OUT"]
+    words += ["--teacher", teacher] if teacher else []
+    words += ["--seed", str(spec.seed), "-o", out]
     return shlex.join(words)
 
 

@@ -186,7 +186,9 @@ def _tree(value: Any, depth: int = 0) -> str:
     """Nested settings as a list of names and values; what is nested deeper than six is one line of text."""
     if isinstance(value, Mapping) and value and depth < 6:
         items = "".join(
-            f"<div><dt>{escaped(key)}</dt><dd>{_tree(one, depth + 1)}</dd></div>" for key, one in value.items()
+            f"<div><dt>{escaped(key)}</dt><dd>{_tree(one, depth + 1)}</dd></div>"
+            for key, one in value.items()
+            if one not in ("", [], ())  # what was not asked for
         )
         return f"<dl>{items}</dl>"
     if isinstance(value, (list, tuple)) and not any(isinstance(one, Mapping) for one in value):

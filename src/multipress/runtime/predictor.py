@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
-from multipress.errors import ArtifactError
+from multipress.errors import ArtifactError, DataError
 from multipress.runtime.graph_file import read_graph
 from multipress.runtime.graph_sizes import check_sizes
 from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
@@ -61,6 +61,7 @@ class Predictor:
         self._batch_size = batch_size
         task = artifact.facts["task"]
         self._labels: list[str] | None = task["labels"] if task["target"] == "classes" else None
+        self._is_pair = bool(task.get("is_pair"))
         self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
         positions = artifact.config.get("max_position_embeddings")
         if isinstance(positions, int) and self.max_length > positions:
@@ -89,9 +90,15 @@ class Predictor:
             on_progress: Called after each batch with the rows done and all rows.
 
         Raises:
-            DataError: `texts` is no list, or `pairs` has another length.
+            DataError: `texts` is no list of texts, or `pairs` is missing, not expected, or of another length.
             ArtifactError: the model fails, or gives numbers that are not finite.
         """
+        if (pairs is not None) != self._is_pair:
+            reads, given = ("pairs", "one text a row") if self._is_pair else ("one text a row", "pairs")
+            raise DataError(
+                f"The model reads {reads}, but was given {given}. Write predictor(texts, pairs) for pairs, "
+                "predictor(texts) otherwise."
+            )
         encodings = self._encoder.encode(texts, pairs)
         self.num_truncated = self._encoder.num_truncated
         logits = np.zeros((len(encodings), len(self._labels or [None])), dtype=np.float32)

@@ -63,13 +63,19 @@ class TextEncoder:
             pairs: The second text of each row.
 
         Raises:
-            DataError: `texts` is one string, or `pairs` has another length than `texts`.
+            DataError: `texts` is one string, a row is no string, or `pairs` has another length than `texts`.
         """
         if isinstance(texts, str) or isinstance(pairs, str):
             raise DataError("One text was given where a list of texts is needed: write [text].")
         if pairs is not None and len(pairs) != len(texts):
             raise DataError(f"There are {len(texts)} texts but {len(pairs)} second texts; give one for each.")
         rows = zip(texts, pairs, strict=True) if pairs is not None else ((text, None) for text in texts)
+        for row, text in enumerate([*texts, *(pairs or ())]):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"Row {row % len(texts) + 1} holds a {type(text).__name__} where a text is needed. "
+                    "Two texts a row are given as two lists: the first texts, then the second."
+                )
         self.num_truncated = 0
         encodings = []
         for first, second in rows:

@@ -134,7 +134,7 @@ def numbers(labels: Sequence[Label], table: Table, rows: Sequence[int]) -> np.nd
         if not _is_number(label):
             raise DataError(
                 f"{table.where(row)}: the label is {label!r}, but the labels are numbers. Correct or "
-                "remove the row; if the labels are names of classes, set the target to classes."
+                "remove the row. Labels that are names belong to a task of classes, not to one of a number."
             )
     wide = np.array([float(label or 0) for label in labels], dtype=np.float64)
     large = np.flatnonzero(np.abs(wide) > np.finfo(np.float32).max)

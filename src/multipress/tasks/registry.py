@@ -38,5 +38,8 @@ def load_registered(name: str, data_dir: Path | None = None) -> tuple[Task, Rows
         MissingExtraError: an optional package is needed and not installed.
     """
     if name not in _TASKS:
-        raise SpecError(f"No task {name!r}; there are: {', '.join(list_tasks())}. For your own text, give files.")
+        raise SpecError(
+            f"No task {name!r}; there are: {', '.join(list_tasks())}. For your own text, give "
+            "files: --train and --dev, or train and dev under [tasks] in a study file."
+        )
     return _TASKS[name](data_dir)

@@ -6,6 +6,7 @@ classes have names only if the file carries the names (a Hugging Face `ClassLabe
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def load_texts(
     """Texts of a file to predict, and second texts for a model of pairs; every row, empty ones too.
 
     Args:
-        path: A data file, or a `.txt` file with one text a line.
+        path: A data file, a `.txt` file with one text a line, or `-`: the same from standard input.
         is_pair: Whether the model reads two texts.
         text: One or two text columns; empty: found by name.
 
@@ -107,7 +108,12 @@ def load_texts(
         MissingExtraError: a Parquet file, and pyarrow is not installed.
     """
     file = Path(path)
-    table = _lines(file) if file.suffix.lower() == ".txt" else _read_known(file)
+    if str(path) == "-":
+        table = _lines("standard input", sys.stdin.read())
+    elif file.suffix.lower() == ".txt":
+        table = _lines(str(file), read_text(file))
+    else:
+        table = _read_known(file)
     columns = find_text(table, text)
     _check_width(table.source, len(columns), is_pair)
     values = [[value or "" for value in read_texts(table, name)] for name in columns]
@@ -120,11 +126,11 @@ def _read_known(file: Path) -> Table:
     return read_table(file)
 
 
-def _lines(file: Path) -> Table:
-    texts = [line.removesuffix("\r") for line in read_text(file).removesuffix("\n").split("\n")]
+def _lines(source: str, content: str) -> Table:
+    texts = [line.removesuffix("\r") for line in content.removesuffix("\n").split("\n")]
     if not any(texts):
-        raise DataError(f"{file} holds no text.")
-    return Table(str(file), ("text",), len(texts), lambda name: list(texts), lines=range(1, len(texts) + 1))
+        raise DataError(f"{source} holds no text.")
+    return Table(source, ("text",), len(texts), lambda name: list(texts), lines=range(1, len(texts) + 1))
 
 
 def _check_width(source: str, columns: int, is_pair: bool) -> None:
