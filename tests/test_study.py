@@ -15,7 +15,7 @@ from multipress.engines.execute import Executor, Places
 from multipress.engines.local import run_jobs
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError, SpecError
-from multipress.estimate import describe
+from multipress.estimate import describe, predicted_bytes
 from multipress.spec import DataSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
 from multipress.store import Store
 from multipress.study import Plan, choose_rates, expand_recipes, run_study
@@ -102,6 +102,26 @@ def test_a_dry_run_counts_and_writes_nothing(tiny_folder, tmp_path):
     assert "6 cells = 1 models x 1 tasks x 2 seeds x 3 recipes" in text
     assert "8 in all, 2 of them" in text
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("multipress.models.catalogue._hub_folder", lambda name, pickled: refuse(name))
+    monkeypatch.delenv("MULTIPRESS_MODELS", raising=False)
+    grid = replace(study(tmp_path), models=("bert-tiny", "bert-large"))
+    text = describe(Plan(grid, only_counts=True), Store(tmp_path / "runs"))
+    assert "6 cells = 2 models" in text
+    assert "bert-tiny, bert-large. Their shapes are known" in text
+    # What is stored of bert-large's 335 million parameters: 2 bytes each, a quarter of a run with 8 bits less.
+    dense = predicted_bytes(Plan(grid, only_counts=True), RunSpec("train", "bert-large", DATA))
+    assert dense == pytest.approx(335.14e6 * 2, rel=0.01)
+    with pytest.raises(ModelError, match="bert-tiny is not here"):
+        describe(Plan(grid), Store(tmp_path / "runs"))
+    with pytest.raises(ModelError, match="nobody"):
+        describe(Plan(replace(grid, models=("nobody",)), only_counts=True), Store(tmp_path / "runs"))
+
+
+def refuse(name):
+    raise ModelError("bert-tiny is not here")
 
 
 @pytest.fixture(scope="module")

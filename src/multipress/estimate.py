@@ -20,6 +20,7 @@ __all__ = ["describe", "predicted_bytes", "predicted_seconds"]
 STEP_EFFICIENCY = 0.65
 FORWARD_EFFICIENCY = 0.6
 SECONDS_BESIDE = 12.0
+TOKENS_A_WORD = 1.3  # of English WordPiece, where the tokenizer is not here to count
 
 
 def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
@@ -49,7 +50,16 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
         f"runs: {len(every)} in all, {labels} of them teachers' logits that cells share, "
         f"{len(candidates)} to choose learning rates; {len(left)} are left to do\n"
         f"time: about {_duration(seconds)} with {workers} workers on this computer\n"
-        f"disk: about {megabytes:.0f} MB below {store.folder}"
+        f"disk: about {megabytes:.0f} MB below {store.folder}{_absent(plan)}"
+    )
+
+
+def _absent(plan: Plan) -> str:
+    if not plan.absent:
+        return ""
+    return (
+        f"\nnot here, and not to be had from the hub now: {', '.join(plan.absent)}. Their shapes are known from their "
+        "names; the rest is counted as if they were here."
     )
 
 
@@ -92,10 +102,17 @@ def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
 def _num_tokens(plan: Plan, model: str, rows: DataSpec, max_length: int) -> tuple[int, int]:
     """Tokens of the training and of the validation rows, from a sample of 500 each."""
     data = plan.data(rows)
-    encoder = TextEncoder(plan.identify(model).tokenizer_json, max_length)
+    tokenizer_json = plan.identify(model).tokenizer_json
+    encoder = TextEncoder(tokenizer_json, max_length) if tokenizer_json else None
     counts = []
     for split in (data.train, data.dev):
         sample = split.take(np.linspace(0, len(split) - 1, min(500, len(split))).astype(int))
-        lengths = [len(row.ids) for row in encoder.encode(sample.texts, sample.pairs)]
+        if encoder is not None:
+            lengths = [len(row.ids) for row in encoder.encode(sample.texts, sample.pairs)]
+        else:
+            texts = sample.texts
+            if sample.pairs is not None:
+                texts = [f"{first} {second}" for first, second in zip(texts, sample.pairs, strict=True)]
+            lengths = [min(max_length, round(TOKENS_A_WORD * len(text.split())) + 2) for text in texts]
         counts.append(round(float(np.mean(lengths)) * len(split)))
     return counts[0], counts[1]

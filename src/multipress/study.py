@@ -12,10 +12,10 @@ from typing import Any
 from multipress.engines.execute import ANYWHERE, Places
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.local import Job, default_workers, run_jobs
-from multipress.errors import SettingError, SpecError
+from multipress.errors import ModelError, SettingError, SpecError
 from multipress.methods import get_method
 from multipress.models.bert import expected_shapes
-from multipress.models.pretrained import Checked, identify
+from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
 from multipress.records import Run
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec
@@ -75,11 +75,17 @@ class Plan:
     Args:
         study: What was asked.
         places: Where models and data are found.
+        only_counts: Nothing will be run, so a model that cannot be had may be one whose shape its name says.
+
+    Attributes:
+        absent: Such models.
     """
 
-    def __init__(self, study: StudySpec, places: Places = ANYWHERE) -> None:
+    def __init__(self, study: StudySpec, places: Places = ANYWHERE, *, only_counts: bool = False) -> None:
         self.study = study
         self.places = places
+        self.absent: list[str] = []
+        self._only_counts = only_counts
         self._data: dict[DataSpec, TaskData] = {}
         self._models: dict[str, Checked] = {}
         self._num_parameters: dict[str, int] = {}
@@ -101,7 +107,14 @@ class Plan:
     def identify(self, model: str) -> Checked:
         """Config, tokenizer and hash of a model; its weights are not loaded."""
         if model not in self._models:
-            self._models[model] = identify(model, self.places.models_dir)
+            try:
+                self._models[model] = identify(model, self.places.models_dir)
+            except ModelError:
+                shape = shape_by_name(model) if self._only_counts else None
+                if shape is None:
+                    raise
+                self._models[model] = shape
+                self.absent.append(model)
         return self._models[model]
 
     def num_parameters(self, model: str) -> int:

@@ -41,7 +41,7 @@ def run(
 
     places = Places(data_dir, models_dir)
     if dry_run:
-        typer.echo(describe(Plan(study, places), store, workers))
+        typer.echo(describe(Plan(study, places, only_counts=True), store, workers))
         return
     show = Runs()
 

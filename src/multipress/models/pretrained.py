@@ -17,10 +17,10 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from multipress.errors import ModelError, SettingError
 from multipress.models.bert import bert_config, build_classifier, expected_shapes
-from multipress.models.catalogue import PICKLE_SUFFIXES, Source, find_model
+from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Source, find_model
 from multipress.reproducibility import file_sha256, seed_for
 
-__all__ = ["PretrainedModel", "identify", "inside", "load_pretrained"]
+__all__ = ["PretrainedModel", "identify", "inside", "load_pretrained", "shape_by_name"]
 
 HEAD = ("classifier.weight", "classifier.bias")
 # Heads of pre-training, which a classifier does not use, and a constant that old files store.
@@ -96,6 +96,17 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     ]
     sha256 = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
     return Checked(source, config, names, num_labels, label_names, tokenizer_json, sha256)
+
+
+def shape_by_name(name: str) -> Checked | None:
+    """What is known of one of the paper's sizes without having it: its shape, no tokenizer; None for other names."""
+    if name not in BERT_SIZES:
+        return None
+    _, layers, hidden = BERT_SIZES[name]
+    config = BertConfig(
+        num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=hidden // 64, intermediate_size=4 * hidden
+    )
+    return Checked(Source(name, Path()), config, {}, 0, (), tokenizer_json="", sha256=f"not here: {name}")
 
 
 def load_pretrained(
