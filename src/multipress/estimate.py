@@ -58,8 +58,8 @@ def _absent(plan: Plan) -> str:
     if not plan.absent:
         return ""
     return (
-        f"\nnot here, and not to be had from the hub now: {', '.join(plan.absent)}. Their shapes are known from their "
-        "names; the rest is counted as if they were here."
+        f"\nnot here yet: {', '.join(plan.absent)}. Their shapes are known from their names; the rest is counted as if "
+        "they were here."
     )
 
 

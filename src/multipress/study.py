@@ -18,6 +18,7 @@ from multipress.models.bert import expected_shapes
 from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
 from multipress.records import Run
+from multipress.shrink import make_named
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec
 from multipress.store import Store, cell_row
 from multipress.tasks import TaskData, load_task
@@ -213,8 +214,8 @@ def _is_artifact(name: str) -> bool:
 
 
 def _learns(recipe: tuple[MethodSpec, ...]) -> bool:
-    """Whether a recipe needs a teacher's logits."""
-    return "teacher_logits" in Recipe.from_specs(recipe).needs()
+    """Whether a recipe needs a teacher."""
+    return bool(Recipe.from_specs(recipe).needs())
 
 
 def run_study(
@@ -247,6 +248,9 @@ def run_study(
     """
     store = Store(folder)
     store.check_writable()
+    expand_recipes(study)  # what is wrong with the study shows before a model is made
+    for name in {*study.models, str(study.methods.get("distillation", {}).get("teacher", ""))}:
+        make_named(name, on_note=on_note)
     plan = Plan(study, places)
     plan.check()
     for data in study.data:

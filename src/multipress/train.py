@@ -25,7 +25,7 @@ from multipress.reproducibility import seed_for
 from multipress.runtime.tokenizer import Encoding, pad_batch
 from multipress.spec import TrainingSpec
 
-__all__ = ["LOOP_VERSION", "Rows", "Saving", "epoch_batches", "num_steps", "train"]
+__all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "epoch_batches", "num_steps", "train"]
 
 LOOP_VERSION = 2  # raise it when the same run gives other weights
 POOL_BATCHES = 32  # batches sorted by length together: padding is then under a tenth of the tokens
@@ -37,12 +37,12 @@ class Rows:
 
     Args:
         encodings: N rows of token ids.
-        labels: (N,) int64 class indices or float32 numbers.
+        labels: (N,) int64 class indices or float32 numbers; None: no labels, only what methods add is minimized.
         pad_id: Token id that fills short rows.
     """
 
     encodings: list[Encoding]
-    labels: np.ndarray
+    labels: np.ndarray | None
     pad_id: int
 
 
@@ -124,7 +124,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     for step, batch in enumerate(_all_batches(lengths, training, context.seed)):
         if step < done:
             continue
-        loss = loop.step(step, _collate(rows, batch), name)
+        loss = loop.step(step, collate(rows, batch), name)
         if on_step is not None:
             on_step(step + 1, loop.total, loss)
         if saving is not None and (step + 1) % saving.every_steps == 0 and step + 1 < loop.total:
@@ -148,13 +148,15 @@ def _all_batches(lengths: np.ndarray, training: TrainingSpec, seed: int) -> Iter
         yield from epoch_batches(lengths, training.batch_size, seed_for(seed, "order", epoch))
 
 
-def _collate(rows: Rows, batch: np.ndarray) -> dict[str, Tensor]:
+def collate(rows: Rows, batch: np.ndarray) -> dict[str, Tensor]:
+    """These rows as tensors: what the model is called with, `rows` (B,), and `labels` (B,) where there are some."""
     arrays = pad_batch([rows.encodings[index] for index in batch], rows.pad_id)
     tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
     # Additive mask, broadcast over heads and queries; transformers takes a ready 4-D mask as it is.
     hidden = (1 - tensors.pop("attention_mask")[:, None, None, :]).to(torch.float32)  # (B, 1, 1, T)
     tensors["attention_mask"] = hidden * torch.finfo(torch.float32).min
-    tensors["labels"] = torch.from_numpy(rows.labels[batch])
+    if rows.labels is not None:
+        tensors["labels"] = torch.from_numpy(rows.labels[batch])
     tensors["rows"] = torch.from_numpy(batch)
     return {key: value.to(device()) for key, value in tensors.items()}
 
@@ -178,10 +180,10 @@ class _Loop:
 
     def step(self, index: int, batch: dict[str, Tensor], route_name: str) -> float:
         """One optimizer step; returns the loss."""
-        labels, rows = batch.pop("labels"), batch.pop("rows")
+        labels, rows = batch.pop("labels", None), batch.pop("rows")
         with autocast(route_name):
             logits = self.model(**batch).logits.float()  # (B, C)
-        loss = functional.cross_entropy(logits, labels) if labels.dtype == torch.int64 else _squares(logits, labels)
+        loss = _label_loss(logits, labels)
         loss = self.recipe.compute_loss(loss, Step(self.model, rows, labels, logits, index / self.total, batch))
         value = loss.item()
         if not math.isfinite(value):
@@ -277,7 +279,12 @@ def _parameter_groups(
     ]
 
 
-def _squares(logits: Tensor, labels: Tensor) -> Tensor:
+def _label_loss(logits: Tensor, labels: Tensor | None) -> Tensor:
+    """Cross entropy of classes, mean square of numbers, 0 without labels."""
+    if labels is None:
+        return logits.new_zeros(())
+    if labels.dtype == torch.int64:
+        return functional.cross_entropy(logits, labels)
     return functional.mse_loss(logits.squeeze(-1), labels)
 
 

@@ -22,6 +22,7 @@ from multipress.cli.list import app as list_app
 from multipress.cli.measure import measure
 from multipress.cli.predict import predict
 from multipress.cli.report import report
+from multipress.cli.shrink import shrink
 from multipress.cli.study import run
 from multipress.cli.study_state import status, verify
 from multipress.cli.train import train
@@ -168,6 +169,6 @@ study_app.command()(verify)
 
 app.command()(train)
 app.add_typer(study_app, name="study")
-for command in (analyze, report, measure, evaluate, predict, inspect, convert):
+for command in (analyze, report, measure, evaluate, predict, inspect, convert, shrink):
     app.command()(command)
 app.add_typer(list_app, name="list")

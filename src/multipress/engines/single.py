@@ -18,6 +18,7 @@ from multipress.models import load_pretrained
 from multipress.models.pretrained import identify
 from multipress.recipe import Recipe
 from multipress.records import Measurement
+from multipress.shrink import make_named
 from multipress.spec import RunSpec
 from multipress.store import Store
 from multipress.tasks import TaskData, load_task
@@ -68,9 +69,11 @@ def train_artifact(
         RunError: the training failed.
     """
     recipe = Recipe.from_specs(spec.methods)
-    learns_from_teacher = "teacher_logits" in recipe.needs()
+    learns_from_teacher = bool(recipe.needs())
     if teacher and not learns_from_teacher:
         raise InputError("A teacher is given, but no method learns from one. Add --method distillation.")
+    for name in filter(None, (spec.model, teacher)):
+        make_named(name, on_step=on_step, on_note=on_note)
     checked = identify(spec.model, places.models_dir)
     checked.check_length(spec.training.max_length)
     data = load_task(spec.data, places.data_dir)

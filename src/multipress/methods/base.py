@@ -60,7 +60,7 @@ class Step:
     Args:
         model: The model.
         rows: (B,), indices of the batch's training rows.
-        labels: (B,), class indices or numbers.
+        labels: (B,), class indices or numbers; None where the rows have none.
         logits: (B, C), the model's output, float32.
         progress: Share of the training done before this step, 0 to 1.
         inputs: What the model was called with: `input_ids` and `token_type_ids` (B, T), and the additive
@@ -69,7 +69,7 @@ class Step:
 
     model: nn.Module
     rows: Tensor
-    labels: Tensor
+    labels: Tensor | None
     logits: Tensor
     progress: float
     inputs: dict[str, Tensor] = field(default_factory=dict)

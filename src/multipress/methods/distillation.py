@@ -49,11 +49,11 @@ from torch.nn import functional
 
 from multipress.errors import SettingError
 from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
-from multipress.models.bert import hidden_layers
+from multipress.models.bert import hidden_layers, spread_blocks
 from multipress.precision import autocast, route
 from multipress.reproducibility import seed_for
 
-__all__ = ["Distillation", "distillation_loss"]
+__all__ = ["PROJECTION", "Distillation", "distillation_loss"]
 
 
 @dataclass
@@ -86,28 +86,30 @@ class Distillation(Method):
         self._hidden: _HiddenStates | None = None
 
     def needs(self) -> frozenset[str]:
-        """The teacher's logits; the teacher itself where its hidden states count."""
-        return frozenset({"teacher_logits", "teacher_model"} if self.hidden else {"teacher_logits"})
+        """The teacher's logits, the teacher itself where its hidden states count, or both."""
+        wanted = {"teacher_logits": self.alpha, "teacher_model": self.hidden}
+        return frozenset(name for name, weight in wanted.items() if weight)
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
-        """Takes the teacher's logits from the context; where hidden states of another width count, adds a matrix."""
-        if context.teacher_logits is None or (self.hidden and context.teacher_model is None):
+        """Takes the teacher from the context; where hidden states of another width count, adds a matrix."""
+        if any(getattr(context, name) is None for name in self.needs()):
             raise SettingError("Distillation needs a teacher. Name one, or let the study train it.")
         if context.target == "number" and self.loss == "kl":
             raise SettingError("distillation.loss 'kl' needs classes; for a number, use loss=mse.")
         if self.loss == "auto":
             self._kind = "mse" if context.target == "number" else "kl"
-        self._teacher_logits = context.teacher_logits
-        if context.teacher_model is not None and self.hidden:
+        if self.alpha:
+            self._teacher_logits = context.teacher_logits
+        if self.hidden and context.teacher_model is not None:
             self._hidden = _HiddenStates(model, context.teacher_model, self.layers, context.seed)
         return model
 
     def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
         """The weighted sum of the loss on labels and the distances to the teacher."""
-        assert self._teacher_logits is not None
-        teacher = self._teacher_logits[step.rows.cpu()].to(step.logits.device)  # (B, C)
-        distance = distillation_loss(step.logits, teacher, self._kind, self.temperature)
-        loss = (1 - self.alpha) * loss + self.alpha * distance
+        if self._teacher_logits is not None:
+            teacher = self._teacher_logits[step.rows.cpu()].to(step.logits.device)  # (B, C)
+            distance = distillation_loss(step.logits, teacher, self._kind, self.temperature)
+            loss = (1 - self.alpha) * loss + self.alpha * distance
         if self._hidden is not None:
             loss = loss + self.hidden * self._hidden.distance(step)
         return loss
@@ -121,7 +123,7 @@ class Distillation(Method):
 
 # The teacher's block for each of a student's blocks, counted from 1.
 LAYER_MAPS: dict[str, Callable[[int, int, int], int]] = {
-    "uniform": lambda block, blocks, teacher_blocks: max(1, round(block * teacher_blocks / blocks)),
+    "uniform": lambda block, blocks, teacher_blocks: spread_blocks(blocks, teacher_blocks)[block - 1],
     "last": lambda block, blocks, teacher_blocks: max(1, teacher_blocks - blocks + block),
 }
 PROJECTION = "distillation_projection"  # the name in the model, so that it is saved and resumed with it
@@ -130,8 +132,8 @@ PROJECTION = "distillation_projection"  # the name in the model, so that it is s
 class _HiddenStates:
     """Compares a model's hidden states with its teacher's: the embeddings, and each block with the one mapped to it.
 
-    Where the widths differ, one learned matrix (D_teacher, D_model) stands between them, a part of the model until it
-    is removed.
+    Where the widths differ, one matrix (D_teacher, D_model) stands between them, a part of the model until it is
+    removed: a learned one, unless the model brings its own, as a shrunk encoder does.
     """
 
     def __init__(self, model: nn.Module, teacher: nn.Module, layers: str, seed: int) -> None:
@@ -144,7 +146,7 @@ class _HiddenStates:
         config: Any = model.config
         teacher_config: Any = teacher.config
         widths = config.hidden_size, teacher_config.hidden_size
-        if widths[0] != widths[1]:
+        if widths[0] != widths[1] and not hasattr(model, PROJECTION):
             matrix = nn.Linear(*widths, bias=False)
             generator = torch.Generator().manual_seed(seed_for(seed, "distillation"))
             nn.init.normal_(matrix.weight, std=widths[0] ** -0.5, generator=generator)

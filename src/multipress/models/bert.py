@@ -18,6 +18,7 @@ __all__ = [
     "expected_shapes",
     "hidden_layers",
     "read_first_token_only",
+    "spread_blocks",
 ]
 
 # Largest value accepted of each size, well above BERT-large, so that a hostile config allocates nothing.
@@ -106,6 +107,11 @@ def build_classifier(config: BertConfig, weights: dict[str, Tensor]) -> BertForS
     embeddings.position_ids = torch.arange(config.max_position_embeddings)[None]  # (1, T)
     embeddings.token_type_ids = torch.zeros_like(embeddings.position_ids)
     return model
+
+
+def spread_blocks(count: int, of: int) -> list[int]:
+    """`count` of so many blocks, counted from 1: spread evenly, the last one always; 4 of 6 are 2, 3, 4, 6."""
+    return [max(1, round(block * of / count)) for block in range(1, count + 1)]
 
 
 def hidden_layers(model: nn.Module) -> list[nn.Module]:

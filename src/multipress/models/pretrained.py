@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from multipress.errors import ModelError, SettingError
 from multipress.models.bert import bert_config, build_classifier, expected_shapes
-from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Source, find_model
+from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Shape, Source, find_model, shrunk_shape
 from multipress.reproducibility import file_sha256, seed_for
 
 __all__ = ["PretrainedModel", "identify", "inside", "load_pretrained", "shape_by_name"]
@@ -99,12 +99,18 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
 
 
 def shape_by_name(name: str) -> Checked | None:
-    """What is known of one of the paper's sizes without having it: its shape, no tokenizer; None for other names."""
-    if name not in BERT_SIZES:
+    """What is known of a model whose name says its shape, without having it: no tokenizer; None for other names."""
+    shape = shrunk_shape(name)
+    if name in BERT_SIZES:
+        _, layers, hidden = BERT_SIZES[name]
+        shape = Shape(layers, hidden, hidden // 64, 4 * hidden)
+    if shape is None:
         return None
-    _, layers, hidden = BERT_SIZES[name]
     config = BertConfig(
-        num_hidden_layers=layers, hidden_size=hidden, num_attention_heads=hidden // 64, intermediate_size=4 * hidden
+        num_hidden_layers=shape.layers,
+        hidden_size=shape.hidden,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
     )
     return Checked(Source(name, Path()), config, {}, 0, (), tokenizer_json="", sha256=f"not here: {name}")
 

@@ -12,44 +12,24 @@ The steps, front to back:
 4. LayerNorm does not commute with a projection, so its gain and bias are fitted: the least squares in each dimension
    from the smaller encoder's own normalized values to the bigger one's projected outputs, on calibration texts.
 
-Training then recovers what is lost. Scores by norms stand for the scores by gradients of Michel et al. (2019); the width
-by principal components is that of SliceGPT (Ashkboos et al. 2024), which has no mean in its norm and so no step 4.
+Training then recovers what is lost. Scores by norms stand for the scores by gradients of Michel et al. (2019); the
+width by principal components is that of SliceGPT (Ashkboos et al. 2024), whose norm takes no mean off and so needs no
+step 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from multipress.errors import ModelError
+from multipress.models.bert import spread_blocks
+from multipress.models.catalogue import Shape
 
-__all__ = ["Shape", "choose_blocks", "shrink"]
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The shape of an encoder.
-
-    Args:
-        layers: Blocks.
-        hidden: Width of the hidden state.
-        heads: Attention heads of a block; their size stays that of the bigger encoder.
-        feed_forward: Neurons of a block's feed-forward network.
-    """
-
-    layers: int
-    hidden: int
-    heads: int
-    feed_forward: int
-
-
-def choose_blocks(layers: int, of: int) -> list[int]:
-    """Blocks to keep, counted from 0: spread evenly, the last one always."""
-    return [round(index * of / layers + 1e-9) - 1 for index in range(1, layers + 1)]
+__all__ = ["shrink"]
 
 
 @torch.no_grad()
@@ -72,7 +52,7 @@ def shrink(
         ModelError: something would be larger, or the heads of the shape are not as wide as the model's.
     """
     _check(model.config, shape)
-    blocks = choose_blocks(shape.layers, model.config.num_hidden_layers)
+    blocks = [block - 1 for block in spread_blocks(shape.layers, model.config.num_hidden_layers)]
     outputs = _record(model, _norms(model, blocks), batches)
     basis = _basis([outputs[0], *outputs[2::2]], shape.hidden)
     small = _project(model, shape, blocks, basis)
