@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from safetensors.numpy import load_file
 
 from multipress.engines.execute import Executor, Places
 from multipress.engines.local import run_jobs
@@ -19,6 +20,7 @@ from multipress.estimate import describe, predicted_bytes
 from multipress.spec import DataSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
 from multipress.store import Store
 from multipress.study import Plan, choose_rates, expand_recipes, run_study
+from multipress.tasks import load_task
 
 DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)
 TRAINING = TrainingSpec(epochs=2, learning_rate=1e-3, batch_size=8, max_length=12)
@@ -122,6 +124,29 @@ def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeyp
 
 def refuse(name):
     raise ModelError("bert-tiny is not here")
+
+
+def test_rows_made_of_others_are_made_once_by_the_teachers_run(tiny_folder, tmp_path):
+    """Two recipes that ask for the same further rows share them; one without them has a teacher's run of its own."""
+    grid = study(
+        tiny_folder,
+        subsets=(("distillation",), ("distillation", "quantization")),
+        methods={"distillation": {"augment": [0, 2], "replace": 0.5}},
+    )
+    store = Store(tmp_path / "runs")
+    cells = run_study(grid, store.folder, num_workers=1)
+    assert [cell.state for cell in cells] == ["done"] * 5
+    labels = [run for run in store.runs() if run.spec["kind"] == "label"]
+    assert sorted(len(run.spec["methods"]) for run in labels) == [0, 1]
+    (with_rows,) = (run for run in labels if run.spec["methods"])
+    done = store.done(with_rows.run_id)
+    made = json.loads((done / "made.json").read_text())
+    assert len(made["texts"]) == 48  # twice 24
+    assert load_file(done / "logits.safetensors")["logits"].shape == (72, 77)
+    own = load_task(DATA).train.texts
+    assert all(new != old for new, old in zip(made["texts"], own * 2, strict=True) if "card" in old)
+    steps = {store.done(cell.run_id) / "log.jsonl" for cell in cells}
+    assert {json.loads(line)["step"] for path in steps for line in path.read_text().splitlines()[-2:-1]} == {6}
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from multipress.recipe import Recipe
 from multipress.reproducibility import seed_for
 from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
-from multipress.train import POOL_BATCHES, Rows, Saving, epoch_batches, num_steps, rate_factor, train
+from multipress.train import POOL_BATCHES, Rows, Saving, _label_loss, epoch_batches, num_steps, rate_factor, train
 from tiny import bert_config
 
 TRAINING = TrainingSpec(epochs=2, learning_rate=5e-3, batch_size=4, max_length=12, dropout=0.0)
@@ -194,3 +194,30 @@ def test_a_whole_checkpoint_goes_on_to_the_same_weights(tmp_path):
     straight = train(model(), rows(), Recipe([]), TRAINING, Context())
     assert steps[0] == 6
     assert all(torch.equal(value, straight.state_dict()[key]) for key, value in resumed.state_dict().items())
+
+
+def test_rows_made_of_others_have_no_label_loss_and_make_the_training_no_longer():
+    """A training with made rows takes the steps of its own rows; a batch of made rows alone moves nothing."""
+    own = rows(20)
+    more = [Encoding([2, 5, 6, 3], [0] * 4)] * 20
+    labels = np.concatenate([own.labels, np.full(20, -1)])
+    both = Rows([*own.encodings, *more], labels, 0, num_made=20)
+    steps = []
+    train(model(), both, Recipe([]), TRAINING, Context(), on_step=lambda done, total, loss: steps.append((done, total)))
+    assert steps[-1] == (10, 10)  # two epochs of 20 rows in batches of 4
+    alone = Rows(more, np.full(20, -1), 0, num_made=0)
+    start = {name: value.clone() for name, value in model().state_dict().items()}
+    frozen = TrainingSpec(epochs=1, learning_rate=1e-2, batch_size=4, max_length=12, weight_decay=0.0)
+    trained = train(model(), alone, Recipe([]), frozen, Context())
+    assert all(torch.equal(value, start[name]) for name, value in trained.state_dict().items())
+
+
+@pytest.mark.parametrize(("labels", "expected"), [([0, -1, 1], "classes"), ([0.5, float("nan"), 2.0], "number")])
+def test_the_loss_is_that_of_the_rows_with_a_label(labels, expected):
+    if expected == "classes":
+        logits, target = torch.randn(3, 2), torch.tensor(labels)
+        reference = functional.cross_entropy(logits[[0, 2]], target[[0, 2]])
+    else:
+        logits, target = torch.randn(3, 1), torch.tensor(labels)
+        reference = functional.mse_loss(logits[[0, 2], 0], target[[0, 2]])
+    assert _label_loss(logits, target).item() == pytest.approx(reference.item())

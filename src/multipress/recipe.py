@@ -56,6 +56,11 @@ class Recipe:
         """What the loop must provide, such as `teacher_logits`."""
         return frozenset().union(*(method.needs() for method in self.methods))
 
+    def label_specs(self) -> tuple[MethodSpec, ...]:
+        """What the run that makes the teacher's logits must know of the methods."""
+        specs = [MethodSpec(method.name, method.label_settings()) for method in self.methods]
+        return tuple(spec for spec in specs if spec.settings)
+
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Prepares the model for training, method by method; changes `model` and returns the model to train."""
         for method in self.methods:

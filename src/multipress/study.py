@@ -153,18 +153,17 @@ class Plan:
         cells: list[Job] = []
         shared: dict[str, Job] = {}
         for seed, data in itertools.product(self.study.seeds, self.study.data):
-            label = None
-            if any(_learns(recipe) for recipe in recipes):
-                for job in self._teacher(data, seed, rates):
-                    shared[job.run_id] = label = job
+            labels: list[Job | None] = [None] * len(recipes)
+            for index, recipe in enumerate(recipes):
+                for job in self._teacher(data, seed, rates, recipe) if _learns(recipe) else []:
+                    shared[job.run_id] = labels[index] = job
             for model in self.study.models:
                 if (model, data) not in rates:
                     cells += [self._train(model, data, DENSE, seed, rate) for rate in self.study.learning_rates]
                     continue
-                for recipe in recipes:
+                for recipe, label in zip(recipes, labels, strict=True):
                     if label is not None or not _learns(recipe):
-                        teacher = label if _learns(recipe) else None
-                        cells.append(self._train(model, data, recipe, seed, rates[model, data], teacher))
+                        cells.append(self._train(model, data, recipe, seed, rates[model, data], label))
         # Dense cells go first, because a teacher is one of them; then what others wait for.
         jobs = {job.run_id: job for job in [*(c for c in cells if not c.spec.methods), *shared.values(), *cells]}
         return list(jobs.values()), cells
@@ -178,17 +177,20 @@ class Plan:
             )
         return max(self.study.models, key=self.num_parameters) if wanted == "largest" else wanted
 
-    def _teacher(self, data: DataSpec, seed: int, rates: dict[tuple[str, DataSpec], float]) -> list[Job]:
-        """The run that makes a teacher, if there is one, and last the run that makes its logits."""
+    def _teacher(
+        self, data: DataSpec, seed: int, rates: dict[tuple[str, DataSpec], float], recipe: tuple[MethodSpec, ...]
+    ) -> list[Job]:
+        """The run that makes a recipe's teacher, if there is one, and last the run that makes its logits."""
+        wanted = Recipe.from_specs(recipe).label_specs()
         model = self._teacher_model()
         if _is_artifact(model):
-            spec = RunSpec("label", model, data)
+            spec = RunSpec("label", model, data, methods=wanted)
             run_id = identity_of(spec, model_sha256=artifact_sha256(Path(model)), data_sha256=self.data(data).sha256)
             return [Job(run_id, spec)]
         if (model, data) not in rates:
             return []
         teacher = self._train(model, data, DENSE, seed, rates[model, data])
-        spec = RunSpec("label", model, data, teacher=teacher.run_id)
+        spec = RunSpec("label", model, data, methods=wanted, teacher=teacher.run_id)
         return [teacher, Job(self._identity(spec), spec, needs=(teacher.run_id,))]
 
     def _train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,14 @@ class Rows:
         encodings: N rows of token ids.
         labels: (N,) int64 class indices or float32 numbers; None: no labels, only what methods add is minimized.
         pad_id: Token id that fills short rows.
+        num_made: How many rows, the last ones, were made of others: they have no labels (-1 or NaN stands there), and
+            do not make the training longer.
     """
 
     encodings: list[Encoding]
     labels: np.ndarray | None
     pad_id: int
+    num_made: int = 0
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,10 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     torch.manual_seed(seed_for(context.seed, "training"))
     model = recipe.prepare(model, context).to(device()).train()
     used = _used_rows(model, rows)
-    loop = _Loop(model, used, recipe, training, num_steps(len(rows.encodings), training))
+    loop = _Loop(model, used, recipe, training, num_steps(len(rows.encodings) - rows.num_made, training))
     done = loop.resume(saving) if saving is not None else 0
     lengths = np.array([len(row.ids) for row in rows.encodings])
-    for step, batch in enumerate(_all_batches(lengths, training, context.seed)):
+    for step, batch in enumerate(islice(_all_batches(lengths, training, context.seed), loop.total)):
         if step < done:
             continue
         loss = loop.step(step, collate(rows, batch), name)
@@ -280,9 +284,14 @@ def _parameter_groups(
 
 
 def _label_loss(logits: Tensor, labels: Tensor | None) -> Tensor:
-    """Cross entropy of classes, mean square of numbers, 0 without labels."""
+    """Cross entropy of classes, mean square of numbers, over the rows that have a label; 0 if none has one."""
     if labels is None:
         return logits.new_zeros(())
+    labelled = labels >= 0 if labels.dtype == torch.int64 else ~labels.isnan()
+    if not labelled.all():
+        if not labelled.any():
+            return logits.sum() * 0.0
+        logits, labels = logits[labelled], labels[labelled]
     if labels.dtype == torch.int64:
         return functional.cross_entropy(logits, labels)
     return functional.mse_loss(logits.squeeze(-1), labels)

@@ -31,7 +31,8 @@ from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Attempt, Store
-from multipress.tasks import TaskData, evaluate_logits, load_task
+from multipress.tasks import Split, TaskData, evaluate_logits, load_task
+from multipress.tasks.augment import WORD, nearest_words, replace_words
 from multipress.train import Rows, Saving, train
 
 __all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements", "read_notes"]
@@ -115,8 +116,11 @@ class Executor:
         _check_identity(attempt.run_id, spec, pretrained.sha256, data.sha256)
         recipe = Recipe.from_specs(spec.methods)
         context = Context(data.task.target, spec.seed)
+        rows = self._encode(pretrained, spec, data)
+        if recipe.label_specs():
+            rows = self._with_made(rows, pretrained, spec)
         if "teacher_logits" in recipe.needs():
-            context.teacher_logits = self._logits_of(spec.teacher, len(data.train))
+            context.teacher_logits = self._logits_of(spec.teacher, len(rows.encodings))
         if "teacher_model" in recipe.needs():
             context.teacher_model = self._teacher_of(spec.teacher, pretrained.tokenizer_json)
         saving = Saving(attempt.folder.parent / "checkpoint.safetensors", attempt.run_id)
@@ -124,7 +128,7 @@ class Executor:
         try:
             model = train(
                 read_first_token_only(pretrained.model),
-                self._encode(pretrained, spec, data),
+                rows,
                 recipe,
                 spec.training,
                 context,
@@ -185,7 +189,7 @@ class Executor:
         return RunSpec.from_json(self._store.run(run_id).spec)
 
     def _label(self, spec: RunSpec, attempt: Attempt) -> None:
-        """Write a teacher's logits (N, C), float32, on the training rows."""
+        """Write a teacher's logits (N, C), float32, on the training rows, and on rows made of them where asked for."""
         folder = Path(spec.model)
         data = self._load_data(spec.data)
         if spec.teacher:
@@ -202,8 +206,26 @@ class Executor:
                 f"The teacher {folder.name} knows the labels {_some(labels)}, but {data.task.name} has "
                 f"{_some(data.task.labels)}. Names and order must be equal."
             )
-        logits = predictor.logits(data.train.texts, data.train.pairs)
+        texts, pairs = data.train.texts, data.train.pairs
+        for method in spec.methods:
+            made = made_rows(predictor.artifact, data.train, **method.settings)
+            write_json(attempt.folder / "made.json", {"texts": made[0], "pairs": made[1]})
+            texts, pairs = texts + made[0], None if pairs is None else pairs + (made[1] or [])
+        logits = predictor.logits(texts, pairs)
         write_bytes(attempt.folder / "logits.safetensors", save({"logits": logits}))
+
+    def _with_made(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
+        """The rows and those that the teacher's run made of them, without labels."""
+        done = self._store.done(spec.teacher)
+        if done is None:
+            raise RunError(f"The teacher's logits, run {spec.teacher}, are not done.")
+        made = json.loads((done / "made.json").read_text(encoding="utf-8"))
+        encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
+        more = encoder.encode(made["texts"], made["pairs"])
+        assert rows.labels is not None
+        nothing = -1 if rows.labels.dtype == np.int64 else np.nan
+        labels = np.concatenate([rows.labels, np.full(len(more), nothing, rows.labels.dtype)])
+        return Rows([*rows.encodings, *more], labels, rows.pad_id, num_made=len(more))
 
     def _logits_of(self, run_id: str, num_rows: int) -> torch.Tensor:
         done = self._store.done(run_id)
@@ -240,6 +262,20 @@ class Executor:
             encodings = encoder.encode(data.train.texts, data.train.pairs)
             self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
         return self._rows[key]
+
+
+def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> tuple[list[str], list[str] | None]:
+    """`augment` further rows for each row, words replaced by the nearest ones of the teacher's word embedding."""
+    vocabulary = json.loads(teacher.tokenizer_json())["model"]["vocab"]
+    tables = {name: shape for name, shape in teacher.dense_weights().items() if name.endswith("word_embeddings.weight")}
+    (table,) = tables.values()
+    both = [*rows.texts, *(rows.pairs or [])]
+    nearest = nearest_words({word for text in both for word in WORD.findall(text.lower())}, vocabulary, table)
+
+    def made(texts: list[str], place: str) -> list[str]:
+        return [text for copy in range(augment) for text in replace_words(texts, nearest, replace, place, copy)]
+
+    return made(rows.texts, "first"), None if rows.pairs is None else made(rows.pairs, "second")
 
 
 def _some(labels: tuple[str, ...]) -> str:

@@ -179,12 +179,13 @@ class _Single:
         folder = Path(name)
         if teacher and not (folder / "manifest.json").is_file():
             folder = self._adopt(name, spec) or folder
+        wanted = Recipe.from_specs(spec.methods).label_specs()
         if (folder / "manifest.json").is_file():
-            label = RunSpec("label", str(folder), spec.data)
+            label = RunSpec("label", str(folder), spec.data, methods=wanted)
             return self._identity(label, artifact_sha256(folder)), label
         model_sha256 = identify(name, self._places.models_dir).sha256
         dense = replace(spec, model=name, methods=(), teacher="")
-        label = RunSpec("label", name, spec.data, teacher=self._identity(dense, model_sha256))
+        label = RunSpec("label", name, spec.data, methods=wanted, teacher=self._identity(dense, model_sha256))
         return self._identity(label, model_sha256), label
 
     def _adopt(self, name: str, spec: RunSpec) -> Path | None:

@@ -43,7 +43,8 @@ class Context:
     Args:
         target: `classes` or `number`.
         seed: The run's seed.
-        teacher_logits: (N, C), a teacher's logits on the N training rows; None unless a method needs them.
+        teacher_logits: (N, C), a teacher's logits on the N training rows, further rows that were made of them
+            included; None unless a method needs them.
         teacher_model: The teacher as a torch module with the same tokenizer; None unless a method needs it.
     """
 
@@ -86,6 +87,10 @@ class Method:
     def needs(self) -> frozenset[str]:
         """What the context must hold for these settings: `teacher_logits`, `teacher_model`."""
         return frozenset()
+
+    def label_settings(self) -> dict[str, Any]:
+        """What the run that makes the teacher's logits must know of these settings; empty if nothing."""
+        return {}
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Before training: changes `model` and returns the model to train."""

@@ -15,6 +15,9 @@ Settings:
     temperature: Softens both distributions in `kl` (2.0); above 1 the small probabilities count more.
     alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.5).
     hidden: Weight of a further term, the distance of the hidden states to the teacher's (0: none).
+    augment: Further rows made of each training row by replacing words, labelled by the teacher alone (0). The number of
+        steps stays that of the rows without them.
+    replace: Share of the words that are replaced in them (0.3).
     layers: Which of the teacher's blocks each block learns from, in `hidden`: `uniform` (default), spread evenly from
         bottom to top, or `last`, the teacher's top blocks.
 
@@ -34,7 +37,8 @@ Source:
     Hinton et al. 2015, section 2 (`kl`, scaled by the squared temperature); Ba and Caruana 2014 (`mse`); Jiao et al.
     2020, TinyBERT, section 3.1 (`hidden`: embeddings and mapped blocks through one learned matrix where the widths
     differ; here one matrix for all blocks, the distance relative to the size of the teacher's states, and no term for
-    attention). Movva et al. 2022 use distillation without naming loss or temperature; these defaults are ours.
+    attention). Movva et al. 2022 use distillation without naming loss or temperature; these defaults are ours. Their
+    augmentation took synonyms from a list; `augment` takes the nearest words of the teacher's embeddings.
 """
 
 from __future__ import annotations
@@ -67,12 +71,17 @@ class Distillation(Method):
     temperature: float = 2.0
     alpha: float = 0.5
     hidden: float = 0.0
+    augment: int = 0
+    replace: float = 0.3
     layers: str = "uniform"
 
     def __post_init__(self) -> None:
         check_choice("distillation", "loss", self.loss, ("auto", "kl", "mse"))
         check_choice("distillation", "layers", self.layers, tuple(LAYER_MAPS))
         check_share("distillation", "alpha", self.alpha)
+        check_share("distillation", "replace", self.replace)
+        if not 0 <= self.augment <= 20:
+            raise SettingError(f"distillation.augment is {self.augment}, but must be from 0 to 20.")
         if self.hidden < 0:
             raise SettingError(f"distillation.hidden is {self.hidden}, but must be at least 0.")
         if self.alpha == 0 and self.hidden == 0:
@@ -89,6 +98,10 @@ class Distillation(Method):
         """The teacher's logits, the teacher itself where its hidden states count, or both."""
         wanted = {"teacher_logits": self.alpha, "teacher_model": self.hidden}
         return frozenset(name for name, weight in wanted.items() if weight)
+
+    def label_settings(self) -> dict[str, Any]:
+        """The further rows that the teacher must label."""
+        return {"augment": self.augment, "replace": self.replace} if self.augment else {}
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Takes the teacher from the context; where hidden states of another width count, adds a matrix."""
