@@ -142,7 +142,7 @@ def test_recovery_brings_the_hidden_states_nearer_and_the_folder_trains(folder, 
     assert said[-1] < 0.9 * said[0]
     made = json.loads((tmp_path / "small-80" / "config.json").read_text())["shrunk"]
     assert made["source"] == "big"
-    assert not (tmp_path / "small-80.partial").exists()
+    assert not (tmp_path / "small-80.shrinking").exists()
     few = ["--max-train-rows", "24", "--max-eval-rows", "20", "--epochs", "1", "--max-length", "16"]
     assert main(["train", str(tmp_path / "small-80"), "--task", "banking77", *few, "-o", str(tmp_path / "out")]) == 0
 

@@ -107,7 +107,7 @@ def test_a_dry_run_counts_and_writes_nothing(tiny_folder, tmp_path):
 
 
 def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeypatch):
-    monkeypatch.setattr("multipress.models.catalogue._hub_folder", lambda name, pickled: refuse(name))
+    monkeypatch.setattr("multipress.models.catalogue._hub_folder", lambda name, pickled, download: refuse(name))
     monkeypatch.delenv("MULTIPRESS_MODELS", raising=False)
     grid = replace(study(tmp_path), models=("bert-tiny", "bert-large"))
     text = describe(Plan(grid, only_counts=True), Store(tmp_path / "runs"))

@@ -84,7 +84,8 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
     forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
     if spec.kind == "label":
-        return train_tokens * forward + SECONDS_BESIDE
+        made = sum(method.settings.get("augment", 0) for method in spec.methods)
+        return (1 + made) * train_tokens * forward + SECONDS_BESIDE
     step = 6 * weights / (STEP_EFFICIENCY * _product_rate())
     return spec.training.epochs * train_tokens * step + dev_tokens * forward + SECONDS_BESIDE
 

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import BertForSequenceClassification
 
 from multipress.checkpoint import CONFIG_KEYS
-from multipress.durable import Lock, write_json
+from multipress.durable import Lock, sync_folder, write_bytes, write_json, write_text
 from multipress.errors import CheckpointError, DataError, ModelError, SettingError, StoreError
 from multipress.methods import Context
 from multipress.methods.distillation import PROJECTION, Distillation
@@ -95,8 +95,11 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
     teacher = pretrained.model.eval()
     rows = _rows(pretrained.tokenizer_json, texts, teacher.config.pad_token_id or 0)
     small, basis = shrink(teacher, shape, _calibration(rows))
-    partial = out.parent / f"{out.name}.partial"
+    partial = out.parent / f"{out.name}.shrinking"
     partial.mkdir(parents=True, exist_ok=True)
+    lock = Lock(partial / "lock")
+    if not lock.acquire():
+        raise StoreError(f"Another process is making {out}. Wait for it, or name another place.")
     if steps:
         facts = [pretrained.sha256, asdict(shape), texts, steps, seed, LOOP_VERSION]
         identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
@@ -106,6 +109,7 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
         except CheckpointError:
             # It is of another shape, text or version, or was cut off by a crash; the recovery starts anew without it.
             saving.path.unlink()
+            lock.release()
             return shrink_encoder(
                 source, shape, out, texts=texts, steps=steps, seed=seed, models_dir=models_dir, on_step=on_step
             )
@@ -118,6 +122,8 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
     if out.exists():
         out.rmdir()
     os.rename(partial / "model", out)
+    sync_folder(out.parent)
+    lock.release()
     shutil.rmtree(partial)
     return out
 
@@ -213,7 +219,7 @@ def _calibration(rows: Rows) -> list[dict[str, Tensor]]:
     """Batches of the first rows, as a model is called with them."""
     count = min(len(rows.encodings), CALIBRATION_BATCHES * BATCH)
     batches = [collate(rows, np.arange(first, min(first + BATCH, count))) for first in range(0, count, BATCH)]
-    return [{key: value for key, value in batch.items() if key != "rows"} for batch in batches]
+    return [{key: value.cpu() for key, value in batch.items() if key != "rows"} for batch in batches]
 
 
 def _write(folder: Path, model: nn.Module, tokenizer_json: str, made: dict[str, Any]) -> None:
@@ -224,5 +230,5 @@ def _write(folder: Path, model: nn.Module, tokenizer_json: str, made: dict[str, 
     write_json(folder / "config.json", values | {"architectures": ["BertModel"], "dtype": "float16", "shrunk": made})
     encoder: Any = model.bert
     weights = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}
-    save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    (folder / "tokenizer.json").write_text(tokenizer_json, encoding="utf-8")
+    write_bytes(folder / "model.safetensors", save(weights, {"format": "pt"}))
+    write_text(folder / "tokenizer.json", tokenizer_json)

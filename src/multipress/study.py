@@ -15,6 +15,7 @@ from multipress.engines.local import Job, default_workers, run_jobs
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.methods import get_method
 from multipress.models.bert import expected_shapes
+from multipress.models.catalogue import find_model
 from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
 from multipress.records import Run
@@ -108,15 +109,18 @@ class Plan:
     def identify(self, model: str) -> Checked:
         """Config, tokenizer and hash of a model; its weights are not loaded."""
         if model not in self._models:
-            try:
-                self._models[model] = identify(model, self.places.models_dir)
-            except ModelError:
-                shape = shape_by_name(model) if self._only_counts else None
-                if shape is None:
-                    raise
-                self._models[model] = shape
+            shape = shape_by_name(model) if self._only_counts and not self._is_here(model) else None
+            if shape is not None:
                 self.absent.append(model)
+            self._models[model] = shape or identify(model, self.places.models_dir)
         return self._models[model]
+
+    def _is_here(self, model: str) -> bool:
+        try:
+            find_model(model, self.places.models_dir, download=False)
+        except ModelError:
+            return False
+        return True
 
     def num_parameters(self, model: str) -> int:
         """Parameters of a model with two outputs."""

@@ -13,6 +13,7 @@ from multipress.cli.main import main
 from multipress.cli.train import parse_method
 from multipress.errors import SettingError
 from multipress.spec import MethodSpec
+from multipress.store import Store
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--max-length", "16", "--learning-rate", "0.003"]
 
@@ -94,6 +95,23 @@ def test_an_unfinished_training_with_other_settings_is_kept(files, tiny_folder, 
     assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(out)]) == 2
     assert "unfinished training with other settings" in capsys.readouterr().err
     assert (partial / "0123456789ab" / "checkpoint.safetensors").read_bytes() == b"work of an hour"
+
+
+def test_a_diverged_training_may_be_tried_with_other_settings(files, tiny_folder, tmp_path):
+    """What our own advice says after a divergence: the same place, a lower rate."""
+    store = Store(tmp_path / "out.partial")
+    store.check_writable()
+    store.register("0123456789ab", {})
+    store.claim("0123456789ab").fail("diverged", "The loss is not a number.", retryable=False)
+    assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(tmp_path / "out")]) == 0
+
+
+def test_a_users_file_in_the_way_is_kept(files, tiny_folder, tmp_path, capsys):
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "notes.txt").write_text("mine")
+    assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(tmp_path / "out")]) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert (tmp_path / "out.partial" / "notes.txt").read_text() == "mine"
 
 
 def test_a_refused_training_leaves_nothing_behind(files, tiny_folder, tmp_path, capsys):

@@ -118,9 +118,11 @@ def test_a_place_that_is_taken_is_kept(pickled, tmp_path):
     assert (tmp_path / "out" / "mine").read_text() == "x"
 
 
-def test_the_time_limit_ends_the_child(pickled, tmp_path):
+def test_the_time_limit_ends_the_child(pickled, tmp_path, monkeypatch):
+    (tmp_path / "endless.py").write_text("while True: pass")
+    monkeypatch.setattr(unpickle, "__file__", str(tmp_path / "endless.py"))
     started = os.times().elapsed
-    with pytest.raises(ModelError, match=r"within 1 seconds|signal"):  # importing torch takes longer
+    with pytest.raises(ModelError, match="within 1 seconds"):
         convert_pickle(str(pickled[0]), tmp_path / "out", seconds=1)
     assert os.times().elapsed - started < 30
     assert not (tmp_path / "out").exists()

@@ -347,7 +347,7 @@ def test_the_papers_sizes_are_found_by_their_names_and_by_their_hub_ids(tmp_path
 
 def test_a_hub_model_that_is_only_a_pickle_names_the_command_that_converts_it(tmp_path, monkeypatch):
     (tmp_path / "config.json").write_text("{}")
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns, local_files_only: tmp_path)
     with pytest.raises(ModelError, match="multipress convert google/bert_uncased_L-2_H-128_A-2 -o"):
         identify("bert-tiny")
 

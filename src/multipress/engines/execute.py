@@ -243,6 +243,8 @@ class Executor:
         if label.teacher and done is None:
             raise RunError(f"The teacher, run {label.teacher}, is not done.")
         folder = done / "artifact" if done else Path(label.model)
+        if not label.teacher:
+            _check_identity(run_id, label, artifact_sha256(folder), self._load_data(label.data).sha256)
         if json.loads(open_artifact(folder).tokenizer_json()) != json.loads(tokenizer_json):
             raise SettingError(
                 f"The teacher {folder.name} has another tokenizer than the model, so their hidden states cannot be "
@@ -266,7 +268,13 @@ class Executor:
 
 def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> tuple[list[str], list[str] | None]:
     """`augment` further rows for each row, words replaced by the nearest ones of the teacher's word embedding."""
-    vocabulary = json.loads(teacher.tokenizer_json())["model"]["vocab"]
+    model = json.loads(teacher.tokenizer_json())["model"]
+    if model.get("type") not in ("WordPiece", "WordLevel"):
+        raise SettingError(
+            "distillation.augment needs a teacher whose tokenizer knows whole words (WordPiece, WordLevel), not "
+            f"{model.get('type')}. Set it to 0."
+        )
+    vocabulary = model["vocab"]
     tables = {name: shape for name, shape in teacher.dense_weights().items() if name.endswith("word_embeddings.weight")}
     (table,) = tables.values()
     both = [*rows.texts, *(rows.pairs or [])]

@@ -146,11 +146,16 @@ class _Single:
             raise RunError(run.why)
 
     def check_free(self, run_ids: set[str]) -> None:
-        """Raise `SettingError` if the folder for what is on the way holds other runs than these."""
-        if self.store.folder.is_dir() and {run.run_id for run in self.store.runs()} - run_ids:
+        """Raise `SettingError` if the folder for what is on the way holds anything but these runs."""
+        if not self.store.folder.is_dir():
+            return
+        # What ended for good may be tried with other settings; what can go on, or is a user's file, must not be lost.
+        names = {entry.name for entry in self.store.folder.iterdir()} - {"teachers"}
+        ended = {run.run_id for run in self.store.runs() if run.state in ("refused", "diverged")}
+        if names - run_ids - ended:
             raise SettingError(
-                f"{self.store.folder} holds an unfinished training with other settings. Go on with the same command as "
-                "then, name another place with -o, or remove that folder."
+                f"{self.store.folder} holds something else, such as an unfinished training with other settings. Go "
+                "on with the same command as then, name another place with -o, or remove that folder."
             )
 
     def tidy(self) -> None:

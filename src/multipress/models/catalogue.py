@@ -130,7 +130,7 @@ def shrunk_folder(name: str) -> Path:
     return Path(root) / "models" / hashlib.sha256(identity.encode()).hexdigest()[:12] / name
 
 
-def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = False) -> Source:
+def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = False, download: bool = True) -> Source:
     """Find the folder of a model.
 
     Looked for in this order: a name of the embedded encoder; a folder; a shrunk encoder that was made;
@@ -141,6 +141,7 @@ def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = Fal
         name: Short name, folder or hub id.
         models_dir: Folder of model folders.
         pickled: Of the hub, take a pickle checkpoint too, to convert it.
+        download: Whether to fetch what is not in the hub's cache.
 
     Raises:
         ModelError: nothing is found; the message says what was looked for.
@@ -168,7 +169,7 @@ def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = Fal
     if root is not None and (root / hub_id).is_dir():
         return Source(name, root / hub_id)
     if HUB_ID.fullmatch(hub_id):
-        return Source(name, _hub_folder(hub_id, pickled))
+        return Source(name, _hub_folder(hub_id, pickled, download))
     known = ", ".join([*EMBEDDED_BLOCKS, *SHRUNK_NAMES, *BERT_SIZES])
     raise ModelError(f"No model {name!r}: it is no folder, no hub id (owner/name), and no short name ({known}).")
 
@@ -190,12 +191,12 @@ def _embedded_folder() -> Path:
     return folder
 
 
-def _hub_folder(name: str, pickled: bool) -> Path:
+def _hub_folder(name: str, pickled: bool, download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
     wanted = [*MODEL_FILES, "pytorch_model.bin"] if pickled else list(MODEL_FILES)
     try:
-        folder = Path(snapshot_download(name, allow_patterns=wanted))
+        folder = Path(snapshot_download(name, allow_patterns=wanted, local_files_only=not download))
     except Exception as error:  # noqa: BLE001 - the hub client raises many unrelated types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(

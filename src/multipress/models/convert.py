@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from multipress.durable import file_fact, sync_folder
 from multipress.errors import ModelError
 from multipress.models import unpickle
 from multipress.models.catalogue import MODEL_FILES, PICKLE_SUFFIXES, Source, find_model
@@ -64,9 +65,13 @@ def convert_pickle(model: str, out: Path, *, models_dir: Path | None = None, sec
         except ModelError as error:
             reason = str(error).replace(str(folder / "model.safetensors"), checkpoint.name).replace(str(folder), model)
             raise ModelError(f"What {checkpoint} holds is no model that can be used: {reason}") from None
+        for path in folder.iterdir():
+            file_fact(path, sync=True)
+        sync_folder(folder)
         if out.exists():
             out.rmdir()
         os.rename(folder, out)
+        sync_folder(out.parent)
     return out
 
 
@@ -91,7 +96,13 @@ def _run_child(checkpoint: Path, target: Path, seconds: int) -> None:
     environment |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            command, capture_output=True, timeout=seconds, env=environment, stdin=subprocess.DEVNULL, check=False
+            command,
+            capture_output=True,
+            timeout=seconds,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         raise ModelError(f"{checkpoint} was not converted within {seconds} seconds; its reader was ended.") from None

@@ -1,9 +1,10 @@
-"""The child process of `convert`: reads one pickle checkpoint with no way out, and writes its tensors.
+"""The child process of `convert`: reads one pickle checkpoint, without network and programs, and writes its tensors.
 
 Run as `python -P unpickle.py SOURCE TARGET MEMORY_BYTES SECONDS`, without the rest of the package; `convert` is its one
 caller. Before the file is opened, the kernel is told to end this process at its memory and processor limits and to
 refuse it every socket and every new process or program (seccomp, which a process cannot take back). The file is then
-read by torch with `weights_only=True`, which itself refuses whatever is not a tensor.
+read by torch with `weights_only=True`, which itself refuses whatever is not a tensor. Files are not closed to the
+process: it is the second fence, not the first.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def confine(memory_bytes: int, seconds: int) -> None:
     """Limit this process for good.
 
     Args:
-        memory_bytes: Bytes it may use beyond what it has now.
+        memory_bytes: Bytes it may use beyond what it has now, and the largest file it may write.
         seconds: Processor time.
 
     Raises:
@@ -50,6 +51,7 @@ def confine(memory_bytes: int, seconds: int) -> None:
     limit = pages * resource.getpagesize() + memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _refuse_calls()
 

@@ -26,7 +26,8 @@ def model_card(artifact: Artifact, measurements: Sequence[Measurement], command:
     rows = next((row.context.get("rows") for row in measurements if row.name == "score"), None)
     facts = artifact.facts
     task = facts["task"]
-    metrics = [name for name in task["metrics"] if name in values]
+    metrics = [name for name in dict.fromkeys([task["score"], *task["metrics"]]) if name in values]
+    example = '["a first text"], ["a second text"]' if task.get("is_pair") else '["a text"]'
     lines = [
         "---",
         "library_name: multipress",
@@ -53,7 +54,7 @@ def model_card(artifact: Artifact, measurements: Sequence[Measurement], command:
         "import multipress as mp",
         "",
         'predictor = mp.open("this/folder")',
-        'print(predictor(["a text"]))',
+        f"print(predictor({example}))",
         "```",
         "",
         "Made by:",

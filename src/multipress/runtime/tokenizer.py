@@ -70,7 +70,7 @@ class TextEncoder:
         if pairs is not None and len(pairs) != len(texts):
             raise DataError(f"There are {len(texts)} texts but {len(pairs)} second texts; give one for each.")
         rows = zip(texts, pairs, strict=True) if pairs is not None else ((text, None) for text in texts)
-        for row, text in enumerate([*texts, *(pairs or ())]):
+        for row, text in enumerate([*texts, *(() if pairs is None else pairs)]):
             if not isinstance(text, str):
                 raise DataError(
                     f"Row {row % len(texts) + 1} holds a {type(text).__name__} where a text is needed. "
