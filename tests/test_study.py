@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +105,16 @@ def test_a_dry_run_counts_and_writes_nothing(tiny_folder, tmp_path):
     assert "6 cells = 1 models x 1 tasks x 2 seeds x 3 recipes" in text
     assert "8 in all, 2 of them" in text
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_study_refuses_a_teacher_with_another_tokenizer_before_it_runs(tiny_folder, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text.replace('"card"', '"kard"'))
+    grid = study(tiny_folder, methods={"distillation": {"hidden": 1.0, "teacher": str(other)}})
+    with pytest.raises(SettingError, match="another tokenizer"):
+        Plan(grid).check()
 
 
 def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from multipress.engines.execute import ANYWHERE, Places
+from multipress.artifact import open_artifact
+from multipress.engines.execute import ANYWHERE, Places, check_tokenizers
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.local import Job, default_workers, run_jobs
 from multipress.errors import ModelError, SettingError, SpecError
@@ -94,9 +95,17 @@ class Plan:
 
     def check(self) -> None:
         """Read every model's header and every task's rows, and build every recipe, so that bad input shows first."""
-        expand_recipes(self.study)
+        recipes = expand_recipes(self.study)
         for model in self.trained_models():
             self.identify(model).check_length(self.study.training.max_length)
+        if any("teacher_model" in Recipe.from_specs(recipe).needs() for recipe in recipes) and not self.absent:
+            teacher = self._teacher_model()
+            if _is_artifact(teacher):
+                own = open_artifact(Path(teacher)).tokenizer_json()
+            else:
+                own = self.identify(teacher).tokenizer_json
+            for model in self.study.models:
+                check_tokenizers(teacher, own, self.identify(model).tokenizer_json)
         for data in self.study.data:
             self.data(data)
 

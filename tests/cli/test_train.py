@@ -97,6 +97,20 @@ def test_an_unfinished_training_with_other_settings_is_kept(files, tiny_folder, 
     assert (partial / "0123456789ab" / "checkpoint.safetensors").read_bytes() == b"work of an hour"
 
 
+def test_a_teacher_with_another_tokenizer_is_refused_before_it_is_trained(files, tiny_folder, tmp_path, capsys):
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    text = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(text.replace('"card"', '"kard"'))
+    before = sorted(tmp_path.iterdir())
+    hidden = ["--method", "distillation:hidden=1", "--teacher", str(other)]
+    assert main(["train", str(tiny_folder), *files, *QUICK, *hidden, "-o", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "another tokenizer" in said
+    assert "fine-tuned first" not in said
+    assert [path for path in sorted(tmp_path.iterdir()) if path not in before] == []
+
+
 def test_a_diverged_training_may_be_tried_with_other_settings(files, tiny_folder, tmp_path):
     """What our own advice says after a divergence: the same place, a lower rate."""
     store = Store(tmp_path / "out.partial")

@@ -35,7 +35,7 @@ from multipress.tasks import Split, TaskData, evaluate_logits, load_task
 from multipress.tasks.augment import WORD, nearest_words, replace_words
 from multipress.train import Rows, Saving, train
 
-__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "read_measurements", "read_notes"]
+__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "check_tokenizers", "read_measurements", "read_notes"]
 
 OnStep = Callable[[int, int, float], None]
 LOOK_AGAIN_SECONDS = 1.0
@@ -245,11 +245,7 @@ class Executor:
         folder = done / "artifact" if done else Path(label.model)
         if not label.teacher:
             _check_identity(run_id, label, artifact_sha256(folder), self._load_data(label.data).sha256)
-        if json.loads(open_artifact(folder).tokenizer_json()) != json.loads(tokenizer_json):
-            raise SettingError(
-                f"The teacher {folder.name} has another tokenizer than the model, so their hidden states cannot be "
-                "compared. Set distillation.hidden to 0, or choose a teacher with the same tokenizer."
-            )
+        check_tokenizers(folder.name, open_artifact(folder).tokenizer_json(), tokenizer_json)
         return load_model(folder)
 
     def _load_data(self, spec: DataSpec) -> TaskData:
@@ -284,6 +280,15 @@ def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> t
         return [text for copy in range(augment) for text in replace_words(texts, nearest, replace, place, copy)]
 
     return made(rows.texts, "first"), None if rows.pairs is None else made(rows.pairs, "second")
+
+
+def check_tokenizers(teacher: str, of_teacher: str, of_model: str) -> None:
+    """Raise `SettingError` if two models, given as `tokenizer.json`, do not read the same tokens."""
+    if json.loads(of_teacher) != json.loads(of_model):
+        raise SettingError(
+            f"The teacher {teacher} has another tokenizer than the model, so their hidden states cannot be compared. "
+            "Set distillation.hidden to 0, or choose a teacher with the same tokenizer."
+        )
 
 
 def _some(labels: tuple[str, ...]) -> str:

@@ -10,12 +10,20 @@ from pathlib import Path
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import save_model
-from multipress.engines.execute import ANYWHERE, Executor, OnStep, Places, read_measurements, read_notes
+from multipress.engines.execute import (
+    ANYWHERE,
+    Executor,
+    OnStep,
+    Places,
+    check_tokenizers,
+    read_measurements,
+    read_notes,
+)
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.errors import ArtifactError, InputError, ModelError, RunError, SettingError
 from multipress.measure import measure_quality, measure_size
 from multipress.models import load_pretrained
-from multipress.models.pretrained import identify
+from multipress.models.pretrained import Checked, identify
 from multipress.recipe import Recipe
 from multipress.records import Measurement
 from multipress.shrink import make_named
@@ -184,11 +192,16 @@ class _Single:
         folder = Path(name)
         if teacher and not (folder / "manifest.json").is_file():
             folder = self._adopt(name, spec) or folder
-        wanted = Recipe.from_specs(spec.methods).label_specs()
+        recipe = Recipe.from_specs(spec.methods)
+        wanted = recipe.label_specs()
+        if "teacher_model" in recipe.needs():  # before anything is trained
+            is_artifact = (folder / "manifest.json").is_file()
+            own = open_artifact(folder).tokenizer_json() if is_artifact else self._checked(name).tokenizer_json
+            check_tokenizers(name, own, self._checked(spec.model).tokenizer_json)
         if (folder / "manifest.json").is_file():
             label = RunSpec("label", str(folder), spec.data, methods=wanted)
             return self._identity(label, artifact_sha256(folder)), label
-        model_sha256 = identify(name, self._places.models_dir).sha256
+        model_sha256 = self._checked(name).sha256
         dense = replace(spec, model=name, methods=(), teacher="")
         label = RunSpec("label", name, spec.data, methods=wanted, teacher=self._identity(dense, model_sha256))
         return self._identity(label, model_sha256), label
@@ -216,6 +229,9 @@ class _Single:
             except ArtifactError as error:
                 raise ModelError(f"The teacher {name} cannot be stored: {error}") from None
         return folder
+
+    def _checked(self, name: str) -> Checked:
+        return identify(name, self._places.models_dir)
 
     def _identity(self, spec: RunSpec, model_sha256: str) -> str:
         return identity_of(spec, model_sha256=model_sha256, data_sha256=self._data.sha256)
