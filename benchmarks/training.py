@@ -206,7 +206,7 @@ def scores(arguments: argparse.Namespace) -> None:
         rows, tokenizer_json = encode(name, data)
         rate = arguments.learning_rates[arguments.tasks.index(task)]
         training = TrainingSpec(epochs=arguments.epochs, learning_rate=rate, max_length=MAX_LENGTH)
-        for kind in ("tuned", "ours"):
+        for kind in ("tuned", "ours", "ours, dropout 0.1"):
             if (task, name, kind, seed) in known:
                 continue
             started = time.perf_counter()
@@ -214,7 +214,8 @@ def scores(arguments: argparse.Namespace) -> None:
                 model, _ = run_trainer(kind, name, data, rows, training, seed)
                 logits = torch_logits(model, tokenizer_json, data)
             else:
-                model, _, _ = run_ours(name, data, rows, training, seed)
+                dropout = 0.0 if kind == "ours" else 0.1
+                model, _, _ = run_ours(name, data, rows, replace(training, dropout=dropout), seed)
                 logits = artifact_logits(model, tokenizer_json, data)
             score = evaluate_logits(data.task, logits, data.dev.labels)["score"]
             row = {"task": task, "model": name, "kind": kind, "seed": seed, "score": score}
