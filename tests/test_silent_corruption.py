@@ -26,7 +26,7 @@ from multipress.methods.quantization import Quantization
 from multipress.models import load_pretrained
 from multipress.models.pretrained import identify
 from multipress.runtime import Predictor
-from multipress.spec import DataSpec, RunSpec
+from multipress.spec import DataSpec, MethodSpec, RunSpec
 from multipress.store import Store
 from multipress.tasks import load_task
 from tiny import bert_config, word_piece
@@ -189,7 +189,7 @@ def test_a_teachers_logits_of_another_number_of_rows_fail_the_run(tiny_folder, t
     attempt = store.claim(label)
     save_file({"logits": torch.zeros(3, 77)}, attempt.folder / "logits.safetensors")
     attempt.commit()
-    spec = RunSpec("train", str(tiny_folder), data, teacher=label)
+    spec = RunSpec("train", str(tiny_folder), data, methods=(MethodSpec("distillation"),), teacher=label)
     hashes = {"model_sha256": identify(str(tiny_folder)).sha256, "data_sha256": load_task(data).sha256}
     student = identity_of(spec, **hashes)
     store.register(student, spec.to_json())
