@@ -6,6 +6,7 @@ bigger encoder, seen through the basis of the projection, on rows without labels
 
 from __future__ import annotations
 
+import copy
 import gzip
 import hashlib
 import json
@@ -100,30 +101,20 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
     lock = Lock(partial / "lock")
     if not lock.acquire():
         raise StoreError(f"Another process is making {out}. Wait for it, or name another place.")
-    if steps:
-        facts = [pretrained.sha256, asdict(shape), texts, steps, seed, LOOP_VERSION]
-        identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
-        saving = Saving(partial / "checkpoint.safetensors", identity)
-        try:
-            small = _recover(_bridged(small, basis), _repeated(rows, steps, seed), teacher, saving, on_step)
-        except CheckpointError:
-            # It is of another shape, text or version, or was cut off by a crash; the recovery starts anew without it.
-            saving.path.unlink()
-            lock.release()
-            return shrink_encoder(
-                source, shape, out, texts=texts, steps=steps, seed=seed, models_dir=models_dir, on_step=on_step
-            )
-    _write(
-        partial / "model",
-        small,
-        pretrained.tokenizer_json,
-        asdict(shape) | {"source": Path(source).name, "steps": steps},
-    )
-    if out.exists():
-        out.rmdir()
-    os.rename(partial / "model", out)
-    sync_folder(out.parent)
-    lock.release()
+    try:
+        if steps:
+            facts = [pretrained.sha256, asdict(shape), texts, steps, seed, LOOP_VERSION]
+            identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
+            saving = Saving(partial / "checkpoint.safetensors", identity)
+            small = _recover(small, basis, _repeated(rows, steps, seed), teacher, saving, on_step)
+        made = asdict(shape) | {"source": Path(source).name, "steps": steps}
+        _write(partial / "model", small, pretrained.tokenizer_json, made)
+        if out.exists():
+            out.rmdir()
+        os.rename(partial / "model", out)
+        sync_folder(out.parent)
+    finally:
+        lock.release()
     shutil.rmtree(partial)
     return out
 
@@ -176,15 +167,25 @@ def _bridged(small: BertForSequenceClassification, basis: Tensor) -> BertForSequ
 
 def _recover(
     small: BertForSequenceClassification,
+    basis: Tensor,
     rows: Rows,
     teacher: BertForSequenceClassification,
     saving: Saving,
     on_step: Callable[[int, int, float], None] | None,
 ) -> nn.Module:
     training = TrainingSpec(epochs=1, learning_rate=LEARNING_RATE, batch_size=BATCH, max_length=LENGTH)
-    recipe = Recipe([Distillation(alpha=0.0, hidden=1.0)])
-    context = Context("number", teacher_model=teacher)
-    return train(small, rows, recipe, training, context, saving=saving, on_step=on_step)
+
+    def attempt() -> nn.Module:
+        model, context = _bridged(copy.deepcopy(small), basis), Context("number", teacher_model=copy.deepcopy(teacher))
+        recipe = Recipe([Distillation(alpha=0.0, hidden=1.0)])
+        return train(model, rows, recipe, training, context, saving=saving, on_step=on_step)
+
+    try:
+        return attempt()
+    except CheckpointError:
+        # It is of another shape, text or version, or was cut off by a crash; the recovery starts anew without it.
+        saving.path.unlink()
+        return attempt()
 
 
 def _rows(tokenizer_json: str, texts: list[str], pad_id: int) -> Rows:

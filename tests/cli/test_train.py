@@ -222,7 +222,13 @@ def test_ctrl_c_stops_with_130_and_the_same_command_goes_on(files, tiny_folder, 
         "-o",
         str(out),
     ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits that it is ignored
+    )
     for line in process.stderr:
         if line.startswith("step 400"):
             break
