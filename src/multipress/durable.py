@@ -17,7 +17,17 @@ from typing import Any
 
 from multipress.errors import StoreError
 
-__all__ = ["Lock", "file_fact", "json_text", "sync_folder", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "Lock",
+    "file_fact",
+    "is_free",
+    "json_text",
+    "move_folder",
+    "sync_folder",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 _CHUNK_BYTES = 1 << 20
 _LOCK_TRIES = 1000
@@ -82,6 +92,24 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
     except OSError as error:
         raise StoreError(f"Cannot keep {folder} on disk: {error.strerror}. Check the disk.") from error
+
+
+def is_free(place: Path) -> bool:
+    """Whether a folder may be made here: nothing is there, or an empty folder."""
+    return not place.exists() or (place.is_dir() and not any(place.iterdir()))
+
+
+def move_folder(made: Path, place: Path) -> None:
+    """Give a folder that is finished, its files on disk, its name; on the same file system.
+
+    Args:
+        made: The folder.
+        place: Its name; free, as `is_free` says.
+    """
+    if place.exists():
+        place.rmdir()
+    os.rename(made, place)
+    sync_folder(place.parent)
 
 
 def file_fact(path: Path, *, sync: bool = False) -> dict[str, Any]:

@@ -10,7 +10,6 @@ import copy
 import gzip
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from transformers import BertForSequenceClassification
 
 from multipress.checkpoint import CONFIG_KEYS
-from multipress.durable import Lock, sync_folder, write_bytes, write_json, write_text
+from multipress.durable import Lock, is_free, move_folder, write_bytes, write_json, write_text
 from multipress.errors import CheckpointError, DataError, ModelError, SettingError, StoreError
 from multipress.methods import Context
 from multipress.methods.distillation import PROJECTION, Distillation
@@ -86,7 +85,7 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
         DataError: the text is too short.
         DivergedError: the recovery diverged.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise ModelError(f"{out} exists already and is not empty. Name another place, or remove it.")
     if steps < 0:
         raise SettingError(f"steps is {steps}, but must be at least 0.")
@@ -109,10 +108,7 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
             small = _recover(small, basis, _repeated(rows, steps, seed), teacher, saving, on_step)
         made = asdict(shape) | {"source": Path(source).name, "steps": steps}
         _write(partial / "model", small, pretrained.tokenizer_json, made)
-        if out.exists():
-            out.rmdir()
-        os.rename(partial / "model", out)
-        sync_folder(out.parent)
+        move_folder(partial / "model", out)
     finally:
         lock.release()
     shutil.rmtree(partial)

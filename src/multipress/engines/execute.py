@@ -190,15 +190,8 @@ class Executor:
 
     def _label(self, spec: RunSpec, attempt: Attempt) -> None:
         """Write a teacher's logits (N, C), float32, on the training rows, and on rows made of them where asked for."""
-        folder = Path(spec.model)
         data = self._load_data(spec.data)
-        if spec.teacher:
-            done = self._store.done(spec.teacher)
-            if done is None:
-                raise RunError(f"The teacher, run {spec.teacher}, is not done.")
-            folder = done / "artifact"
-        else:
-            _check_identity(attempt.run_id, spec, artifact_sha256(folder), data.sha256)
+        folder = self._teacher_folder(attempt.run_id, spec)
         predictor = Predictor(folder)
         labels = tuple(predictor.artifact.facts["task"]["labels"])
         if labels != data.task.labels:
@@ -216,9 +209,7 @@ class Executor:
 
     def _with_made(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
         """The rows and those that the teacher's run made of them, without labels."""
-        done = self._store.done(spec.teacher)
-        if done is None:
-            raise RunError(f"The teacher's logits, run {spec.teacher}, are not done.")
+        done = self._result_of(spec.teacher, "What the teacher made")
         made = json.loads((done / "made.json").read_text(encoding="utf-8"))
         encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
         more = encoder.encode(made["texts"], made["pairs"])
@@ -228,25 +219,31 @@ class Executor:
         return Rows([*rows.encodings, *more], labels, rows.pad_id, num_made=len(more))
 
     def _logits_of(self, run_id: str, num_rows: int) -> torch.Tensor:
-        done = self._store.done(run_id)
-        if done is None:
-            raise RunError(f"The teacher's logits, run {run_id}, are not done.")
-        logits = load_file(done / "logits.safetensors")["logits"]
+        logits = load_file(self._result_of(run_id, "What the teacher made") / "logits.safetensors")["logits"]
         if len(logits) != num_rows:
             raise RunError(f"Run {run_id} holds logits of {len(logits)} rows, not of {num_rows}.")
         return torch.from_numpy(logits)
 
     def _teacher_of(self, run_id: str, tokenizer_json: str) -> torch.nn.Module:
         """The model whose logits a `label` run holds; it must read the same tokens as its student."""
-        label = self._spec_of(run_id)
-        done = self._store.done(label.teacher) if label.teacher else None
-        if label.teacher and done is None:
-            raise RunError(f"The teacher, run {label.teacher}, is not done.")
-        folder = done / "artifact" if done else Path(label.model)
-        if not label.teacher:
-            _check_identity(run_id, label, artifact_sha256(folder), self._load_data(label.data).sha256)
+        folder = self._teacher_folder(run_id, self._spec_of(run_id))
         check_tokenizers(folder.name, open_artifact(folder).tokenizer_json(), tokenizer_json)
         return load_model(folder)
+
+    def _teacher_folder(self, run_id: str, label: RunSpec) -> Path:
+        """The artifact that teaches in a `label` run: another run's, or one from elsewhere that is still the same."""
+        if label.teacher:
+            return self._result_of(label.teacher, "The teacher") / "artifact"
+        folder = Path(label.model)
+        _check_identity(run_id, label, artifact_sha256(folder), self._load_data(label.data).sha256)
+        return folder
+
+    def _result_of(self, run_id: str, what: str) -> Path:
+        """The folder of a run that is done; `what` names it in the error where it is not."""
+        done = self._store.done(run_id)
+        if done is None:
+            raise RunError(f"{what}, run {run_id}, is not done.")
+        return done
 
     def _load_data(self, spec: DataSpec) -> TaskData:
         if spec not in self._data:

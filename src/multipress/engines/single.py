@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import save_model
+from multipress.durable import is_free, move_folder
 from multipress.engines.execute import (
     ANYWHERE,
     Executor,
@@ -106,9 +106,7 @@ def train_artifact(
     done = single.store.done(run_id)
     assert done is not None
     measurements, notes = read_measurements(done), read_notes(done)
-    if out.exists():
-        out.rmdir()
-    os.rename(done / "artifact", out)
+    move_folder(done / "artifact", out)
     shutil.rmtree(single.store.folder)
     return Trained(open_artifact(out), measurements, notes)
 
@@ -119,7 +117,7 @@ def _is_there(out: Path, run_id: str) -> bool:
     Raises:
         ArtifactError: it holds something else.
     """
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_free(out):
         return False
     try:
         if open_artifact(out).facts["run_id"] == run_id:

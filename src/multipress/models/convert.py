@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from multipress.durable import file_fact, sync_folder
+from multipress.durable import file_fact, is_free, move_folder, sync_folder
 from multipress.errors import ModelError
 from multipress.models import unpickle
 from multipress.models.catalogue import MODEL_FILES, PICKLE_SUFFIXES, Source, find_model
@@ -47,7 +47,7 @@ def convert_pickle(model: str, out: Path, *, models_dir: Path | None = None, sec
     """
     if not unpickle.CAN_CONFINE:
         raise ModelError("A pickle is only converted on Linux on x86-64 or arm64, where its reader can be confined.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out):
         raise ModelError(f"{out} exists already and is not empty. Name another place, or remove it.")
     source = find_model(model, models_dir, pickled=True)
     checkpoint = _checkpoint(source)
@@ -68,10 +68,7 @@ def convert_pickle(model: str, out: Path, *, models_dir: Path | None = None, sec
         for path in folder.iterdir():
             file_fact(path, sync=True)
         sync_folder(folder)
-        if out.exists():
-            out.rmdir()
-        os.rename(folder, out)
-        sync_folder(out.parent)
+        move_folder(folder, out)
     return out
 
 
