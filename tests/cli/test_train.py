@@ -128,6 +128,16 @@ def test_a_users_file_in_the_way_is_kept(files, tiny_folder, tmp_path, capsys):
     assert (tmp_path / "out.partial" / "notes.txt").read_text() == "mine"
 
 
+def test_a_users_file_beside_a_finished_artifact_is_kept(files, tiny_folder, tmp_path, capsys):
+    command = ["train", str(tiny_folder), *files, *QUICK, "-o", str(tmp_path / "out")]
+    assert main(command) == 0
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "notes.txt").write_text("mine")
+    assert main(command) == 2
+    assert "holds something else" in capsys.readouterr().err
+    assert (tmp_path / "out.partial" / "notes.txt").read_text() == "mine"
+
+
 def test_a_refused_training_leaves_nothing_behind(files, tiny_folder, tmp_path, capsys):
     numbers = ["--target", "number", "--train", str(tmp_path / "n.csv"), "--dev", str(tmp_path / "n.csv")]
     (tmp_path / "n.csv").write_text("text,label\n" + "".join(f"my card {i},{i}.5\n" for i in range(8)))

@@ -90,12 +90,12 @@ def train_artifact(
     label_id, label = single.name_label(spec, teacher) if learns_from_teacher else ("", None)
     spec = replace(spec, teacher=label_id)
     run_id = identity_of(spec, model_sha256=checked.sha256, data_sha256=data.sha256)
+    single.check_free({run_id, label_id, label.teacher if label else ""})
     if _is_there(out, run_id):
         shutil.rmtree(single.store.folder, ignore_errors=True)
         artifact = open_artifact(out)
         quality, _ = measure_quality(artifact, data.dev, data.task)
         return Trained(artifact, [*quality, *measure_size(artifact)], (f"{out} was there already.", *data.notes))
-    single.check_free({run_id, label_id, label.teacher if label else ""})
     try:
         if label is not None:
             single.make_label(label_id, label, spec, on_step, on_note)
