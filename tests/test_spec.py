@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import tomllib
 
 import pytest
 from hypothesis import given
@@ -90,6 +91,8 @@ def test_a_study_file_is_read_with_its_defaults(tmp_path):
         ("[1e-4, 3e-4]", "[]", "learning_rates"),
         ("[1e-4, 3e-4]", '["1e-4"]', "learning_rates"),
         ("max_train_rows = 100", "max_train_rows = -1", "max_train_rows"),
+        ("max_train_rows = 100", "max_train_rows = { banking77 = -1 }", "max_train_rows"),
+        ("max_train_rows = 100", "max_train_rows = { sst2 = 5 }", "'sst2', which is not in tasks.names"),
         ('names = ["banking77"]', "names = []", "tasks.names"),
         ('names = ["minilm-l3"]', 'names = ["a", "a"]', "twice"),
         ('subsets = [[], ["pruning"]]', 'subsets = "some"', "subsets"),
@@ -121,6 +124,12 @@ def test_own_files_are_a_task_of_a_study_and_start_where_the_study_lies(tmp_path
     assert [data.task for data in read_study(write(tmp_path, both)).data] == ["banking77", ""]
     with pytest.raises(SpecError, match="train and dev"):
         read_study(write(tmp_path, text.replace('dev = "b.csv"\n', "")))
+
+
+def test_rows_can_be_limited_for_some_tasks_alone() -> None:
+    text = STUDY.replace('["banking77"]\nmax_train_rows = 100', '["sst2", "cola"]\nmax_train_rows = { sst2 = 100 }')
+    study = parse_study(tomllib.loads(text))
+    assert study.data == (DataSpec(task="sst2", max_train_rows=100), DataSpec(task="cola"))
 
 
 def test_a_missing_or_binary_study_file_is_refused(tmp_path):

@@ -252,15 +252,11 @@ def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
                 f"methods.{key} is {value!r}, but must be a table of settings such as [methods.pruning]; "
                 "the only other key is subsets."
             )
-    limits = {key: tasks[key] for key in _DATA_KEYS if key in tasks}
-    for key, value in limits.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise SpecError(f"tasks.{key} is {value!r}, but must be a whole number of at least 0.")
     rates = training.pop("learning_rates", [TrainingSpec.learning_rate])
     return StudySpec(
         name=_text(study, "study.name", "name"),
         models=tuple(_texts(models, "models.names", "names")),
-        data=tuple(_data(tasks, limits, folder)),
+        data=tuple(_data(tasks, folder)),
         seeds=tuple(_whole_numbers(study.get("seeds", [0]), "study.seeds")),
         training=TrainingSpec(**training),
         learning_rates=tuple(_rates(rates)),
@@ -273,13 +269,18 @@ _DATA_KEYS = ("max_train_rows", "max_eval_rows", "sample_seed")
 _FILE_KEYS = ("train", "dev", "text", "label", "target")  # a task of the user's own, beside or in place of names
 
 
-def _data(tasks: dict[str, Any], limits: dict[str, int], folder: Path) -> Iterator[DataSpec]:
+def _data(tasks: dict[str, Any], folder: Path) -> Iterator[DataSpec]:
     """The tasks: those named, and the user's own files if there are some."""
     own = {key: tasks[key] for key in _FILE_KEYS if key in tasks}
+    names = _texts(tasks, "tasks.names", "names") if "names" in tasks or not own else []
+    limits = {key: _limits(tasks[key], f"tasks.{key}", names) for key in _DATA_KEYS if key in tasks}
     metric = _text(tasks, "tasks.metric", "metric") if "metric" in tasks else ""
-    limited = replace(DataSpec(metric=metric), **limits)  # type: ignore[arg-type]
-    if "names" in tasks or not own:
-        yield from (replace(limited, task=name) for name in _texts(tasks, "tasks.names", "names"))
+
+    def limited(name: str) -> DataSpec:
+        chosen: dict[str, Any] = {key: by_task.get(name, 0) for key, by_task in limits.items()}
+        return DataSpec(metric=metric, **chosen)
+
+    yield from (replace(limited(name), task=name) for name in names)
     if own:
         if not {"train", "dev"} <= set(own):
             raise SpecError(
@@ -287,13 +288,26 @@ def _data(tasks: dict[str, Any], limits: dict[str, int], folder: Path) -> Iterat
             )
         named = {key: _text(tasks, f"tasks.{key}", key) for key in own if key != "text"}
         yield replace(
-            limited,
+            limited(""),
             train=str(folder / _text(tasks, "tasks.train", "train")),
             dev=str(folder / _text(tasks, "tasks.dev", "dev")),
             text=tuple(_texts(tasks, "tasks.text", "text")) if "text" in own else (),
             label=named.get("label", ""),
             target=named.get("target", ""),
         )
+
+
+def _limits(value: Any, where: str, names: list[str]) -> dict[str, int]:
+    """The number for each task by name, and for own files by the empty name; a table names only some tasks."""
+    by_task = value if isinstance(value, dict) else dict.fromkeys([*names, ""], value)
+    for name, number in by_task.items():
+        if name not in (*names, ""):
+            raise SpecError(f"{where} names the task {name!r}, which is not in tasks.names: {', '.join(names)}.")
+        if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+            raise SpecError(
+                f"{where} is {value!r}, but must be a whole number of at least 0, or a table of such numbers by task."
+            )
+    return by_task
 
 
 def _check_keys(table: dict[str, Any], where: str, known: set[str]) -> None:
