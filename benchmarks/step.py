@@ -20,7 +20,7 @@ import torch
 from torch.nn import functional
 
 from multipress.models import load_pretrained, read_first_token_only
-from multipress.models.bert import encoder_linears
+from multipress.models.encoder import encoder_linears
 from multipress.precision import autocast, product_rate, route, use_route
 
 BATCH = 32

@@ -39,7 +39,7 @@ from multipress.checkpoint import save_model
 from multipress.measure import measure_quality
 from multipress.methods import Context
 from multipress.models import load_pretrained, read_first_token_only
-from multipress.models.bert import encoder_linears
+from multipress.models.encoder import encoder_linears
 from multipress.precision import product_rate, route
 from multipress.recipe import Recipe
 from multipress.reproducibility import computer, cpu_flags, library_versions

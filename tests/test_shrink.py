@@ -10,8 +10,8 @@ from transformers import BertForSequenceClassification
 from multipress.cli.main import main
 from multipress.errors import DataError, ModelError
 from multipress.models import load_pretrained
-from multipress.models.bert import spread_blocks
 from multipress.models.catalogue import Shape
+from multipress.models.encoder import spread_blocks
 from multipress.models.pretrained import identify, shape_by_name
 from multipress.models.shrinking import shrink
 from multipress.shrink import make_named, shipped_text, shrink_encoder

@@ -1,4 +1,4 @@
-"""Small things that many tests build: a BERT of two layers and a tokenizer that knows a few words."""
+"""Small things that many tests build: encoders of a few layers and a tokenizer that knows a few words."""
 
 from __future__ import annotations
 
@@ -39,3 +39,38 @@ def bert_config(num_words: int, **changes: Any):
         "attn_implementation": "eager",
     }
     return BertConfig(**(shape | changes))
+
+
+def family_config(name: str, num_words: int, **changes: Any):
+    """The config of a small encoder of a family: three blocks of 32 hidden units; ModernBERT looks 4 tokens far."""
+    from multipress.models.families import FAMILIES
+
+    shape: dict[str, Any] = {
+        "vocab_size": len(SPECIAL) + num_words,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 40,
+        "pad_token_id": 0,
+        "attn_implementation": "eager",
+    }
+    if name == "distilbert":
+        for old, new in (
+            ("hidden_size", "dim"),
+            ("num_hidden_layers", "n_layers"),
+            ("num_attention_heads", "n_heads"),
+            ("intermediate_size", "hidden_dim"),
+        ):
+            shape[new] = shape.pop(old)
+    own: dict[str, dict[str, Any]] = {
+        "roberta": {"type_vocab_size": 1},
+        "xlm-roberta": {"type_vocab_size": 1},
+        "electra": {"embedding_size": 16},
+        "modernbert": {
+            "local_attention": 8,
+            "classifier_pooling": "mean",
+            **dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
+        },
+    }
+    return FAMILIES[name].config(**(shape | own.get(name, {}) | changes))

@@ -7,30 +7,16 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import BertForSequenceClassification
+from transformers import PreTrainedModel
 
 from multipress.artifact import Artifact, StoredTensor, open_artifact, round_floats, write_artifact
 from multipress.errors import ArtifactError, MultipressError
 from multipress.methods.quantization import quantize_activations
-from multipress.models.bert import bert_config, build_classifier, expected_shapes
+from multipress.models.encoder import build_classifier, expected_shapes
+from multipress.models.families import config_values, family_of, read_config
 from multipress.models.graph import trace_graph
 
 __all__ = ["load_model", "save_model", "stored_tensors"]
-
-CONFIG_KEYS = (
-    "model_type",
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "layer_norm_eps",
-    "initializer_range",
-    "pad_token_id",
-)
 
 
 def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: dict[str, Any]) -> Artifact:
@@ -41,7 +27,7 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
 
     Args:
         folder: Made if needed.
-        model: A BERT classifier after `Recipe.convert`.
+        model: A classifier after `Recipe.convert`.
         tokenizer_json: Its tokenizer.
         facts: `run_id`, `spec`, `task`, `max_length`, `versions`; `pruned` and `quantization` are added.
     """
@@ -92,10 +78,10 @@ def _quantization(model: nn.Module) -> dict[str, Any]:
 
 
 def _config(model: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
-    config = model.config
-    values = {key: getattr(config, key) for key in CONFIG_KEYS}
+    config: Any = model.config
+    values = config_values(config)
     labels = facts["task"]["labels"]
-    values |= {"architectures": ["BertForSequenceClassification"], "dtype": "float32"}
+    values |= {"architectures": [family_of(config).classifier.__name__], "dtype": "float32"}
     if labels:
         values["id2label"] = {str(index): label for index, label in enumerate(labels)}
         values["label2id"] = {label: index for index, label in enumerate(labels)}
@@ -104,7 +90,7 @@ def _config(model: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def load_model(folder: Path) -> BertForSequenceClassification:
+def load_model(folder: Path) -> PreTrainedModel:
     """Open an artifact as a torch module in evaluation mode, its weights as float32.
 
     8-bit activations are rounded as they were in the training.
@@ -114,7 +100,7 @@ def load_model(folder: Path) -> BertForSequenceClassification:
     """
     artifact = open_artifact(folder)
     try:
-        config = bert_config(artifact.config, str(folder))
+        config = read_config(artifact.config, str(folder))
     except MultipressError as error:
         raise ArtifactError(str(error)) from None
     labels = artifact.facts["task"]["labels"]

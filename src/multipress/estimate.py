@@ -77,10 +77,7 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     # A teacher that is an artifact is taken to be as large as the largest model of the study.
     known = spec.model in plan.trained_models()
     model = spec.model if known else max(plan.study.models, key=plan.num_parameters)
-    config = plan.identify(model).config
-    # The last block computes its queries, output and feed-forward network for the first token only.
-    blocks = config.num_hidden_layers - 5 / 6
-    weights = blocks * (4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size)
+    weights = plan.multiplied_weights(model)
     train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
     forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
     if spec.kind == "label":

@@ -23,13 +23,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import BertForSequenceClassification
 
-from multipress.checkpoint import CONFIG_KEYS
 from multipress.durable import Lock, is_free, move_folder, write_bytes, write_json, write_text
 from multipress.errors import CheckpointError, DataError, ModelError, SettingError, StoreError
 from multipress.methods import Context
 from multipress.methods.distillation import PROJECTION, Distillation
 from multipress.models import load_pretrained
 from multipress.models.catalogue import SHRUNK_STEPS, Shape, shrunk_folder, shrunk_shape
+from multipress.models.families import config_values
 from multipress.models.shrinking import shrink
 from multipress.recipe import Recipe
 from multipress.reproducibility import seed_for
@@ -93,6 +93,8 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
     texts = shipped_text() if texts is None else texts
     pretrained = load_pretrained(source, label_names=(), seed=seed, models_dir=models_dir)
     teacher = pretrained.model.eval()
+    if not isinstance(teacher, BertForSequenceClassification):
+        raise ModelError(f"{source} is a {type(teacher.config).model_type}; only BERT encoders ('bert') are shrunk.")
     rows = _rows(pretrained.tokenizer_json, texts, teacher.config.pad_token_id or 0)
     small, basis = shrink(teacher, shape, _calibration(rows))
     partial = out.parent / f"{out.name}.shrinking"
@@ -223,7 +225,7 @@ def _write(folder: Path, model: nn.Module, tokenizer_json: str, made: dict[str, 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     config: Any = model.config
-    values = {key: getattr(config, key) for key in CONFIG_KEYS}
+    values = config_values(config)
     write_json(folder / "config.json", values | {"architectures": ["BertModel"], "dtype": "float16", "shrunk": made})
     encoder: Any = model.bert
     weights = {name: value.detach().half().contiguous() for name, value in encoder.state_dict().items()}

@@ -15,8 +15,9 @@ from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.local import Job, default_workers, run_jobs
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.methods import get_method
-from multipress.models.bert import expected_shapes
 from multipress.models.catalogue import find_model
+from multipress.models.encoder import expected_shapes
+from multipress.models.families import family_of
 from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
 from multipress.records import Run
@@ -137,6 +138,16 @@ class Plan:
             shapes = expected_shapes(self.identify(model).config)
             self._num_parameters[model] = sum(prod(shape) for shape in shapes.values())
         return self._num_parameters[model]
+
+    def multiplied_weights(self, model: str) -> float:
+        """Weights of the blocks' matrices that each token is multiplied with."""
+        config = self.identify(model).config
+        family = family_of(config)
+        inside = f"{family.prefix}.{family.blocks}."
+        shapes = expected_shapes(config)
+        weights = sum(prod(shape) for name, shape in shapes.items() if name.startswith(inside) and len(shape) == 2)
+        # BERT's last block computes its queries, output and feed-forward network for the first token only.
+        return weights * (1 - 5 / 6 / config.num_hidden_layers * family.has_first_token)
 
     def trained_models(self) -> list[str]:
         """The study's models, and the teacher if it is another model that must be fine-tuned."""

@@ -19,6 +19,7 @@ from torch.nn import functional
 from multipress.durable import write_bytes
 from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context, Step
+from multipress.models.encoder import model_inputs
 from multipress.models.used_rows import UsedRows
 from multipress.precision import autocast, device, route, use_route
 from multipress.recipe import Recipe
@@ -186,7 +187,7 @@ class _Loop:
         """One optimizer step; returns the loss."""
         labels, rows = batch.pop("labels", None), batch.pop("rows")
         with autocast(route_name):
-            logits = self.model(**batch).logits.float()  # (B, C)
+            logits = self.model(**model_inputs(self.model, batch)).logits.float()  # (B, C)
         loss = _label_loss(logits, labels)
         loss = self.recipe.compute_loss(loss, Step(self.model, rows, labels, logits, index / self.total, batch))
         value = loss.item()

@@ -1,5 +1,7 @@
 """Pruning: exact counts, the schedule, what is ranked, and what never comes back."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -13,17 +15,27 @@ from multipress.methods.pruning import Pruning, keep_largest, target_sparsity
 
 
 class Encoder(nn.Module):
-    """Two linear layers where an encoder has them, one elsewhere, and an embedding."""
+    """Two linear layers where a BERT has its blocks, one elsewhere, and an embedding."""
+
+    config = SimpleNamespace(model_type="bert")
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(0)
         self.word_embeddings = nn.Embedding(10, 8)
-        self.encoder = nn.ModuleDict({"first": nn.Linear(8, 12), "second": nn.Linear(12, 6)})
+        block = nn.ModuleDict({"first": nn.Linear(8, 12), "second": nn.Linear(12, 6)})
+        self.bert = nn.ModuleDict({"encoder": nn.ModuleDict({"layer": nn.ModuleList([block])})})
         self.head = nn.Linear(6, 2)
 
+    def get_input_embeddings(self):
+        return self.word_embeddings
+
+    @property
+    def block(self):
+        return self.bert.encoder.layer[0]
+
     def ranked(self):
-        return [self.encoder["first"].weight, self.encoder["second"].weight]
+        return [self.block["first"].weight, self.block["second"].weight]
 
 
 def run(method, model=None, steps=10, learning=True):
@@ -31,7 +43,7 @@ def run(method, model=None, steps=10, learning=True):
     method.prepare(model, Context(seed=3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     for step in range(steps):
-        hidden = model.encoder["second"](model.encoder["first"](model.word_embeddings(torch.arange(10))))
+        hidden = model.block["second"](model.block["first"](model.word_embeddings(torch.arange(10))))
         model.head(hidden).square().sum().backward()
         if learning:
             optimizer.step()
@@ -98,7 +110,7 @@ def test_a_removed_weight_never_comes_back():
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     gone = [torch.zeros_like(weight, dtype=torch.bool) for weight in model.ranked()]
     for step in range(20):
-        hidden = model.encoder["second"](model.encoder["first"](model.word_embeddings(torch.arange(10))))
+        hidden = model.block["second"](model.block["first"](model.word_embeddings(torch.arange(10))))
         model.head(hidden).square().sum().backward()
         optimizer.step()
         method.on_step_end(model, (step + 1) / 20)

@@ -14,8 +14,8 @@ from transformers import BertConfig
 from multipress.analysis import group_cells, read_cells
 from multipress.analysis.interaction import interactions
 from multipress.analysis.multiplicativity import geometric_mean, multiplicativity
-from multipress.models.bert import expected_shapes
 from multipress.models.catalogue import BERT_SIZES
+from multipress.models.encoder import expected_shapes
 
 pytestmark = pytest.mark.paper
 

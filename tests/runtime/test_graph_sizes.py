@@ -11,6 +11,7 @@ from multipress.errors import ArtifactError
 from multipress.runtime import graph_sizes
 from multipress.runtime.graph_file import read_graph
 from multipress.runtime.graph_sizes import OPERATORS, check_sizes
+from tiny import family_config
 
 onnx = pytest.importorskip("onnx")
 make = onnx.helper.make_node
@@ -47,6 +48,7 @@ def traced():
 
     from multipress.methods.quantization import quantize_activations
     from multipress.models import read_first_token_only
+    from multipress.models.families import FAMILIES
     from multipress.models.graph import trace_graph
 
     found = []
@@ -64,6 +66,9 @@ def traced():
             model = read_first_token_only(model)
         if bits:
             model = quantize_activations(model, bits)
+        found.append((model, trace_graph(model)))
+    for name, family in FAMILIES.items():
+        model = family.classifier(family_config(name, 59, num_labels=3)).eval()
         found.append((model, trace_graph(model)))
     return found
 
@@ -84,7 +89,8 @@ def test_every_size_is_the_one_that_onnx_runtime_computes(traced, rows, tokens):
     for model, data in traced:
         read = read_graph(data)
         proto = onnx.load_from_string(data)
-        names = [node.outputs[0] for node in read.nodes if node.outputs[0] != "logits"]
+        every = [name for node in read.nodes for name in node.outputs]
+        names = [name for name in every if name != "logits"]
         proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -92,9 +98,10 @@ def test_every_size_is_the_one_that_onnx_runtime_computes(traced, rows, tokens):
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(weights[name]) for name in read.weights]
         options.add_external_initializers(list(read.weights), values)
         session = onnxruntime.InferenceSession(proto.SerializeToString(), options)
-        batch = {name: np.ones((rows, tokens), dtype=np.int64) for name in graph_sizes.INPUTS}
-        outputs = session.run([node.outputs[0] for node in read.nodes], batch)
-        assert graph_sizes._output_sizes(read, rows, tokens) == [output.size for output in outputs]
+        batch = {name: np.ones((rows, tokens), dtype=np.int64) for name in read.inputs}
+        sizes = {name: output.size for name, output in zip(every, session.run(every, batch), strict=True)}
+        expected = [sum(sizes[name] for name in node.outputs) for node in read.nodes]
+        assert graph_sizes._output_sizes(read, rows, tokens) == expected
 
 
 def hostile() -> dict[str, bytes]:
@@ -146,6 +153,11 @@ def hostile() -> dict[str, bytes]:
         "a size below zero": graph([numbers("n", [-1]), make("ConstantOfShape", ["n"], ["y"])]),
         "an unknown value": graph([make("Abs", ["nowhere"], ["y"])]),
         "one name twice": graph([make("Abs", ["input_ids"], ["y"]), make("Abs", ["input_ids"], ["y"])]),
+        "a part of more than there is": graph(
+            [numbers("n", [99, 1]), make("Split", ["input_ids", "n"], ["y", "z"], axis=1)]
+        ),
+        "parts of one name": graph([numbers("n", [1, 0]), make("Split", ["input_ids", "n"], ["y", "y"], axis=1)]),
+        "an axis of many left out": graph([numbers("n", [1]), make("Squeeze", ["input_ids", "n"], ["y"])]),
         "a loop": graph([make("Loop", ["", ""], ["y"])]),
         "a loop with a body": graph([make("Loop", ["", ""], ["y"], body=empty)]),
         "a branch": graph([make("If", ["input_ids"], ["y"])]),
@@ -162,7 +174,10 @@ MESSAGES = {
     "an output of another size": "must give logits",
     "a size below zero": "no shape",
     "an unknown value": "nowhere",
-    "one name twice": "a new name",
+    "one name twice": "1 with new names",
+    "a part of more than there is": "are not 1",
+    "parts of one name": "2 with new names",
+    "an axis of many left out": "more than one",
     "a loop": "operator 'Loop'",
     "a loop with a body": "field 6",
     "a branch": "operator 'If'",

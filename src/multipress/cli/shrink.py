@@ -26,8 +26,8 @@ def shrink(
 ) -> None:
     """Make an encoder smaller: fewer blocks, narrower, then recovered on text."""
     from multipress.cli.progress import Steps
-    from multipress.models.bert import expected_shapes
     from multipress.models.catalogue import Shape
+    from multipress.models.encoder import expected_shapes
     from multipress.models.pretrained import identify
     from multipress.shrink import shrink_encoder
 

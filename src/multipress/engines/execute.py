@@ -268,7 +268,8 @@ def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> t
             f"{model.get('type')}. Set it to 0."
         )
     vocabulary = model["vocab"]
-    tables = {name: shape for name, shape in teacher.dense_weights().items() if name.endswith("word_embeddings.weight")}
+    words = ("word_embeddings.weight", "tok_embeddings.weight")
+    tables = {name: table for name, table in teacher.dense_weights().items() if name.endswith(words)}
     (table,) = tables.values()
     both = [*rows.texts, *(rows.pairs or [])]
     nearest = nearest_words({word for text in both for word in WORD.findall(text.lower())}, vocabulary, table)

@@ -53,7 +53,7 @@ from torch.nn import functional
 
 from multipress.errors import SettingError
 from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
-from multipress.models.bert import hidden_layers, spread_blocks
+from multipress.models.encoder import hidden_layers, model_inputs, spread_blocks
 from multipress.precision import autocast, route
 from multipress.reproducibility import seed_for
 
@@ -170,7 +170,7 @@ class _HiddenStates:
         device = step.logits.device
         self._teacher.to(device)
         with torch.no_grad(), autocast(route()):
-            self._teacher(**step.inputs)
+            self._teacher(**model_inputs(self._teacher, step.inputs))
         ours, theirs = self._ours.take(), self._theirs.take()
         matrix = getattr(step.model, PROJECTION, None)
         real = (step.inputs["attention_mask"][:, 0, 0, :, None] == 0).float()  # (B, T, 1)

@@ -47,6 +47,7 @@ from torch import Tensor, nn
 
 from multipress.errors import SettingError
 from multipress.methods.base import Context, Method, Stage, check_choice, check_share, unique_weights
+from multipress.models.encoder import encoder_linears
 from multipress.reproducibility import seed_for
 
 __all__ = ["Pruning", "keep_largest", "target_sparsity"]
@@ -86,7 +87,10 @@ class Pruning(Method):
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Adds a mask of ones to each module whose weight is ranked; changes `model` and returns it."""
-        modules = {name: module for name, module in model.named_modules() if self._is_ranked(name, module)}
+        ranked: set[nn.Module] = set(encoder_linears(model).values())
+        if self.embeddings:
+            ranked.add(model.get_input_embeddings())  # type: ignore[operator]
+        modules = {name: module for name, module in model.named_modules() if module in ranked}
         self._targets = {name: (module, weight) for name, module, weight in unique_weights(modules)}
         if not self._targets:
             raise SettingError("Pruning found no linear layer in the encoder to prune.")
@@ -97,11 +101,6 @@ class Pruning(Method):
         self._level = -1
         self._seed = context.seed
         return model
-
-    def _is_ranked(self, name: str, module: nn.Module) -> bool:
-        if isinstance(module, nn.Linear):
-            return ".encoder." in f".{name}."
-        return self.embeddings and isinstance(module, nn.Embedding) and name.endswith("word_embeddings")
 
     def on_step_end(self, model: nn.Module, progress: float) -> None:
         """Grows the masks when it is time, and zeroes the weights they remove."""

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from multipress.errors import MissingExtraError
+from multipress.models.families import family_of
 
-__all__ = ["GRAPH_INPUTS", "trace_graph"]
+__all__ = ["trace_graph"]
 
-GRAPH_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # The first opset with LayerNormalization as one operator.
 _OPSET = 17
 
@@ -22,12 +22,13 @@ _OPSET = 17
 def trace_graph(model: nn.Module) -> bytes:
     """Trace an encoder with a head as an ONNX model whose weights are external.
 
-    Inputs: `input_ids`, `attention_mask`, `token_type_ids`, int64 (B, T). Output: `logits`, float32 (B, C).
+    Inputs: `input_ids`, `attention_mask` and, if the family has them, `token_type_ids`, int64 (B, T). Output:
+    `logits`, float32 (B, C).
     B and T are free. Each weight is an initializer named as in `model.state_dict()`, a tied one by one of its
     names. The bytes depend on the model's shape alone, not on its weights.
 
     Args:
-        model: A transformers model called by those three names, with a `logits` output. It is not changed.
+        model: A classifier of a known family. It is not changed.
 
     Raises:
         MissingExtraError: the `onnx` library is not installed.
@@ -41,8 +42,9 @@ def trace_graph(model: nn.Module) -> bytes:
     onnx.checker.check_model(proto)
     for node in proto.graph.node:
         node.doc_string = ""
-    weights = list(proto.graph.input)[len(GRAPH_INPUTS) :]
-    del proto.graph.input[len(GRAPH_INPUTS) :]
+    num_inputs = len(family_of(model).inputs)
+    weights = list(proto.graph.input)[num_inputs:]
+    del proto.graph.input[num_inputs:]
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     buffers = dict(model.named_buffers())
     for value in weights:
@@ -67,8 +69,9 @@ def _distinct(model: nn.Module) -> nn.Module:
 
 def _export(model: nn.Module) -> bytes:
     """The ONNX model with every weight as a further input."""
-    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in GRAPH_INPUTS}
-    free = {name: {0: "batch", 1: "tokens"} for name in GRAPH_INPUTS} | {"logits": {0: "batch"}}
+    inputs = family_of(model).inputs
+    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in inputs}
+    free = {name: {0: "batch", 1: "tokens"} for name in inputs} | {"logits": {0: "batch"}}
     file = io.BytesIO()
     with warnings.catch_warnings():
         # The exporter by tracing is deprecated, but graphs of the new one break when they are quantized.
@@ -79,7 +82,7 @@ def _export(model: nn.Module) -> bytes:
             file,
             kwargs=example,
             export_params=False,
-            input_names=list(GRAPH_INPUTS),
+            input_names=list(inputs),
             output_names=["logits"],
             dynamic_axes=free,
             opset_version=_OPSET,

@@ -13,18 +13,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, PreTrainedConfig, PreTrainedModel
 
 from multipress.errors import ModelError, SettingError
-from multipress.models.bert import bert_config, build_classifier, expected_shapes
 from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Shape, Source, find_model, shrunk_shape
+from multipress.models.encoder import build_classifier, expected_shapes
+from multipress.models.families import Family, family_of, head_deviation, read_config
 from multipress.reproducibility import file_sha256, seed_for
 
 __all__ = ["PretrainedModel", "identify", "inside", "load_pretrained", "shape_by_name"]
 
-HEAD = ("classifier.weight", "classifier.bias")
-# Heads of pre-training, which a classifier does not use, and a constant that old files store.
-UNUSED = re.compile(r"cls\.(predictions|seq_relationship)\..+|(bert\.)?embeddings\.position_ids")
 FLOAT_TYPES = ("F32", "F16", "BF16")
 MAX_CONFIG_BYTES = 1_000_000
 MAX_TOKENIZER_BYTES = 50_000_000
@@ -36,7 +34,7 @@ class Checked:
     """A model folder that was read up to its header and found right; no weight is in memory yet."""
 
     source: Source
-    config: BertConfig
+    config: PreTrainedConfig
     names: dict[str, str]  # tensor of our model -> tensor of the file
     num_labels: int  # outputs of the head in the file; 0 without one
     label_names: tuple[str, ...]  # of that head; empty where it has one output, or they are not named
@@ -45,7 +43,7 @@ class Checked:
 
     def check_length(self, max_length: int) -> None:
         """Raise `SettingError` if the model has fewer positions than rows may have tokens."""
-        positions = self.config.max_position_embeddings
+        positions = family_of(self.config).max_tokens(self.config)
         if max_length > positions:
             raise SettingError(
                 f"max_length is {max_length}, but {self.source.name} has {positions} positions. "
@@ -65,7 +63,7 @@ class PretrainedModel:
         note: What a user should know; empty if nothing.
     """
 
-    model: BertForSequenceClassification
+    model: PreTrainedModel
     tokenizer_json: str
     sha256: str
     new_head: bool
@@ -80,7 +78,7 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     """
     source = find_model(name, models_dir)
     values = _read_config(source.folder)
-    config = bert_config(values, source.name)
+    config = read_config(values, source.name)
     weights = _weights_file(source.folder)
     names, num_labels = _match_header(weights, config, source)
     tokenizer_json = _read_tokenizer(source.folder, config, source.name)
@@ -142,30 +140,41 @@ def load_pretrained(
     checked = identify(name, models_dir)
     config = checked.config
     config.num_labels = len(label_names) or 1
-    config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+    family = family_of(config)
+    for key in family.dropouts:
+        setattr(config, key, dropout)
     config._attn_implementation = "eager"
     if label_names:
         config.id2label = dict(enumerate(label_names))
         config.label2id = {label: index for index, label in enumerate(label_names)}
-    keep_head = HEAD[0] in checked.names and checked.num_labels == config.num_labels
+    output = f"{family.output}.weight"
+    keep_head = output in checked.names and checked.num_labels == config.num_labels
     keep_head = keep_head and checked.label_names == label_names
-    weights = _read_weights(checked, keep_head)
+    weights = _read_weights(checked, family, keep_head)
     note = ""
     if not keep_head:
-        weights |= _new_head(config, seed)
-        if HEAD[0] in checked.names:
+        weights |= _new_head(config, set(weights), seed)
+        if output in checked.names:
             theirs = ", ".join(checked.label_names) or f"{checked.num_labels} outputs without names"
             note = f"The head of {name} ({theirs}) does not fit the labels of the task, so a new one was drawn."
     model = build_classifier(config, weights)
     return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=not keep_head, note=note)
 
 
-def _new_head(config: BertConfig, seed: int) -> dict[str, Tensor]:
-    """A head as transformers draws it: normal weights, no bias."""
+def _new_head(config: PreTrainedConfig, have: set[str], seed: int) -> dict[str, Tensor]:
+    """What a head lacks, much as transformers draws it: normal weights, no bias, norms of one."""
     generator = torch.Generator().manual_seed(seed_for(seed, "head"))
-    weight = torch.empty(config.num_labels, config.hidden_size)
-    weight.normal_(0.0, config.initializer_range, generator=generator)
-    return {HEAD[0]: weight, HEAD[1]: torch.zeros(config.num_labels)}
+    output = family_of(config).output
+    weights = {}
+    for name, shape in expected_shapes(config).items():
+        if name in have:
+            continue
+        if len(shape) == 2:
+            deviation = head_deviation(config) if name.startswith(output) else config.initializer_range
+            weights[name] = torch.empty(shape).normal_(0.0, deviation, generator=generator)
+        else:
+            weights[name] = torch.full(shape, float(name.endswith("norm.weight")))
+    return weights
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -213,7 +222,7 @@ def _weights_file(folder: Path) -> Path:
     return path
 
 
-def _match_header(path: Path, config: BertConfig, source: Source) -> tuple[dict[str, str], int]:
+def _match_header(path: Path, config: PreTrainedConfig, source: Source) -> tuple[dict[str, str], int]:
     """Compare the file's header with the config.
 
     Returns:
@@ -227,13 +236,17 @@ def _match_header(path: Path, config: BertConfig, source: Source) -> tuple[dict[
             }
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a whole safetensors file: {error}.") from None
-    found = {_our_name(key): key for key in header if not UNUSED.fullmatch(key)}
-    if len(found) < sum(not UNUSED.fullmatch(key) for key in header):
+    family = family_of(config)
+    used = [key for key in header if not re.fullmatch(family.unused, key)]
+    found = {_our_name(key, family): key for key in used}
+    if len(found) < len(used):
         raise ModelError(f"{path}: two tensors stand for the same weight of the model.")
-    num_labels = header[found[HEAD[0]]][0][0] if HEAD[0] in found and header[found[HEAD[0]]][0] else 0
+    output = f"{family.output}.weight"
+    num_labels = header[found[output]][0][0] if output in found and header[found[output]][0] else 0
     config.num_labels = num_labels or 2
     expected = expected_shapes(config)
-    optional = set() if any(name in found for name in HEAD) else set(HEAD)
+    has_head = any(name.startswith(f"{family.output}.") for name in found)
+    optional = set() if has_head else {name for name in expected if name.startswith(family.drawn)}
     missing = sorted(set(expected) - set(found) - optional)
     unexpected = sorted(found[name] for name in set(found) - set(expected))
     wrong = sorted(
@@ -248,19 +261,19 @@ def _match_header(path: Path, config: BertConfig, source: Source) -> tuple[dict[
     ]
     if problems:
         raise ModelError(f"{path} does not hold the model that config.json describes. {'; '.join(problems)}.")
-    return _choose_blocks(found, source.blocks), num_labels
+    return _choose_blocks(found, family, source.blocks), num_labels
 
 
-def _our_name(key: str) -> str:
-    """Name in our model of a tensor of a file: with the prefix `bert.`, and LayerNorm's modern names."""
+def _our_name(key: str, family: Family) -> str:
+    """Name in our model of a tensor of a file: with the encoder's prefix, and LayerNorm's modern names."""
     name = key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
-    return name if name.startswith(("bert.", "classifier.")) else f"bert.{name}"
+    return name if name.startswith((f"{family.prefix}.", *family.drawn)) else f"{family.prefix}.{name}"
 
 
-def _choose_blocks(names: dict[str, str], blocks: tuple[int, ...]) -> dict[str, str]:
+def _choose_blocks(names: dict[str, str], family: Family, blocks: tuple[int, ...]) -> dict[str, str]:
     if not blocks:
         return names
-    prefix = "bert.encoder.layer."
+    prefix = f"{family.prefix}.{family.blocks}."
     chosen = {name: key for name, key in names.items() if not name.startswith(prefix)}
     for new, old in enumerate(blocks):
         start = f"{prefix}{old}."
@@ -277,7 +290,7 @@ def _label_names(values: dict[str, Any], num_labels: int) -> tuple[str, ...]:
     return tuple(str(table.get(str(index), "")) for index in range(num_labels))
 
 
-def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
+def _read_tokenizer(folder: Path, config: PreTrainedConfig, name: str) -> str:
     path = inside(folder, "tokenizer.json")
     if path.is_file():
         if path.stat().st_size > MAX_TOKENIZER_BYTES:
@@ -290,8 +303,12 @@ def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
         from transformers import BertTokenizerFast
 
         tokenizer = BertTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
+    elif inside(folder, "vocab.json").is_file() and inside(folder, "merges.txt").is_file():
+        from transformers import RobertaTokenizerFast
+
+        tokenizer = RobertaTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
     else:
-        raise ModelError(f"{folder} has no tokenizer: neither tokenizer.json nor vocab.txt.")
+        raise ModelError(f"{folder} has no tokenizer: neither tokenizer.json, vocab.txt nor vocab.json and merges.txt.")
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if tokenizer.get_vocab_size() > config.vocab_size:
@@ -301,11 +318,12 @@ def _read_tokenizer(folder: Path, config: BertConfig, name: str) -> str:
     return tokenizer.to_str()
 
 
-def _read_weights(checked: Checked, keep_head: bool) -> dict[str, Tensor]:
+def _read_weights(checked: Checked, family: Family, keep_head: bool) -> dict[str, Tensor]:
+    """All weights of the file but, where the head is not kept, its output layer."""
     weights: dict[str, Tensor] = {}
     with safe_open(checked.source.folder / "model.safetensors", framework="pt") as file:
         for name, key in checked.names.items():
-            if name not in HEAD or keep_head:
+            if keep_head or not name.startswith(f"{family.output}."):
                 weights[name] = file.get_tensor(key).to(torch.float32)
                 if not torch.isfinite(weights[name]).all():
                     raise ModelError(f"{checked.source.name}: {key} holds values that are NaN or infinite.")

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from multipress.errors import ModelError
-from multipress.models.bert import spread_blocks
 from multipress.models.catalogue import Shape
+from multipress.models.encoder import spread_blocks
 
 __all__ = ["shrink"]
 

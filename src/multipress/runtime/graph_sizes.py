@@ -20,7 +20,7 @@ from multipress.runtime.graph_file import Graph, Node
 __all__ = ["OPERATORS", "check_sizes"]
 
 _FOREIGN = "It is not ours."
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")  # the last one only where a model has it
 # A runtime may compute what no text changes when it opens a graph: as much as the weights, and so many numbers.
 _MAX_OPENING = 8 << 20
 # Numbers in one output for one row of 512 tokens or fewer; attention grows with the square of them. BERT-large
@@ -39,7 +39,7 @@ class _Value(NamedTuple):
 
 
 _Attributes = Mapping[str, Any]
-_Rule = Callable[[list[_Value], _Attributes], _Value]
+_Rule = Callable[[list[_Value], _Attributes], _Value | list[_Value]]
 
 
 def check_sizes(graph: Graph, rows: int, tokens: int) -> None:
@@ -55,10 +55,11 @@ def check_sizes(graph: Graph, rows: int, tokens: int) -> None:
             the text, an output is too large, or inputs and outputs are not those of a text classifier.
     """
     # A size that is stated, not free, would let a runtime compute more when it opens the graph.
-    if graph.inputs != dict.fromkeys(INPUTS, ("batch", "tokens")) or list(graph.outputs) != ["logits"]:
+    free = [dict.fromkeys(INPUTS[:number], ("batch", "tokens")) for number in (2, 3)]
+    if graph.inputs not in free or list(graph.outputs) != ["logits"]:
         raise ArtifactError(
             f"The graph takes {graph.inputs} and gives {list(graph.outputs)}, but must take "
-            f"{', '.join(INPUTS)} (batch, tokens) and give logits alone."
+            f"{', '.join(INPUTS)} (batch, tokens), or the first two, and give logits alone."
         )
     # No text can make smaller what is computed from no text, so all of it is in this sum.
     least = _output_sizes(graph, 1, 1)
@@ -71,35 +72,39 @@ def check_sizes(graph: Graph, rows: int, tokens: int) -> None:
 
 def _output_sizes(graph: Graph, rows: int, tokens: int) -> list[int]:
     """How many numbers each operator gives for a batch of this shape, in order."""
-    values = {name: _Value((rows, tokens)) for name in INPUTS}
+    values = {name: _Value((rows, tokens)) for name in graph.inputs}
     values[""] = _Value(())  # stands for an input that is left out
     for name, array in graph.constants.items():
         values[name] = _literal(array)
     for name, shape in graph.weights.items():
         values[name] = _Value(shape)
-    if len(values) != 1 + len(INPUTS) + len(graph.weights) + len(graph.constants):
+    if len(values) != 1 + len(graph.inputs) + len(graph.weights) + len(graph.constants):
         raise ArtifactError("The graph has a weight with the name of an input.")
     sizes = []
     for node in graph.nodes:
-        value = _apply(node, values)
-        if len(node.outputs) != 1 or node.outputs[0] in values:
-            raise ArtifactError(f"The graph's {node.operator} gives {node.outputs}, not one thing with a new name.")
-        values[node.outputs[0]] = value
-        sizes.append(math.prod(value.shape))
+        given = _apply(node, values)
+        if len(node.outputs) != len(given) or len(set(node.outputs) - set(values)) != len(given):
+            raise ArtifactError(f"The graph's {node.operator} gives {node.outputs}, not {len(given)} with new names.")
+        values |= zip(node.outputs, given, strict=True)
+        sizes.append(sum(math.prod(value.shape) for value in given))
     declared = graph.outputs["logits"]
     if "logits" not in values or declared != ("batch", *values["logits"].shape[1:]) or len(declared) != 2:
         raise ArtifactError(f"The graph gives {graph.outputs}, but must give logits (batch, classes).")
     return sizes
 
 
-def _apply(node: Node, values: dict[str, _Value]) -> _Value:
+def _apply(node: Node, values: dict[str, _Value]) -> list[_Value]:
     rule = OPERATORS.get(node.operator)
     if rule is None:
         raise ArtifactError(f"The graph has the operator {node.operator!r}, which multipress does not write.")
     try:
-        value = rule([values[name] for name in node.inputs], node.attributes)
+        given = rule([values[name] for name in node.inputs], node.attributes)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ArtifactError(f"The size of what the graph's {node.operator} gives cannot be known: {error!r}.") from None
+    return [_kept(value) for value in (given if isinstance(given, list) else [given])]
+
+
+def _kept(value: _Value) -> _Value:
     if value.known is None or (value.known.shape == value.shape and value.known.size <= _MAX_KNOWN):
         return value
     return _Value(value.shape)
@@ -148,6 +153,14 @@ def _broadcast(compute: Callable[..., np.ndarray] | None = None) -> _Rule:
         return _Value(shape, _numbers(inputs, compute) if compute else None)
 
     return rule
+
+
+def _quotient(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Whole numbers divided as ONNX does it, towards zero."""
+    if not right.all():
+        raise ZeroDivisionError
+    quotient: np.ndarray = np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right))
+    return quotient
 
 
 def _concat(inputs: list[_Value], attributes: _Attributes) -> _Value:
@@ -221,6 +234,10 @@ def _range(inputs: list[_Value], attributes: _Attributes) -> _Value:
     return _Value((len(range(start, stop, step)),))
 
 
+def _reduce_sum(inputs: list[_Value], attributes: _Attributes) -> _Value:
+    return _reduce(inputs[:1], {**attributes, "axes": _whole(inputs[1])})  # its axes are an input
+
+
 def _reduce(inputs: list[_Value], attributes: _Attributes) -> _Value:
     (value,) = inputs
     axes = {range(len(value.shape))[axis] for axis in attributes["axes"]}
@@ -250,12 +267,30 @@ def _shape(inputs: list[_Value], attributes: _Attributes) -> _Value:
 
 def _slice(inputs: list[_Value], attributes: _Attributes) -> _Value:
     data, *places = inputs
-    starts, stops, axes, steps = map(_whole, places)
+    starts, stops, axes, *given = map(_whole, places)
+    steps = given[0] if given else [1] * len(axes)
     cuts = [slice(None)] * len(data.shape)
     for start, stop, axis, step in zip(starts, stops, axes, steps, strict=True):
         cuts[axis] = slice(start, stop, step)
     shape = (len(range(*cut.indices(size))) for cut, size in zip(cuts, data.shape, strict=True))
     return _Value(tuple(shape), _numbers(inputs[:1], lambda a: a[tuple(cuts)]))
+
+
+def _split(inputs: list[_Value], attributes: _Attributes) -> list[_Value]:
+    data, axis = inputs[0].shape, range(len(inputs[0].shape))[attributes.get("axis", 0)]
+    sizes = _sizes(_whole(inputs[1]))
+    if sum(sizes) != data[axis]:
+        raise ValueError(f"{sizes} are not {data[axis]}")
+    return [_Value((*data[:axis], size, *data[axis + 1 :])) for size in sizes]
+
+
+def _squeeze(inputs: list[_Value], attributes: _Attributes) -> _Value:
+    shape = inputs[0].shape
+    axes = {range(len(shape))[axis] for axis in _whole(inputs[1])}
+    if any(shape[axis] != 1 for axis in axes):
+        raise ValueError(f"{shape} has more than one at {axes}")
+    kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+    return _Value(kept, _numbers(inputs[:1], lambda a: a.reshape(kept)))
 
 
 def _transpose(inputs: list[_Value], attributes: _Attributes) -> _Value:
@@ -275,26 +310,33 @@ def _unsqueeze(inputs: list[_Value], attributes: _Attributes) -> _Value:
 
 # The operators that `multipress.models.trace_graph` writes, and what each gives.
 OPERATORS: dict[str, _Rule] = {
-    **dict.fromkeys(("Abs", "Clip", "Erf", "IsNaN", "LayerNormalization", "Not", "Relu", "Round"), _same),
-    **dict.fromkeys(("Sigmoid", "Softmax", "Sqrt", "Tanh"), _same),
-    **dict.fromkeys(("And", "Div", "GreaterOrEqual", "Pow"), _broadcast()),
+    **dict.fromkeys(
+        ("Abs", "Clip", "Cos", "CumSum", "Erf", "IsNaN", "LayerNormalization", "Not", "Relu", "Round"), _same
+    ),
+    **dict.fromkeys(("Neg", "Sigmoid", "Sin", "Softmax", "Sqrt", "Tanh"), _same),
+    **dict.fromkeys(("And", "GreaterOrEqual", "LessOrEqual", "Pow"), _broadcast()),
     "Add": _broadcast(np.add),
     "Cast": _cast,
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "Div": _broadcast(_quotient),
     "Equal": _broadcast(np.equal),
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherElements": lambda inputs, attributes: _Value(inputs[1].shape),
     "Gemm": _gemm,
     "MatMul": _matmul,
     "Mul": _broadcast(np.multiply),
     "Range": _range,
     "ReduceMax": _reduce,
+    "ReduceSum": _reduce_sum,
     "Reshape": _reshape,
     "Shape": _shape,
     "Slice": _slice,
+    "Split": _split,
+    "Squeeze": _squeeze,
     "Sub": _broadcast(np.subtract),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,

@@ -116,6 +116,7 @@ class Predictor:
         """Check all that the graph may do; gives the shapes of the weights that it needs, by name."""
         graph = read_graph(data)
         check_sizes(graph, self._batch_size, self.max_length)
+        self._inputs = list(graph.inputs)
         width = graph.outputs["logits"][1]
         if width != len(self._labels or [None]):
             raise ArtifactError(f"The graph gives {width} logits, but the task has {len(self._labels or [None])}.")
@@ -125,7 +126,7 @@ class Predictor:
         """Logits of one batch of encoded rows, padded to the longest: float32 (B, C)."""
         batch = pad_batch(encodings, self._encoder.pad_id)
         try:
-            output: np.ndarray = self._session.run(["logits"], batch)[0]
+            output: np.ndarray = self._session.run(["logits"], {name: batch[name] for name in self._inputs})[0]
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's errors have no common class of their own
             raise ArtifactError(f"The model cannot compute this batch: {_one_line(error)}") from None
         return output

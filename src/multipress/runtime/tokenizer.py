@@ -47,8 +47,9 @@ class TextEncoder:
         except Exception as error:  # noqa: BLE001 - the library raises no class of its own
             raise ArtifactError(f"tokenizer.json is not a tokenizer: {error}. Store the model again.") from None
         padding = self._tokenizer.padding
-        pad_id = self._tokenizer.token_to_id("[PAD]") if padding is None else padding["pad_id"]
-        self.pad_id: int = 0 if pad_id is None else int(pad_id)
+        known = [self._tokenizer.token_to_id(name) for name in ("[PAD]", "<pad>")]
+        pad_ids = [padding["pad_id"]] if padding is not None else [pad_id for pad_id in known if pad_id is not None]
+        self.pad_id: int = int(pad_ids[0]) if pad_ids else 0
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.max_length = max_length
         self.num_truncated = 0

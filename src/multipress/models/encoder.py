@@ -1,0 +1,123 @@
+"""An encoder with a head, of any family: built from its tensors, its parts by name, a shortcut for its last block."""
+
+from __future__ import annotations
+
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from multipress.models.families import family_of
+
+__all__ = [
+    "build_classifier",
+    "encoder_linears",
+    "expected_shapes",
+    "hidden_layers",
+    "model_inputs",
+    "read_first_token_only",
+    "spread_blocks",
+]
+
+
+def expected_shapes(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of a classifier with this config; nothing is allocated."""
+    with torch.device("meta"):
+        model = family_of(config).classifier(config)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def build_classifier(config: PreTrainedConfig, weights: dict[str, Tensor]) -> PreTrainedModel:
+    """A classifier that holds these very tensors; nothing is drawn or copied.
+
+    Args:
+        config: Its config.
+        weights: All tensors of `expected_shapes(config)`, float32.
+    """
+    family = family_of(config)
+    with torch.device("meta"):
+        model = family.classifier(config)
+    model.load_state_dict(weights, strict=True, assign=True)
+    encoder = family.encoder(model)
+    # What is computed, not learned, is in no file.
+    positions = torch.arange(config.max_position_embeddings)[None]  # (1, T)
+    for name, value in (("position_ids", positions), ("token_type_ids", torch.zeros_like(positions))):
+        if hasattr(encoder.embeddings, name):
+            setattr(encoder.embeddings, name, value)
+    if hasattr(encoder, "rotary_emb"):
+        encoder.rotary_emb = type(encoder.rotary_emb)(config)
+    return model
+
+
+def model_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What a model takes of a batch.
+
+    Args:
+        model: A classifier.
+        batch: `input_ids` and `token_type_ids` (B, T), and the additive `attention_mask` (B, 1, 1, T).
+    """
+    family = family_of(model)
+    inputs = {name: batch[name] for name in family.inputs}
+    if model.config.model_type == "modernbert":  # type: ignore[union-attr]
+        # It makes a mask for each kind of block, and a mean over the tokens, from a plain one (B, T).
+        inputs["attention_mask"] = (batch["attention_mask"][:, 0, 0] == 0).long()
+    return inputs
+
+
+def spread_blocks(count: int, of: int) -> list[int]:
+    """`count` of so many blocks, counted from 1: spread evenly, the last one always; 4 of 6 are 2, 3, 4, 6."""
+    return [max(1, round(block * of / count)) for block in range(1, count + 1)]
+
+
+def hidden_layers(model: nn.Module) -> list[nn.Module]:
+    """The modules whose outputs are the hidden states (B, T, D): the embeddings, then each block."""
+    family = family_of(model)
+    encoder = family.encoder(model)
+    embeddings = getattr(encoder, "embeddings_project", encoder.embeddings)  # ELECTRA's may be narrower
+    return [embeddings, *family.block_list(model)]
+
+
+def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of the encoder's blocks by name: attention and feed-forward, not pooler or head."""
+    inside = {module for module in family_of(model).block_list(model).modules() if isinstance(module, nn.Linear)}
+    return {name: module for name, module in model.named_modules() if module in inside}  # type: ignore[misc]
+
+
+def read_first_token_only(model: PreTrainedModel) -> PreTrainedModel:
+    """Changes `model` so that its last block computes the first token alone, where the family allows; returns it.
+
+    The head reads the first token only, so the queries, the output projection and the feed-forward network of
+    all other tokens in the last block are never used. Logits and gradients stay the same up to the order of
+    additions; 5/6 of the last block's linear work is saved. Hidden states of the last block then have shape
+    (B, 1, D).
+    """
+    family = family_of(model)
+    if family.has_first_token:
+        layer = family.block_list(model)[-1]
+        layer.forward = MethodType(_first_token_forward, layer)  # type: ignore[assignment]
+    return model
+
+
+def _first_token_forward(
+    layer: nn.Module, hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
+) -> Tensor:
+    attention = layer.attention.self
+    batch = hidden_states.shape[0]
+    first = hidden_states[:, :1]  # (B, 1, D)
+    head_shape = (batch, -1, attention.num_attention_heads, attention.attention_head_size)
+    query = attention.query(first).view(head_shape).transpose(1, 2)  # (B, H, 1, D/H)
+    key = attention.key(hidden_states).view(head_shape).transpose(1, 2)  # (B, H, T, D/H)
+    value = attention.value(hidden_states).view(head_shape).transpose(1, 2)  # (B, H, T, D/H)
+    scores = torch.matmul(query, key.transpose(2, 3)) * attention.scaling  # (B, H, 1, T)
+    if attention_mask is not None:
+        if attention_mask.dtype == torch.bool:
+            lowest = torch.finfo(scores.dtype).min
+            scores = scores.masked_fill(~attention_mask[:, :, :1], lowest)
+        else:
+            scores = scores + attention_mask[:, :, :1]
+    weights = nn.functional.dropout(scores.softmax(-1), p=attention.dropout.p, training=layer.training)
+    mixed = torch.matmul(weights, value).transpose(1, 2).reshape(batch, 1, -1)  # (B, 1, D)
+    attended = layer.attention.output(mixed, first)
+    return layer.feed_forward_chunk(attended)

@@ -1,0 +1,307 @@
+"""The encoders that are read, and in what they differ: config, names of tensors, inputs, head.
+
+A config is read from an allow-list of keys, each checked, so that a hostile one allocates nothing and runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    ElectraConfig,
+    ElectraForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from multipress.errors import ModelError
+
+__all__ = ["FAMILIES", "Family", "config_values", "family_of", "head_deviation", "read_config"]
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+Read = Callable[[dict[str, Any], str, str], Any]  # of a config's values, a key, and the model's name for messages
+
+
+def _size(limit: int, *, low: int = 1, default: int | None = None) -> Read:
+    """A whole number; without a default it must be there. The limits are well above the largest models."""
+
+    def read(values: dict[str, Any], key: str, where: str) -> int:
+        value = values.get(key, default)
+        if value is None:
+            raise ModelError(f"{where}: its config has no {key}.")
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= limit:
+            raise ModelError(f"{where}: {key} is {value!r}, but must be a whole number from {low} to {limit}.")
+        return value
+
+    return read
+
+
+def _number(default: float, highest: float = 1.0) -> Read:
+    def read(values: dict[str, Any], key: str, where: str) -> float:
+        value = values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= highest:
+            raise ModelError(f"{where}: {key} is {value!r}, but must be a number from 0 to {highest:g}.")
+        return float(value)
+
+    return read
+
+
+def _choice(known: tuple[Any, ...], default: Any) -> Read:
+    def read(values: dict[str, Any], key: str, where: str) -> Any:
+        value = values.get(key, default)
+        if not any(value is choice or (value == choice and type(value) is type(choice)) for choice in known):
+            raise ModelError(f"{where}: {key} is {value!r}; known are: {', '.join(map(str, known))}.")
+        return value
+
+    return read
+
+
+def _pad_token(default: int) -> Read:
+    def read(values: dict[str, Any], key: str, where: str) -> int:
+        return int(_size(values["vocab_size"] - 1, low=0, default=default)(values, key, where))
+
+    return read
+
+
+_ACTIVATION = _choice(ACTIVATIONS, "gelu")
+_FLAG = _choice((False, True), False)
+_BLOCKS = _size(96)
+_SHAPE: dict[str, Read] = {
+    "vocab_size": _size(1_000_000),
+    "hidden_size": _size(8192),
+    "num_hidden_layers": _BLOCKS,
+    "num_attention_heads": _size(128),
+    "intermediate_size": _size(65536),
+}
+_POSITIONS = {"max_position_embeddings": _size(65536)}
+
+
+def _bert_like(pad: int = 0, types: int | None = None) -> dict[str, Read]:
+    return {
+        **_SHAPE,
+        "hidden_act": _ACTIVATION,
+        **_POSITIONS,
+        "type_vocab_size": _size(64, default=types),
+        "layer_norm_eps": _number(1e-12),
+        "initializer_range": _number(0.02),
+        "pad_token_id": _pad_token(pad),
+    }
+
+
+def _layer_types(values: dict[str, Any], key: str, where: str) -> list[str]:
+    """Which blocks of a ModernBERT look at all tokens; old files say: every so many."""
+    blocks = values["num_hidden_layers"]
+    every = _size(96, default=3)(values, "global_attn_every_n_layers", where)
+    default = ["sliding_attention" if block % every else "full_attention" for block in range(blocks)]
+    found = values.get(key) or default
+    known = {"sliding_attention", "full_attention"}
+    if not isinstance(found, list) or len(found) != blocks or not all(kind in known for kind in map(str, found)):
+        raise ModelError(f"{where}: {key} is {found!r}, but must say {' or '.join(sorted(known))} for each block.")
+    return found
+
+
+def _rope(values: dict[str, Any], key: str, where: str) -> dict[str, dict[str, Any]]:
+    """The bases of ModernBERT's rotary positions; old files name them one by one."""
+    if values.get("rope_scaling") is not None:
+        raise ModelError(f"{where}: rope_scaling is {values['rope_scaling']!r}; scaled positions are not read.")
+    found = values.get(key) or {}
+    read = {}
+    for kind, old, default in (
+        ("full_attention", "global_rope_theta", 160_000.0),
+        ("sliding_attention", "local_rope_theta", 10_000.0),
+    ):
+        table = found.get(kind) if isinstance(found, dict) else None
+        table = {"rope_theta": values.get(old, default)} if table is None else table
+        if not isinstance(table, dict) or table.get("rope_type", "default") != "default":
+            raise ModelError(f"{where}: {key} is {found!r}; scaled positions are not read.")
+        base = _number(default, 1e9)(table, "rope_theta", where)
+        read[kind] = {"rope_type": "default", "rope_theta": max(base, 1.0)}
+    return read
+
+
+@dataclass(frozen=True)
+class Family:
+    """What one kind of encoder has of its own.
+
+    Args:
+        config: Class of its config; `model_type` names the family.
+        classifier: Class of the encoder with a head for classes or a number.
+        keys: What is read of a config, in order; nothing else is.
+        prefix: Where the encoder is in the classifier.
+        blocks: Where the list of blocks is in the encoder.
+        output: The head's last layer, which has one row a label.
+        drawn: Prefixes of the head's tensors that a pre-trained encoder may lack.
+        unused: Tensors of pre-training that a classifier does not need, as a regular expression.
+        dropouts: Keys of the dropouts of embeddings, attention, blocks and head.
+        token_types: Whether a pair's second text is told from the first by `token_type_ids`.
+        has_first_token: Whether the blocks are BERT's, so that the last one may compute the first token alone.
+        fixed: Settings that do not come from the file.
+    """
+
+    config: type[PreTrainedConfig]
+    classifier: type[PreTrainedModel]
+    keys: dict[str, Read]
+    prefix: str
+    blocks: str = "encoder.layer"
+    output: str = "classifier"
+    drawn: tuple[str, ...] = ("classifier.",)
+    unused: str = r"(?!)"
+    dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+    token_types: bool = False
+    has_first_token: bool = True
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What the classifier is called with."""
+        return ("input_ids", "attention_mask", *(["token_type_ids"] if self.token_types else []))
+
+    def encoder(self, model: nn.Module) -> Any:
+        """The encoder of a classifier."""
+        return getattr(model, self.prefix)
+
+    def block_list(self, model: nn.Module) -> nn.ModuleList:
+        """The blocks of a classifier, bottom to top."""
+        return attrgetter(self.blocks)(self.encoder(model))  # type: ignore[no-any-return]
+
+    def max_tokens(self, config: PreTrainedConfig) -> int:
+        """Most tokens of a row; RoBERTa counts positions from the one after the padding's."""
+        positions: int = config.max_position_embeddings
+        return positions - config.pad_token_id - 1 if self.prefix == "roberta" else positions
+
+
+_ROBERTA: dict[str, Any] = {
+    "prefix": "roberta",
+    "output": "classifier.out_proj",
+    "unused": r"lm_head\..+|(roberta\.)?pooler\..+|(roberta\.)?embeddings\.position_ids",
+}
+
+FAMILIES: dict[str, Family] = {
+    "bert": Family(
+        BertConfig,
+        BertForSequenceClassification,
+        _bert_like(),
+        prefix="bert",
+        unused=r"cls\.(predictions|seq_relationship)\..+|(bert\.)?embeddings\.position_ids",
+        token_types=True,
+    ),
+    "distilbert": Family(
+        DistilBertConfig,
+        DistilBertForSequenceClassification,
+        {
+            "vocab_size": _SHAPE["vocab_size"],
+            "dim": _SHAPE["hidden_size"],
+            "n_layers": _BLOCKS,
+            "n_heads": _SHAPE["num_attention_heads"],
+            "hidden_dim": _SHAPE["intermediate_size"],
+            "activation": _ACTIVATION,
+            **_POSITIONS,
+            "initializer_range": _number(0.02),
+            "pad_token_id": _pad_token(0),
+        },
+        prefix="distilbert",
+        blocks="transformer.layer",
+        drawn=("pre_classifier.", "classifier."),
+        unused=r"vocab_(transform|layer_norm|projector)\..+|(distilbert\.)?embeddings\.position_ids",
+        dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
+        has_first_token=False,
+    ),
+    "roberta": Family(RobertaConfig, RobertaForSequenceClassification, _bert_like(1, 1), **_ROBERTA),
+    "xlm-roberta": Family(XLMRobertaConfig, XLMRobertaForSequenceClassification, _bert_like(1, 1), **_ROBERTA),
+    "electra": Family(
+        ElectraConfig,
+        ElectraForSequenceClassification,
+        {**_bert_like(), "embedding_size": _size(8192)},
+        prefix="electra",
+        output="classifier.out_proj",
+        unused=r"(discriminator|generator)_predictions\..+|generator_lm_head\..+|(electra\.)?embeddings\.position_ids",
+        token_types=True,
+    ),
+    "modernbert": Family(
+        ModernBertConfig,
+        ModernBertForSequenceClassification,
+        {
+            **_SHAPE,
+            "hidden_activation": _ACTIVATION,
+            **_POSITIONS,
+            "layer_types": _layer_types,
+            "local_attention": _size(65536, default=128),
+            "rope_parameters": _rope,
+            **dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), _FLAG),
+            "norm_eps": _number(1e-5),
+            "classifier_pooling": _choice(("cls", "mean"), "cls"),
+            "classifier_activation": _ACTIVATION,
+            "initializer_range": _number(0.02),
+            "pad_token_id": _pad_token(0),
+        },
+        prefix="model",
+        blocks="layers",
+        drawn=("head.", "classifier."),
+        unused=r"decoder\..+",
+        dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
+        has_first_token=False,
+        # Their defaults are ids of the published vocabulary, which need not be this one.
+        fixed=dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
+    ),
+}
+
+
+def family_of(of: Any) -> Family:
+    """The family of a config, or of a model that has one."""
+    return FAMILIES[getattr(of, "config", of).model_type]
+
+
+def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
+    """The config of an encoder, read from an allow-list of keys.
+
+    Args:
+        values: What `config.json` holds.
+        where: Name of the model for messages.
+
+    Raises:
+        ModelError: another model type, code of its own, a decoder, or a size that is missing or out of range.
+    """
+    kind = values.get("model_type")
+    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise ModelError(f"{where}: model_type is {kind!r}; encoders that are read: {', '.join(FAMILIES)}.")
+    if values.get("auto_map"):
+        raise ModelError(f"{where}: its config names code of its own (auto_map). Code in model folders is never run.")
+    if values.get("is_decoder") or values.get("add_cross_attention"):
+        raise ModelError(f"{where}: it is a decoder; only encoders are read.")
+    if values.get("position_embedding_type", "absolute") != "absolute":
+        raise ModelError(f"{where}: position_embedding_type is {values['position_embedding_type']!r}, not 'absolute'.")
+    read = {key: reader(values, key, where) for key, reader in family.keys.items()}
+    config = family.config(**read, **family.fixed)
+    if config.hidden_size % config.num_attention_heads:
+        raise ModelError(
+            f"{where}: hidden_size {config.hidden_size} is no multiple of "
+            f"num_attention_heads {config.num_attention_heads}."
+        )
+    if family.max_tokens(config) < 1:
+        raise ModelError(f"{where}: {config.max_position_embeddings} positions leave none for a token.")
+    return config
+
+
+def config_values(config: PreTrainedConfig) -> dict[str, Any]:
+    """What `read_config` needs to make this config again, as `config.json` holds it."""
+    return {"model_type": config.model_type, **{key: getattr(config, key) for key in family_of(config).keys}}
+
+
+def head_deviation(config: PreTrainedConfig) -> float:
+    """Standard deviation of a new output layer's weights, as transformers draws them."""
+    return config.hidden_size**-0.5 if config.model_type == "modernbert" else float(config.initializer_range)

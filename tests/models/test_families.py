@@ -1,0 +1,244 @@
+"""Every family of encoders: read as transformers reads it, trained under every method, stored, and predicted with."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForSequenceClassification,
+)
+
+from multipress.checkpoint import load_model
+from multipress.engines.execute import Places
+from multipress.engines.single import train_artifact
+from multipress.errors import ModelError, SettingError
+from multipress.methods import list_methods
+from multipress.models import load_pretrained, read_first_token_only
+from multipress.models.catalogue import Shape
+from multipress.models.encoder import encoder_linears, hidden_layers, model_inputs
+from multipress.models.families import FAMILIES, config_values, family_of, read_config
+from multipress.models.pretrained import identify
+from multipress.runtime import Predictor
+from multipress.runtime.tokenizer import TextEncoder
+from multipress.shrink import shrink_encoder
+from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec
+from multipress.train import Rows, collate
+from tiny import SPECIAL, family_config, word_piece
+
+WORDS = ["the", "a", "is", "not", "my", "card", "it", "to", "of", "and"]
+TEXTS = ["my card is not the card", "it", "the card of the card and the card and it is a card to it and not to my card"]
+LABELS = ("bad", "good")
+ALL = sorted(FAMILIES)
+
+
+def write(folder, model):
+    """What a hub would hold of a model, with our small vocabulary; its weights are not those of a new model."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    model.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(word_piece(WORDS))
+    return str(folder)
+
+
+def make(name, folder, of=AutoModel, **changes):
+    torch.manual_seed(0)
+    return write(folder, of.from_config(family_config(name, len(WORDS), **changes)))
+
+
+def encoded(max_length=40):
+    encoder = TextEncoder(word_piece(WORDS), max_length)
+    return Rows(encoder.encode(TEXTS), None, encoder.pad_id)
+
+
+def plain(rows):
+    """The rows as transformers' own models take them: padded, with a plain mask."""
+    batch = collate(rows, np.arange(len(rows.encodings)))
+    return {"input_ids": batch["input_ids"], "attention_mask": (batch["attention_mask"][:, 0, 0] == 0).long()}
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("first_token", [False, True])
+def test_a_fine_tuned_classifier_gives_the_logits_that_transformers_gives(name, first_token, tmp_path):
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    folder = make(name, tmp_path / "model", AutoModelForSequenceClassification, **labels)
+    theirs = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="sdpa").eval()
+    loaded = load_pretrained(folder, label_names=LABELS, seed=1)
+    assert not loaded.new_head
+    ours = read_first_token_only(loaded.model.eval()) if first_token else loaded.model.eval()
+    rows = encoded()
+    batch = collate(rows, np.arange(3))
+    with torch.no_grad():
+        expected = theirs(**plain(rows)).logits
+        found = ours(**model_inputs(ours, batch)).logits
+        alone = [ours(**model_inputs(ours, collate(rows, np.array([row])))).logits[0] for row in range(3)]
+    assert expected.std() > 0.01
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(torch.stack(alone), expected, atol=1e-5)  # what is padded changes nothing
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [
+        *((name, of) for name in ALL for of in (AutoModel, AutoModelForMaskedLM)),
+        ("bert", AutoModelForPreTraining),
+        ("electra", AutoModelForPreTraining),
+    ],
+)
+def test_a_pre_trained_file_gives_its_encoder_and_a_new_head(name, of, tmp_path):
+    folder = make(name, tmp_path / "model", of)
+    if name == "bert" and of is AutoModelForMaskedLM:
+        with pytest.raises(ModelError, match="pooler"):  # a classifier needs it, and nothing is drawn unasked
+            load_pretrained(folder, label_names=LABELS, seed=1)
+        return
+    theirs = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    loaded = load_pretrained(folder, label_names=LABELS, seed=1)
+    ours = family_of(loaded.model).encoder(loaded.model.eval())
+    assert loaded.new_head
+    with torch.no_grad():
+        expected, found = (model(**plain(encoded())).last_hidden_state for model in (theirs, ours))
+    real = plain(encoded())["attention_mask"].bool()
+    assert torch.allclose(found[real], expected[real], atol=1e-5)
+    assert expected[real].std() > 0.1
+    again = load_pretrained(folder, label_names=LABELS, seed=1).model.state_dict()
+    other = load_pretrained(folder, label_names=LABELS, seed=2).model.state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in loaded.model.state_dict().items())
+    differing = {key for key, value in other.items() if not torch.equal(value, again[key])}
+    assert differing
+    assert all(key.startswith(FAMILIES[name].drawn) for key in differing)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_family_trains_under_all_methods_and_predicts_what_torch_computes(name, tmp_path):
+    folder = make(name, tmp_path / "model")
+    methods = [MethodSpec(method) for method in list_methods() if method not in ("pruning", "distillation")]
+    methods += [MethodSpec("pruning", {"sparsity": 0.5, "embeddings": True})]
+    methods += [MethodSpec("distillation", {"hidden": 1.0, "augment": 1})]
+    data = DataSpec(task="banking77", max_train_rows=32, max_eval_rows=20)
+    training = TrainingSpec(epochs=1, learning_rate=1e-3, batch_size=8, max_length=24, dropout=0.1)
+    spec = RunSpec("train", folder, data, training, tuple(methods))
+    trained = train_artifact(spec, tmp_path / "out", places=Places(None, None))
+    values = {row.name: row.value for row in trained.measurements}
+    assert 0 <= values["score"] <= 1
+    model = load_model(tmp_path / "out")
+    assert type(model) is FAMILIES[name].classifier
+    linears = encoder_linears(model)
+    assert len(linears) == {"modernbert": 4}.get(name, 6) * 3
+    words = model.get_input_embeddings().weight
+    zeros = sum(int((module.weight == 0).sum()) for module in linears.values()) + int((words == 0).sum())
+    weights = sum(module.weight.numel() for module in linears.values()) + words.numel()
+    assert zeros >= round(0.5 * weights)
+    predictor = Predictor(tmp_path / "out")
+    rows = Rows(predictor._encoder.encode(TEXTS), None, predictor._encoder.pad_id)
+    with torch.no_grad():
+        expected = model(**model_inputs(model, collate(rows, np.arange(3)))).logits.numpy()
+    assert np.abs(predictor.logits(TEXTS) - expected).max() < 1e-4
+    assert AutoConfig.for_model(**json.loads((tmp_path / "out" / "config.json").read_text())).model_type == name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_hidden_states_are_those_that_transformers_reports(name, tmp_path):
+    model = load_pretrained(make(name, tmp_path / "model"), label_names=LABELS, seed=0).model.eval()
+    seen = []
+    hooks = [
+        layer.register_forward_hook(lambda *args: seen.append(args[2][0] if isinstance(args[2], tuple) else args[2]))
+        for layer in hidden_layers(model)
+    ]
+    with torch.no_grad():
+        expected = model(**plain(encoded()), output_hidden_states=True).hidden_states
+    assert len(seen) == len(hooks) == len(expected) == 4
+    last = -1 if name == "modernbert" else None  # transformers reports its last one after the final norm
+    assert all(torch.equal(a, b) for a, b in zip(seen[:last], expected[:last], strict=True))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_config_is_read_and_written_whole(name):
+    config = family_config(name, len(WORDS))
+    values = json.loads(json.dumps(config_values(read_config(config.to_dict(), "it"))))
+    assert config_values(read_config(values, "it")) == values
+    for key, value in values.items():
+        assert getattr(config, key) == value or key == "rope_parameters"
+
+
+def test_a_published_modernbert_config_is_read_in_its_old_words():
+    # The keys of answerdotai/ModernBERT-base (Apache-2.0), in sizes of our own.
+    values = {
+        "model_type": "modernbert", "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 5, "num_attention_heads": 2, "max_position_embeddings": 64, "hidden_activation": "gelu",
+        "global_attn_every_n_layers": 3, "local_attention": 16, "global_rope_theta": 160000.0,
+        "local_rope_theta": 5000.0, "norm_bias": False, "attention_bias": False, "mlp_bias": False,
+        "classifier_bias": False, "classifier_pooling": "mean", "classifier_activation": "gelu", "norm_eps": 1e-05,
+        "pad_token_id": 0, "position_embedding_type": "absolute",
+    }  # fmt: skip
+    config = read_config(values, "it")
+    full, sliding = "full_attention", "sliding_attention"
+    assert config.layer_types == [full, sliding, sliding, full, sliding]
+    assert {kind: rope["rope_theta"] for kind, rope in config.rope_parameters.items()} == {full: 160000, sliding: 5000}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("roberta", {"pad_token_id": 64}, "pad_token_id"),
+        ("roberta", {"max_position_embeddings": 1}, "leave none"),
+        ("distilbert", {"dim": 33}, "no multiple"),
+        ("distilbert", {"n_layers": 10**9}, "n_layers"),
+        ("electra", {"embedding_size": 10**9}, "embedding_size"),
+        ("modernbert", {"layer_types": ["full_attention"]}, "layer_types"),
+        ("modernbert", {"layer_types": ["full_attention", [], "global"]}, "layer_types"),
+        ("modernbert", {"norm_bias": 3}, "norm_bias"),
+        ("modernbert", {"classifier_pooling": "max"}, "classifier_pooling"),
+        ("modernbert", {"local_attention": 0}, "local_attention"),
+        ("modernbert", {"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling"),
+        ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_parameters"),
+        ("modernbert", {"rope_parameters": {"full_attention": {"rope_theta": "x"}}}, "rope_theta"),
+    ],
+)
+def test_a_config_that_cannot_be_used_says_which_key(name, changes, message):
+    values = config_values(family_config(name, len(WORDS))) | changes
+    with pytest.raises(ModelError, match=message):
+        read_config(values, "it")
+
+
+@pytest.mark.parametrize("kind", ["t5", "gpt2", None, 7, ["bert"]])
+def test_another_kind_of_model_is_refused_and_the_known_ones_are_named(kind):
+    with pytest.raises(ModelError, match="modernbert"):
+        read_config({"model_type": kind}, "it")
+
+
+def test_roberta_counts_positions_after_its_padding(tmp_path):
+    checked = identify(make("roberta", tmp_path / "model", pad_token_id=1))
+    checked.check_length(38)
+    with pytest.raises(SettingError, match="38 positions"):
+        checked.check_length(39)
+
+
+def test_a_tokenizer_that_pads_by_another_name_is_known():
+    words = json.loads(word_piece(WORDS).replace('"[PAD]"', '"<pad>"'))
+    assert TextEncoder(json.dumps(words), 8).pad_id == SPECIAL.index("[PAD]")
+    moved = json.loads(word_piece(WORDS).replace('"[PAD]"', '"x"').replace('"[MASK]"', '"<pad>"'))
+    assert TextEncoder(json.dumps(moved), 8).pad_id == SPECIAL.index("[MASK]")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_file_that_lacks_a_weight_of_the_encoder_is_refused(name, tmp_path):
+    folder = tmp_path / "model"
+    make(name, folder)
+    weights = load_file(folder / "model.safetensors")
+    gone = sorted(key for key in weights if key.endswith(("word_embeddings.weight", "tok_embeddings.weight")))[0]
+    save_file({key: value for key, value in weights.items() if key != gone}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"missing: .*embeddings\.weight"):
+        identify(str(folder))
+
+
+def test_another_family_is_not_shrunk(tmp_path):
+    folder = make("roberta", tmp_path / "model")
+    with pytest.raises(ModelError, match="only BERT encoders"):
+        shrink_encoder(folder, Shape(1, 16, 1, 32), tmp_path / "out", texts=TEXTS * 200, steps=0)
+    assert not (tmp_path / "out").exists()
