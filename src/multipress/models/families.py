@@ -28,7 +28,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from multipress.errors import ModelError
+from multipress.errors import ModelError, SettingError
 
 __all__ = ["FAMILIES", "Family", "config_values", "family_of", "head_deviation", "read_config"]
 
@@ -261,8 +261,11 @@ FAMILIES: dict[str, Family] = {
 
 
 def family_of(of: Any) -> Family:
-    """The family of a config, or of a model that has one."""
-    return FAMILIES[getattr(of, "config", of).model_type]
+    """The family of a config, or of a model that has one; raises `SettingError` for what is none of them."""
+    family = FAMILIES.get(getattr(getattr(of, "config", of), "model_type", ""))
+    if family is None:
+        raise SettingError(f"{type(of).__name__} is none of the encoders that are read: {', '.join(FAMILIES)}.")
+    return family
 
 
 def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
