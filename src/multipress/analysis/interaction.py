@@ -42,20 +42,20 @@ class Interaction:
         }
 
 
-def inclusion_exclusion(scores: Mapping[Levels, float], levels: Levels) -> float | None:
+def inclusion_exclusion(scores: Mapping[Levels, Any], levels: Levels) -> Any:
     """Effect of `levels` beyond all effects of fewer of them: the alternating sum over all their subsets.
 
     For one level A: y(A) - y(dense); for two: y(AB) - y(A) - y(B) + y(dense); and so on. A sum of effects
     gives 0 for every interaction.
 
     Args:
-        scores: Score by levels; the dense control under `()`.
+        scores: Score, or an array of scores, by levels; the dense control under `()`.
         levels: The levels, in the order of the keys.
 
     Returns:
         The effect; None if a score is missing.
     """
-    total = 0.0
+    total: Any = 0.0
     for size in range(len(levels) + 1):
         for subset in combinations(levels, size):
             if subset not in scores:

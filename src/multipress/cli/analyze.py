@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+    from multipress.analysis import Outcome
+    from multipress.store import Store
 
 __all__ = ["analyze"]
 
@@ -18,28 +22,52 @@ __all__ = ["analyze"]
 def analyze(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, made by `study run`.")],
     study: Annotated[str, typer.Option(help="Only the cells of this study.")] = "",
+    resamples: Annotated[
+        int, typer.Option(min=100, help="How often validation rows are drawn for the intervals.")
+    ] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show score and size of every cell over seeds, the frontier, and whether size reductions multiply."""
+    """Show score and size of every cell, the frontier, what each method does, and whether size reductions multiply."""
     from multipress.analysis import analyze_cells
     from multipress.analysis.verdict import verdict
     from multipress.errors import StoreError
     from multipress.plain_text import plain
     from multipress.store import Store
 
-    cells = Store(folder).cells(study)
+    store = Store(folder)
+    cells = store.cells(study)
     if not cells:
         raise StoreError(
             f"No study in {folder} has cells yet. See `multipress study status {folder}`, or run "
             f"`multipress study run SPEC.toml --runs {folder}`."
         )
-    analysis = analyze_cells(cells)
+    outcomes, unread = _outcomes(store, cells)
+    analysis = analyze_cells(cells, outcomes, resamples)
+    if unread:
+        typer.echo(plain(f"The intervals leave out {len(unread)} runs: {unread[0]}"), err=True)
     if as_json:
         typer.echo(json.dumps(analysis, indent=2, allow_nan=False))
         return
     _print_tables(analysis)
     for sentence in verdict(analysis):
         typer.echo(plain(sentence))
+
+
+def _outcomes(store: Store, cells: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Outcome], list[str]]:
+    """What each run that is done predicted, by its id, and why that of some cannot be read."""
+    from multipress.errors import StoreError
+    from multipress.measure import read_outcome
+
+    outcomes, unread = {}, []
+    for cell in cells:
+        attempt = store.done(cell["run_id"])
+        if attempt is None:
+            continue
+        try:
+            outcomes[cell["run_id"]] = read_outcome(attempt)
+        except StoreError as error:
+            unread.append(str(error))
+    return outcomes, unread
 
 
 def _print_tables(analysis: Mapping[str, Any]) -> None:
@@ -59,9 +87,34 @@ def _print_tables(analysis: Mapping[str, Any]) -> None:
         "file: model.safetensors. smaller: dense fp32 weights over file.",
         style="dim",
     )
+    _print_effects(console, analysis)
     for cell in analysis["failed"]:
         name = f"{cell['model']} {cell['task']} {'+'.join(cell['methods']) or 'dense'} seed {cell['seed']}"
         console.print(plain(f"{cell['state']}: {cell['run_id']} {name}: {cell['why']}"), style="red")
+
+
+def _print_effects(console: Console, analysis: Mapping[str, Any]) -> None:
+    """Each method's mean effect on the score, and what two or more do beyond the sum, with its interval."""
+    from rich.table import Table
+
+    rows = [row for row in analysis["intervals"]["rows"] if row["where"] == "all"]
+    if not rows:
+        return
+    console.rule("effect on the score, in points", align="left", style="dim", characters="─")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("methods")
+    for name in ("mean", "low", "high", "blocks"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        numbers = [f"{100 * row[key]:+.2f}" for key in ("mean", "low", "high")]
+        table.add_row(" x ".join(row["levels"]), *numbers, str(row["num_blocks"]))
+    console.print(table)
+    console.print(
+        f"A x B: what both do beyond the sum. low, high: {100 * analysis['intervals']['level']:g} % interval over\n"
+        "validation rows alone; other seeds may give more. block: one model, task and seed.",
+        style="dim",
+    )
+    console.print()
 
 
 def _table(groups: Sequence[Mapping[str, Any]], best: set[tuple[str, str, str]]) -> Table:

@@ -1,8 +1,9 @@
 """Measure what ships: every number comes from the artifact's folder, never from a live model."""
 
 from multipress.measure.memory import measure_memory
+from multipress.measure.outcomes import read_outcome
 from multipress.measure.quality import measure_quality
 from multipress.measure.size import ideal_bytes, measure_size
 from multipress.measure.speed import measure_speed
 
-__all__ = ["ideal_bytes", "measure_memory", "measure_quality", "measure_size", "measure_speed"]
+__all__ = ["ideal_bytes", "measure_memory", "measure_quality", "measure_size", "measure_speed", "read_outcome"]
