@@ -210,7 +210,13 @@ class _Loop:
     def save(self, saving: Saving, steps_done: int) -> None:
         """Write model, optimizer and random state as one safetensors file, whole or not at all."""
         tensors = {f"model.{key}": value for key, value in self._state().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
+        for index, parameter in enumerate(self.parameters):
+            # A parameter that has had no gradient yet, such as a step to be learned later, has none.
+            state = self.optimizer.state.get(parameter) or {
+                "step": torch.zeros(()),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
         tensors["random"] = torch.get_rng_state()
         if torch.cuda.is_available():

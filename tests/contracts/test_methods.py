@@ -174,9 +174,19 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, trained, subset, sto
     assert all(torch.equal(value, resumed[key]) for key, value in trained[subset].state_dict().items())
 
 
-def test_what_a_method_adds_to_the_model_is_resumed_and_then_gone(tiny, tmp_path):
-    """Distillation from hidden states of another width learns a matrix; all methods together."""
-    recipe = lambda: tiny.tiny_recipe(list_methods(), distillation={"hidden": 1.0})
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"distillation": {"hidden": 1.0}},  # of another width: a matrix is learned
+        {"quantization": {"bits": 4, "learned_step": True}},
+        {"quantization": {"bits": 4, "learned_step": True, "start": 0.5}},
+        {"pruning": {"sparsity": 0.5, "updates": 3, "embeddings": True}},
+    ],
+    ids=str,
+)
+def test_what_a_setting_adds_to_the_model_is_resumed_and_then_gone(tiny, tmp_path, settings):
+    """All methods together, one of them with settings that keep a state of their own."""
+    recipe = lambda: tiny.tiny_recipe(list_methods(), **settings)
     whole = tiny.tiny_train(recipe())
     assert set(dict(whole.named_parameters())) == set(dict(tiny.tiny_model().named_parameters()))
     saving = Saving(tmp_path / "checkpoint.safetensors", "run", every_steps=1)
