@@ -12,7 +12,7 @@ When to use it:
 Settings:
     loss: `auto` (default): `kl` for classes and `mse` for a number; `kl`: divergence of the softened class
         distributions; `mse`: squared distance of the logits.
-    temperature: Softens both distributions in `kl` (2.0); above 1 the small probabilities count more.
+    temperature: Softens both distributions in `kl` (4.0); above 1 the small probabilities count more.
     alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.5).
     hidden: Weight of a further term, the distance of the hidden states to the teacher's (0: none).
     augment: Further rows made of each training row by replacing words, labelled by the teacher alone (0). The number of
@@ -68,7 +68,7 @@ class Distillation(Method):
     stage: ClassVar[Stage] = Stage.OBJECTIVE
 
     loss: str = "auto"
-    temperature: float = 2.0
+    temperature: float = 4.0
     alpha: float = 0.5
     hidden: float = 0.0
     augment: int = 0
