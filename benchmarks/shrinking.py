@@ -4,8 +4,8 @@
     python benchmarks/shrinking.py --shapes 2x128 --folders FOLDER --encoders DIR -o results/shrinking.jsonl
 
 For each encoder: Spearman correlation of mean-pooled vectors' cosines on STS-B's whole validation set without any
-training, and the score after fine-tuning on each task (whole validation or test set), the better of the learning rates,
-which are the same for all encoders. What is in the file or in DIR already is not made again.
+training, and the score after fine-tuning on each task (whole validation or test set) with each of the learning rates,
+which are the same for all encoders; compare the best of each. What is in the file or in DIR already is not made again.
 """
 
 from __future__ import annotations
@@ -121,7 +121,12 @@ def main() -> None:
     torch.set_num_threads(1)
     out: Path = arguments.out
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    known = {(row["encoder"], row["task"], row["learning_rate"]) for row in done}
+    asked = (arguments.rows, TRAINING.epochs)
+    known = {
+        (row["encoder"], row["task"], row["learning_rate"])
+        for row in done
+        if row["learning_rate"] is None or (row["train_rows"], row["epochs"]) == asked
+    }
     facts = {"versions": library_versions("torch", "transformers", "onnxruntime"), "computer": computer()}
 
     def add(encoder: str, task: str, rate: float | None, score: float, seconds: float) -> None:

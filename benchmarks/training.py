@@ -202,14 +202,15 @@ def limits(name: str, data: TaskData, rows: Rows, rate: float) -> dict[str, floa
 def scores(arguments: argparse.Namespace) -> None:
     out = Path(arguments.out)
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
-    known = {(row["task"], row["model"], row["kind"], row["seed"], row["learning_rate"]) for row in done}
+    keys = ("task", "model", "kind", "seed", "learning_rate", "epochs", "train_rows")
+    known = {tuple(row[key] for key in keys) for row in done}
     cells = itertools.product(arguments.tasks, arguments.models, arguments.seeds, arguments.learning_rates)
     for task, name, seed, rate in cells:
         data = load_task(DataSpec(task=task, max_train_rows=arguments.rows))
         rows, tokenizer_json = encode(name, data)
         training = TrainingSpec(epochs=arguments.epochs, learning_rate=rate, max_length=MAX_LENGTH)
         for kind in arguments.kinds:
-            if (task, name, kind, seed, rate) in known:
+            if (task, name, kind, seed, rate, training.epochs, len(data.train)) in known:
                 continue
             started = time.perf_counter()
             if kind == "tuned":

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,8 @@ from multipress.spec import (
     read_study,
     run_id,
 )
+from multipress.study import expand_recipes
+from multipress.tasks import list_tasks
 
 STUDY = """
 [study]
@@ -93,6 +96,8 @@ def test_a_study_file_is_read_with_its_defaults(tmp_path):
         ("max_train_rows = 100", "max_train_rows = -1", "max_train_rows"),
         ("max_train_rows = 100", "max_train_rows = { banking77 = -1 }", "max_train_rows"),
         ("max_train_rows = 100", "max_train_rows = { sst2 = 5 }", "'sst2', which is not in tasks.names"),
+        ("max_train_rows = 100", "max_train_rows = {}", "empty table"),
+        ("max_train_rows = 100", 'max_train_rows = { "" = 5 }', "not in tasks.names"),
         ('names = ["banking77"]', "names = []", "tasks.names"),
         ('names = ["minilm-l3"]', 'names = ["a", "a"]', "twice"),
         ('subsets = [[], ["pruning"]]', 'subsets = "some"', "subsets"),
@@ -124,6 +129,16 @@ def test_own_files_are_a_task_of_a_study_and_start_where_the_study_lies(tmp_path
     assert [data.task for data in read_study(write(tmp_path, both)).data] == ["banking77", ""]
     with pytest.raises(SpecError, match="train and dev"):
         read_study(write(tmp_path, text.replace('dev = "b.csv"\n', "")))
+
+
+STUDIES = sorted((Path(__file__).parents[1] / "studies").rglob("*.toml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_every_study_that_is_shipped_can_be_read_and_expanded(path):
+    study = read_study(path)
+    assert expand_recipes(study)[0] == ()
+    assert {data.task for data in study.data} <= set(list_tasks())
 
 
 def test_rows_can_be_limited_for_some_tasks_alone() -> None:

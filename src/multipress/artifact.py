@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,26 @@ from multipress.packing.strict_json import parse_object
 from multipress.packing.tensor import BITS, StoredTensor, round_floats
 from multipress.packing.weights import WEIGHTS, check_weights, read_tensors, write_weights
 
-__all__ = ["FORMAT_VERSION", "Artifact", "StoredTensor", "open_artifact", "round_floats", "write_artifact"]
+__all__ = [
+    "FORMAT_VERSION",
+    "MAX_TOKENIZER_BYTES",
+    "Artifact",
+    "StoredTensor",
+    "max_tokens",
+    "open_artifact",
+    "round_floats",
+    "write_artifact",
+]
 
 # 2: the manifest is sealed by its own hash.
 FORMAT_VERSION = 2
+MAX_TOKENIZER_BYTES = 64_000_000
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"
 # Each hashed file and the most bytes it may have; the weights are bounded by what the manifest declares.
 _MAX_BYTES = {
     "config.json": 1_000_000,
-    "tokenizer.json": 32_000_000,
+    "tokenizer.json": MAX_TOKENIZER_BYTES,
     "tokenizer_config.json": 1_000_000,
     GRAPH: 32_000_000,
     WEIGHTS: 2**48,
@@ -86,6 +97,11 @@ class Artifact:
     def facts(self) -> dict[str, Any]:
         """What the maker said: run_id, spec, task, max_length, pruned, quantization, versions."""
         return dict(self.manifest["facts"])
+
+    @property
+    def max_tokens(self) -> int | None:
+        """Most tokens of a row that the model has positions for; None where its config does not say."""
+        return max_tokens(self.config)
 
     @property
     def weights_bytes(self) -> int:
@@ -244,16 +260,26 @@ def _json_bytes(value: Any, indent: int | None = None) -> bytes:
     return json.dumps(value, indent=indent, separators=separators, ensure_ascii=False, allow_nan=False).encode()
 
 
+def max_tokens(config: Mapping[str, Any]) -> int | None:
+    """Most tokens of a row by what a `config.json` holds; RoBERTa counts positions from the one after the padding's."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int):
+        return None
+    before = config.get("pad_token_id", 1) + 1 if config.get("model_type") in ("roberta", "xlm-roberta") else 0
+    return positions - before
+
+
 def _tokenizer_config(tokenizer: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
     added = {token["content"] for token in tokenizer.get("added_tokens", []) if token.get("special")}
+    # BERT's names, then RoBERTa's.
     names = {
-        "pad_token": "[PAD]",
-        "unk_token": "[UNK]",
-        "cls_token": "[CLS]",
-        "sep_token": "[SEP]",
-        "mask_token": "[MASK]",
+        "pad_token": ("[PAD]", "<pad>"),
+        "unk_token": ("[UNK]", "<unk>"),
+        "cls_token": ("[CLS]", "<s>"),
+        "sep_token": ("[SEP]", "</s>"),
+        "mask_token": ("[MASK]", "<mask>"),
     }
-    known = {key: token for key, token in names.items() if token in added}
+    known = {key: token for key, tokens in names.items() for token in tokens if token in added}
     return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": facts["max_length"], **known}
 
 

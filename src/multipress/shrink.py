@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification
+from transformers import BertForSequenceClassification, PreTrainedConfig
 
 from multipress.durable import Lock, is_free, move_folder, write_bytes, write_json, write_text
 from multipress.errors import CheckpointError, DataError, ModelError, SettingError, StoreError
@@ -37,7 +37,7 @@ from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
 from multipress.train import LOOP_VERSION, Rows, Saving, collate, train
 
-__all__ = ["make_named", "shipped_text", "shrink_encoder"]
+__all__ = ["check_family", "make_named", "shipped_text", "shrink_encoder"]
 
 LENGTH = 64  # tokens of a row, special tokens counted
 BATCH = 32
@@ -92,9 +92,9 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
     torch.set_num_threads(1)  # another number gives other weights
     texts = shipped_text() if texts is None else texts
     pretrained = load_pretrained(source, label_names=(), seed=seed, models_dir=models_dir)
+    check_family(pretrained.model.config, source)
     teacher = pretrained.model.eval()
-    if not isinstance(teacher, BertForSequenceClassification):
-        raise ModelError(f"{source} is a {type(teacher.config).model_type}; only BERT encoders ('bert') are shrunk.")
+    assert isinstance(teacher, BertForSequenceClassification)
     rows = _rows(pretrained.tokenizer_json, texts, teacher.config.pad_token_id or 0)
     small, basis = shrink(teacher, shape, _calibration(rows))
     partial = out.parent / f"{out.name}.shrinking"
@@ -115,6 +115,12 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
         lock.release()
     shutil.rmtree(partial)
     return out
+
+
+def check_family(config: PreTrainedConfig, source: str) -> None:
+    """Raise `ModelError` for an encoder of a family that is not shrunk."""
+    if config.model_type != "bert":
+        raise ModelError(f"{source} is of the kind {config.model_type!r}; only BERT encoders ('bert') are shrunk.")
 
 
 def make_named(

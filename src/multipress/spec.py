@@ -300,9 +300,12 @@ def _data(tasks: dict[str, Any], folder: Path) -> Iterator[DataSpec]:
 def _limits(value: Any, where: str, names: list[str]) -> dict[str, int]:
     """The number for each task by name, and for own files by the empty name; a table names only some tasks."""
     by_task = value if isinstance(value, dict) else dict.fromkeys([*names, ""], value)
+    if not by_task:
+        raise SpecError(f"{where} is an empty table, which limits no task.")
     for name, number in by_task.items():
-        if name not in (*names, ""):
-            raise SpecError(f"{where} names the task {name!r}, which is not in tasks.names: {', '.join(names)}.")
+        if isinstance(value, dict) and name not in names:
+            known = ", ".join(names) or "none; write a number for your own files"
+            raise SpecError(f"{where} names the task {name!r}, which is not in tasks.names: {known}.")
         if isinstance(number, bool) or not isinstance(number, int) or number < 0:
             raise SpecError(
                 f"{where} is {value!r}, but must be a whole number of at least 0, or a table of such numbers by task."

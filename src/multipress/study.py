@@ -93,6 +93,7 @@ class Plan:
         self._data: dict[DataSpec, TaskData] = {}
         self._models: dict[str, Checked] = {}
         self._num_parameters: dict[str, int] = {}
+        self._multiplied: dict[str, float] = {}
 
     def check(self) -> None:
         """Read every model's header and every task's rows, and build every recipe, so that bad input shows first."""
@@ -141,6 +142,11 @@ class Plan:
 
     def multiplied_weights(self, model: str) -> float:
         """Weights of the blocks' matrices that each token is multiplied with."""
+        if model not in self._multiplied:
+            self._multiplied[model] = self._count_multiplied(model)
+        return self._multiplied[model]
+
+    def _count_multiplied(self, model: str) -> float:
         config = self.identify(model).config
         family = family_of(config)
         inside = f"{family.prefix}.{family.blocks}."

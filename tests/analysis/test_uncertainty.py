@@ -55,7 +55,7 @@ def test_intervals_cover_a_planted_interaction_as_often_as_they_say(row):
         }
         rows, outcomes = grid(row, rights)
         found = example_intervals(read_cells(rows), outcomes, resamples=200, seed=trial)
-        one = next(one for one in found if len(one.levels) == 2 and one.where == "all")
+        one = next(one for one in found if len(one.levels) == 2 and one.by == "all")
         covered += one.low <= truth <= one.high
         widths.append(one.high - one.low)
     assert 0.91 <= covered / 300 <= 0.98
@@ -72,7 +72,7 @@ def test_blocks_are_averaged_and_told_apart(row):
             more = grid(row, {(): dense, (("pruning", 0.6),): pruned}, model=model, task=task)
             rows += more[0]
             outcomes |= more[1]
-    found = {one.where: one for one in example_intervals(read_cells(rows), outcomes)}
+    found = {one.where or "all": one for one in example_intervals(read_cells(rows), outcomes)}
     assert set(found) == {"all", "a", "b", "x", "y"}
     assert found["a"].high == found["a"].low == 0
     assert found["b"].high < -0.1

@@ -3,7 +3,9 @@
 import json
 import re
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from multipress.cli.main import main
 from multipress.store import Store
@@ -53,6 +55,28 @@ def test_analyze_prints_one_json_document(runs, capsys):
     assert set(document) >= {"cells", "frontier", "multiplicativity", "interactions", "failed"}
     assert [cell["run_id"] for cell in document["cells"]] == IDS
     assert [cell["run_id"] for cell in document["failed"]] == [IDS[4]]
+
+
+def test_analyze_shows_effects_with_intervals_and_says_whom_it_left_out(runs, capsys):
+    for number in (0, 1, 3):  # two dense runs and a pruned one
+        attempt = runs / IDS[number] / "attempt-1"
+        right = np.arange(40) < 36 - number
+        labels = np.zeros(40, dtype=np.int64)
+        save_file({"logits": np.eye(2)[(~right).astype(int)], "labels": labels}, attempt / "predictions.safetensors")
+        task = {"name": "sst2", "target": "classes", "labels": ["a", "b"], "metrics": ["accuracy"], "score": "accuracy"}
+        (attempt / "artifact").mkdir()
+        (attempt / "artifact" / "manifest.json").write_text(json.dumps({"facts": {"task": task}}))
+    assert main(["analyze", str(runs)]) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"P60 +-1\.00 +-\d", printed.out)
+    assert "leave out 2 runs" in printed.err
+    assert main(["analyze", str(runs), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["intervals"]["rows"]
+    assert {(row["by"], row["where"]) for row in rows} == {("all", ""), ("model", "model-0"), ("task", "sst2")}
+    assert main(["analyze", str(runs), "--json", "--resamples", "0"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["intervals"]["rows"] == []
+    assert not printed.err
 
 
 @pytest.mark.parametrize("columns", [80, 100])

@@ -1,6 +1,9 @@
 """Every family of encoders: read as transformers reads it, trained under every method, stored, and predicted with."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,15 +15,19 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
 )
 
 from multipress.checkpoint import load_model
+from multipress.cli.main import main
 from multipress.engines.execute import Places
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError
+from multipress.measure import measure_speed
 from multipress.methods import list_methods
 from multipress.models import load_pretrained, read_first_token_only
-from multipress.models.catalogue import Shape
+from multipress.models.catalogue import Shape, find_model
 from multipress.models.encoder import encoder_linears, hidden_layers, model_inputs
 from multipress.models.families import FAMILIES, config_values, family_of, read_config
 from multipress.models.pretrained import identify
@@ -142,6 +149,103 @@ def test_every_family_trains_under_all_methods_and_predicts_what_torch_computes(
     assert AutoConfig.for_model(**json.loads((tmp_path / "out" / "config.json").read_text())).model_type == name
 
 
+def bpe(folder):
+    """A byte-level BPE tokenizer with RoBERTa's special tokens, padding with id 1, for texts and pairs."""
+    from tokenizers import ByteLevelBPETokenizer, processors
+
+    tokenizer = ByteLevelBPETokenizer()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer.train_from_iterator([*TEXTS, *WORDS] * 3, vocab_size=300, special_tokens=special, show_progress=False)
+    tokenizer._tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    (folder / "tokenizer.json").write_text(tokenizer._tokenizer.to_str())
+    return tokenizer._tokenizer.get_vocab_size()
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "changes"),
+    [
+        ("roberta", "classes", {"pad_token_id": 1}),
+        ("xlm-roberta", "number", {"pad_token_id": 1}),
+        ("distilbert", "number", {}),
+        ("electra", "number", {"embedding_size": 32}),
+        ("modernbert", "classes", {"classifier_pooling": "cls", "norm_bias": True, "attention_bias": True}),
+        ("modernbert", "number", {"mlp_bias": True, "classifier_bias": True, "num_hidden_layers": 4}),
+    ],
+)
+def test_pairs_numbers_and_byte_level_words_train_and_predict(name, target, changes, tmp_path):
+    texts = [f"{WORDS[row % 7]} {' card' * (row % 40)} {WORDS[row % 3]}" for row in range(48)]
+    labels = [str(row % 3) if target == "classes" else row / 10 for row in range(48)]
+    for split, more in (("train", " of"), ("dev", " to")):
+        lines = ["text,pair,label", *(f"{text},{texts[-row]}{more},{labels[row]}" for row, text in enumerate(texts))]
+        (tmp_path / f"{split}.csv").write_text("\n".join(lines))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    num_words = bpe(folder) - len(SPECIAL)
+    torch.manual_seed(0)
+    AutoModel.from_config(family_config(name, num_words, **changes)).save_pretrained(folder)
+    train, dev = (str(tmp_path / f"{split}.csv") for split in ("train", "dev"))
+    data = DataSpec(train=train, dev=dev, text=("text", "pair"), label="label", target=target)
+    most = identify(str(folder)).max_length
+    training = TrainingSpec(epochs=1, learning_rate=1e-3, batch_size=8, max_length=most)
+    methods = (MethodSpec("quantization", {"activation_bits": 8}), MethodSpec("pruning"))
+    train_artifact(RunSpec("train", str(folder), data, training, methods), tmp_path / "out")
+    predictor, model = Predictor(tmp_path / "out"), load_model(tmp_path / "out")
+    encodings = predictor._encoder.encode(texts, texts[::-1])
+    assert max(len(row.ids) for row in encodings) == most
+    with torch.no_grad():
+        batch = collate(Rows(encodings, None, predictor._encoder.pad_id), np.arange(48))
+        expected = model(**model_inputs(model, batch)).logits.numpy()
+    assert np.abs(predictor.logits(texts, texts[::-1]) - expected).max() < 1e-3
+    # What is shipped is also a tokenizer to transformers, which pads with the same id.
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "out")(texts, texts[::-1], padding=True, truncation=True)
+    assert theirs["input_ids"] == batch["input_ids"].tolist()
+    for size in (most, 512):
+        assert measure_speed(predictor.artifact, [(1, size)], repeats=1)[0].value > 0
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_new_head_is_drawn_as_transformers_draws_it(name, tmp_path):
+    config = family_config(name, len(WORDS), num_labels=2) if name == "bert" else family_config(name, len(WORDS))
+    torch.manual_seed(0)
+    theirs = [FAMILIES[name].classifier(config).state_dict() for _ in range(40)]
+    folder = make(name, tmp_path / "model")
+    ours = [load_pretrained(folder, label_names=LABELS, seed=seed).model.state_dict() for seed in range(40)]
+    for key in (key for key in ours[0] if key.startswith(FAMILIES[name].drawn)):
+        expected, found = (torch.stack([weights[key] for weights in many]) for many in (theirs, ours))
+        assert found.std().item() == pytest.approx(expected.std().item(), rel=0.1), key
+        assert found.mean().item() == pytest.approx(expected.mean().item(), abs=0.02), key
+        assert found.abs().max().item() == pytest.approx(expected.abs().max().item(), rel=0.35), key
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "modernbert"])
+def test_a_head_for_tokens_is_not_taken_for_one_for_texts(name, tmp_path):
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    if name == "modernbert":
+        folder = make(name, tmp_path / "model", AutoModelForTokenClassification, **labels)
+    else:
+        folder = make(name, tmp_path / "model", AutoModelForSequenceClassification, **labels)
+        config = tmp_path / "model" / "config.json"
+        config.write_text(config.read_text().replace("ForSequenceClassification", "ForTokenClassification"))
+    loaded = load_pretrained(folder, label_names=LABELS, seed=1)
+    assert loaded.new_head
+    assert "another kind of task" in loaded.note
+
+
+def test_the_graph_does_not_depend_on_the_order_of_a_set(tmp_path):
+    code = (
+        "import hashlib; from tiny import family_config; from multipress.models.families import FAMILIES;"
+        "from multipress.models.graph import trace_graph;"
+        "model = FAMILIES['modernbert'].classifier(family_config('modernbert', 5));"
+        "print(hashlib.sha256(trace_graph(model)).hexdigest())"
+    )
+    hashes = set()
+    for seed in range(3):  # two of any three orders of a set of two are unlike for some of these seeds
+        environment = os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-W", "ignore", "-c", code]
+        hashes.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert len(hashes) == 1
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_hidden_states_are_those_that_transformers_reports(name, tmp_path):
     model = load_pretrained(make(name, tmp_path / "model"), label_names=LABELS, seed=0).model.eval()
@@ -174,7 +278,7 @@ def test_a_published_modernbert_config_is_read_in_its_old_words():
         "global_attn_every_n_layers": 3, "local_attention": 16, "global_rope_theta": 160000.0,
         "local_rope_theta": 5000.0, "norm_bias": False, "attention_bias": False, "mlp_bias": False,
         "classifier_bias": False, "classifier_pooling": "mean", "classifier_activation": "gelu", "norm_eps": 1e-05,
-        "pad_token_id": 0, "position_embedding_type": "absolute",
+        "pad_token_id": 0, "position_embedding_type": "sans_pos", "layer_types": None, "rope_scaling": None,
     }  # fmt: skip
     config = read_config(values, "it")
     full, sliding = "full_attention", "sliding_attention"
@@ -198,6 +302,9 @@ def test_a_published_modernbert_config_is_read_in_its_old_words():
         ("modernbert", {"rope_scaling": {"rope_type": "yarn"}}, "rope_scaling"),
         ("modernbert", {"rope_parameters": {"full_attention": {"rope_type": "yarn"}}}, "rope_parameters"),
         ("modernbert", {"rope_parameters": {"full_attention": {"rope_theta": "x"}}}, "rope_theta"),
+        ("modernbert", {"global_rope_theta": 0, "rope_parameters": None}, "at least 1"),
+        ("modernbert", {"hidden_size": 6}, "odd size"),
+        ("bert", {"position_embedding_type": "relative_key"}, "absolute"),
     ],
 )
 def test_a_config_that_cannot_be_used_says_which_key(name, changes, message):
@@ -237,8 +344,41 @@ def test_a_file_that_lacks_a_weight_of_the_encoder_is_refused(name, tmp_path):
         identify(str(folder))
 
 
-def test_another_family_is_not_shrunk(tmp_path):
-    folder = make("roberta", tmp_path / "model")
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"bert"}))
+def test_another_family_is_not_shrunk(name, tmp_path, capsys):
+    folder = make(name, tmp_path / "model")
     with pytest.raises(ModelError, match="only BERT encoders"):
         shrink_encoder(folder, Shape(1, 16, 1, 32), tmp_path / "out", texts=TEXTS * 200, steps=0)
+    assert main(["shrink", folder, "--layers", "1", "-o", str(tmp_path / "out")]) != 0
+    assert "only BERT encoders" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_vocabulary_of_another_kind_is_refused(tmp_path):
+    folder = make("roberta", tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    (tmp_path / "model" / "vocab.txt").write_text("the 100\nis 90")  # fairseq's dictionary, as PhoBERT has it
+    with pytest.raises(ModelError, match="no tokenizer that is read"):
+        identify(folder)
+
+
+def test_the_two_files_of_a_roberta_tokenizer_are_read(tmp_path):
+    folder = make("roberta", tmp_path / "model", pad_token_id=1)
+    size = bpe(tmp_path / "model")
+    whole = json.loads((tmp_path / "model" / "tokenizer.json").read_text())
+    assert size > len(WORDS) + len(SPECIAL)
+    make("roberta", tmp_path / "model", pad_token_id=1, vocab_size=size)
+    (tmp_path / "model" / "tokenizer.json").unlink()
+    (tmp_path / "model" / "vocab.json").write_text(json.dumps(whole["model"]["vocab"]))
+    merges = ["#version: 0.2", *(" ".join(pair) for pair in whole["model"]["merges"])]
+    (tmp_path / "model" / "merges.txt").write_text("\n".join(merges))
+    encoder = TextEncoder(identify(folder).tokenizer_json, 40)
+    expected = TextEncoder(json.dumps(whole), 40)
+    assert encoder.encode(TEXTS, TEXTS) == expected.encode(TEXTS, TEXTS)
+    assert encoder.pad_id == expected.pad_id == 1
+
+
+@pytest.mark.parametrize(("name", "hub_id"), [("roberta-base", "FacebookAI/roberta-base")])
+def test_a_name_from_before_owners_stands_for_its_hub_id(name, hub_id, tmp_path):
+    make("roberta", tmp_path / hub_id)
+    assert find_model(name, tmp_path).folder == tmp_path / hub_id

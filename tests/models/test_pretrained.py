@@ -241,7 +241,7 @@ def test_every_truncation_of_the_weights_is_refused(folder):
         ({"hidden_act": "__import__('os')"}, "hidden_act"),
         ({"position_embedding_type": "relative_key"}, "position_embedding_type"),
         ({"num_attention_heads": 3}, "multiple"),
-        ({"layer_norm_eps": None}, "layer_norm_eps"),
+        ({"layer_norm_eps": "small"}, "layer_norm_eps"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder, change_of_config, message):

@@ -158,6 +158,14 @@ def hostile() -> dict[str, bytes]:
         ),
         "parts of one name": graph([numbers("n", [1, 0]), make("Split", ["input_ids", "n"], ["y", "y"], axis=1)]),
         "an axis of many left out": graph([numbers("n", [1]), make("Squeeze", ["input_ids", "n"], ["y"])]),
+        # What names no axes means all of them to ONNX Runtime.
+        "no axes left out": graph([numbers("n", []), make("Squeeze", ["input_ids", "n"], ["y"])]),
+        "a sum over no axes": graph([numbers("n", []), make("ReduceSum", ["input_ids", "n"], ["y"], keepdims=0)]),
+        "the largest of no axes": graph([make("ReduceMax", ["input_ids"], ["y"])]),
+        "a number with no positive": graph(
+            [numbers("a", [-(2**63)]), numbers("b", [3]), make("Div", ["a", "b"], ["q"]),
+             make("ConstantOfShape", ["q"], ["y"])]
+        ),
         "a loop": graph([make("Loop", ["", ""], ["y"])]),
         "a loop with a body": graph([make("Loop", ["", ""], ["y"], body=empty)]),
         "a branch": graph([make("If", ["input_ids"], ["y"])]),
@@ -178,6 +186,10 @@ MESSAGES = {
     "a part of more than there is": "are not 1",
     "parts of one name": "2 with new names",
     "an axis of many left out": "more than one",
+    "no axes left out": "Squeeze gives cannot be known",
+    "a sum over no axes": "ReduceSum gives cannot be known",
+    "the largest of no axes": "ReduceMax gives cannot be known",
+    "a number with no positive": "Div gives cannot be known",
     "a loop": "operator 'Loop'",
     "a loop with a body": "field 6",
     "a branch": "operator 'If'",

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from multipress.analysis.cells import Cell
 from multipress.analysis.interaction import Levels, inclusion_exclusion
 
 __all__ = ["Interval", "Outcome", "example_intervals"]
+
+_MOST_DRAWN = 1 << 21  # rows drawn at once, so that a million validation rows fit the memory
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Interval:
 
     Args:
         levels: Methods and their levels.
-        where: `all`, a model or a task.
+        by: `all`, `model` or `task`.
+        where: Name of the model or the task; empty for all.
         mean: Over the blocks, a share of 1; a block is one model, task and seed.
         low: Lower end.
         high: Upper end.
@@ -42,6 +46,7 @@ class Interval:
     """
 
     levels: Levels
+    by: str
     where: str
     mean: float
     low: float
@@ -93,28 +98,32 @@ def example_intervals(
         }
         if not effects:
             continue
-        places = {"all": list(effects)}
-        for part in (0, 1):
-            for name in dict.fromkeys(block[part] for block in effects):
-                places[str(name)] = [block for block in effects if block[part] == name]
-        found += [_interval(levels, where, [effects[block] for block in of], level) for where, of in places.items()]
+        found.append(_interval(levels, ("all", ""), list(effects.values()), level))
+        for part, by in enumerate(("model", "task")):
+            for name in dict.fromkeys(str(block[part]) for block in effects):
+                own = [value for block, value in effects.items() if block[part] == name]
+                found.append(_interval(levels, (by, name), own, level))
     return found
 
 
-def _interval(levels: Levels, where: str, effects: Sequence[Any], level: float) -> Interval:
+def _interval(levels: Levels, place: tuple[str, str], effects: Sequence[Any], level: float) -> Interval:
     means = np.mean(effects, axis=0)
     low, high = np.quantile(means[1:], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(levels, where, float(means[0]), float(low), float(high), len(effects))
+    return Interval(levels, *place, float(means[0]), float(low), float(high), len(effects))
 
 
 def _scores(cells: Sequence[Cell], outcomes: Mapping[str, Outcome], resamples: int, seed: int) -> dict[str, np.ndarray]:
     """Scores (R,) of each run that is done; the draws of a task are the same for all its runs."""
-    found: dict[str, np.ndarray] = {}
-    tasks = list(dict.fromkeys(cell.task for cell in cells))
+    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    by_rows: dict[tuple[str, int], list[str]] = defaultdict(list)
     for cell in cells:
-        if not cell.is_done or cell.run_id not in outcomes:
-            continue
-        outcome = outcomes[cell.run_id]
-        random = np.random.Generator(np.random.PCG64([seed, tasks.index(cell.task)]))
-        found[cell.run_id] = outcome.score_on(random.integers(outcome.num_rows, size=(resamples, outcome.num_rows)))
-    return found
+        if cell.is_done and cell.run_id in outcomes:
+            by_rows[cell.task, outcomes[cell.run_id].num_rows].append(cell.run_id)
+    for (task, num_rows), run_ids in by_rows.items():
+        random = np.random.Generator(np.random.PCG64([seed, crc32(task.encode())]))
+        at_once = max(1, _MOST_DRAWN // num_rows)
+        for first in range(0, resamples, at_once):
+            rows = random.integers(num_rows, size=(min(at_once, resamples - first), num_rows), dtype=np.int32)
+            for run_id in run_ids:
+                found[run_id].append(outcomes[run_id].score_on(rows))
+    return {run_id: np.concatenate(parts) for run_id, parts in found.items()}

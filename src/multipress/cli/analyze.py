@@ -23,7 +23,7 @@ def analyze(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, made by `study run`.")],
     study: Annotated[str, typer.Option(help="Only the cells of this study.")] = "",
     resamples: Annotated[
-        int, typer.Option(min=100, help="How often validation rows are drawn for the intervals.")
+        int, typer.Option(min=0, help="How often validation rows are drawn for the intervals; 0: none.")
     ] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
@@ -41,7 +41,7 @@ def analyze(
             f"No study in {folder} has cells yet. See `multipress study status {folder}`, or run "
             f"`multipress study run SPEC.toml --runs {folder}`."
         )
-    outcomes, unread = _outcomes(store, cells)
+    outcomes, unread = _outcomes(store, cells) if resamples else ({}, [])
     analysis = analyze_cells(cells, outcomes, resamples)
     if unread:
         typer.echo(plain(f"The intervals leave out {len(unread)} runs: {unread[0]}"), err=True)
@@ -97,7 +97,7 @@ def _print_effects(console: Console, analysis: Mapping[str, Any]) -> None:
     """Each method's mean effect on the score, and what two or more do beyond the sum, with its interval."""
     from rich.table import Table
 
-    rows = [row for row in analysis["intervals"]["rows"] if row["where"] == "all"]
+    rows = [row for row in analysis["intervals"]["rows"] if row["by"] == "all"]
     if not rows:
         return
     console.rule("effect on the score, in points", align="left", style="dim", characters="─")

@@ -29,9 +29,10 @@ def shrink(
     from multipress.models.catalogue import Shape
     from multipress.models.encoder import expected_shapes
     from multipress.models.pretrained import identify
-    from multipress.shrink import shrink_encoder
+    from multipress.shrink import check_family, shrink_encoder
 
     config = identify(model, models_dir).config
+    check_family(config, model)
     width = hidden or config.hidden_size
     shape = Shape(
         layers or config.num_hidden_layers,

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 
 from multipress.analysis.uncertainty import Outcome
 from multipress.errors import StoreError
-from multipress.tasks import evaluate_logits
 from multipress.tasks.base import Task
+from multipress.tasks.metrics import score_logits
 
 __all__ = ["read_outcome"]
 
@@ -36,6 +36,5 @@ def read_outcome(attempt: Path) -> Outcome:
         right = (logits.argmax(axis=1) == labels).astype(np.float32)
         return Outcome(len(labels), lambda rows: right[rows].mean(axis=1, dtype=np.float64))
     return Outcome(
-        len(labels),
-        lambda rows: np.array([evaluate_logits(task, logits[draw], labels[draw])["score"] for draw in rows]),
+        len(labels), lambda rows: np.array([score_logits(task, logits[draw], labels[draw]) for draw in rows])
     )

@@ -44,7 +44,7 @@ def measure_speed(
     Raises:
         SettingError: a shape or `repeats` is below 1.
     """
-    limit = int(artifact.config.get("max_position_embeddings", artifact.facts["max_length"]))
+    limit = artifact.max_tokens or int(artifact.facts["max_length"])
     if repeats < 1 or any(size < 1 for shape in shapes for size in shape):
         raise SettingError(f"Batches of {list(shapes)}, {repeats} times, cannot be timed; each must be 1 or more.")
     fitting = sorted({(rows, min(tokens, limit)) for rows, tokens in shapes})

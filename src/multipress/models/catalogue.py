@@ -42,6 +42,22 @@ BERT_SIZES = {
     "bert-large": ("google-bert/bert-large-uncased", 24, 1024),
 }
 
+# Names from before the hub had owners, which people still write.
+OLD_HUB_IDS = {
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "bert-base-cased": "google-bert/bert-base-cased",
+    "bert-large-uncased": "google-bert/bert-large-uncased",
+    "bert-base-multilingual-cased": "google-bert/bert-base-multilingual-cased",
+    "distilbert-base-uncased": "distilbert/distilbert-base-uncased",
+    "distilbert-base-cased": "distilbert/distilbert-base-cased",
+    "distilbert-base-multilingual-cased": "distilbert/distilbert-base-multilingual-cased",
+    "distilroberta-base": "distilbert/distilroberta-base",
+    "roberta-base": "FacebookAI/roberta-base",
+    "roberta-large": "FacebookAI/roberta-large",
+    "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
+    "xlm-roberta-large": "FacebookAI/xlm-roberta-large",
+}
+
 MODEL_FILES = (
     "config.json",
     "model.safetensors",
@@ -167,7 +183,7 @@ def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = Fal
     root = models_dir or (Path(os.environ["MULTIPRESS_MODELS"]) if os.environ.get("MULTIPRESS_MODELS") else None)
     if root is not None and (root / name).is_dir():
         return Source(name, root / name)
-    hub_id = BERT_SIZES[name][0] if name in BERT_SIZES else name
+    hub_id = BERT_SIZES[name][0] if name in BERT_SIZES else OLD_HUB_IDS.get(name, name)
     if root is not None and (root / hub_id).is_dir():
         return Source(name, root / hub_id)
     if HUB_ID.fullmatch(hub_id):

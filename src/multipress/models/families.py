@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -28,9 +29,10 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
+from multipress.artifact import max_tokens
 from multipress.errors import ModelError, SettingError
 
-__all__ = ["FAMILIES", "Family", "config_values", "family_of", "head_deviation", "read_config"]
+__all__ = ["FAMILIES", "Family", "config_values", "family_of", "new_weight", "read_config"]
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
 Read = Callable[[dict[str, Any], str, str], Any]  # of a config's values, a key, and the model's name for messages
@@ -129,7 +131,9 @@ def _rope(values: dict[str, Any], key: str, where: str) -> dict[str, dict[str, A
         if not isinstance(table, dict) or table.get("rope_type", "default") != "default":
             raise ModelError(f"{where}: {key} is {found!r}; scaled positions are not read.")
         base = _number(default, 1e9)(table, "rope_theta", where)
-        read[kind] = {"rope_type": "default", "rope_theta": max(base, 1.0)}
+        if base < 1:
+            raise ModelError(f"{where}: rope_theta is {base:g}, but must be at least 1.")
+        read[kind] = {"rope_type": "default", "rope_theta": base}
     return read
 
 
@@ -149,6 +153,7 @@ class Family:
         dropouts: Keys of the dropouts of embeddings, attention, blocks and head.
         token_types: Whether a pair's second text is told from the first by `token_type_ids`.
         has_first_token: Whether the blocks are BERT's, so that the last one may compute the first token alone.
+        learned_positions: Whether positions are a table of the model; else they are computed.
         fixed: Settings that do not come from the file.
     """
 
@@ -163,6 +168,7 @@ class Family:
     dropouts: tuple[str, ...] = ("hidden_dropout_prob", "attention_probs_dropout_prob")
     token_types: bool = False
     has_first_token: bool = True
+    learned_positions: bool = True
     fixed: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -177,11 +183,6 @@ class Family:
     def block_list(self, model: nn.Module) -> nn.ModuleList:
         """The blocks of a classifier, bottom to top."""
         return attrgetter(self.blocks)(self.encoder(model))  # type: ignore[no-any-return]
-
-    def max_tokens(self, config: PreTrainedConfig) -> int:
-        """Most tokens of a row; RoBERTa counts positions from the one after the padding's."""
-        positions: int = config.max_position_embeddings
-        return positions - config.pad_token_id - 1 if self.prefix == "roberta" else positions
 
 
 _ROBERTA: dict[str, Any] = {
@@ -220,8 +221,8 @@ FAMILIES: dict[str, Family] = {
         dropouts=("dropout", "attention_dropout", "seq_classif_dropout"),
         has_first_token=False,
     ),
-    "roberta": Family(RobertaConfig, RobertaForSequenceClassification, _bert_like(1, 1), **_ROBERTA),
-    "xlm-roberta": Family(XLMRobertaConfig, XLMRobertaForSequenceClassification, _bert_like(1, 1), **_ROBERTA),
+    "roberta": Family(RobertaConfig, RobertaForSequenceClassification, _bert_like(1, 2), **_ROBERTA),
+    "xlm-roberta": Family(XLMRobertaConfig, XLMRobertaForSequenceClassification, _bert_like(1, 2), **_ROBERTA),
     "electra": Family(
         ElectraConfig,
         ElectraForSequenceClassification,
@@ -252,6 +253,7 @@ FAMILIES: dict[str, Family] = {
         blocks="layers",
         drawn=("head.", "classifier."),
         unused=r"decoder\..+",
+        learned_positions=False,
         dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
         has_first_token=False,
         # Their defaults are ids of the published vocabulary, which need not be this one.
@@ -286,7 +288,8 @@ def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
         raise ModelError(f"{where}: its config names code of its own (auto_map). Code in model folders is never run.")
     if values.get("is_decoder") or values.get("add_cross_attention"):
         raise ModelError(f"{where}: it is a decoder; only encoders are read.")
-    if values.get("position_embedding_type", "absolute") != "absolute":
+    values = {key: value for key, value in values.items() if value is not None}  # null: the default
+    if family.learned_positions and values.get("position_embedding_type", "absolute") != "absolute":
         raise ModelError(f"{where}: position_embedding_type is {values['position_embedding_type']!r}, not 'absolute'.")
     read = {key: reader(values, key, where) for key, reader in family.keys.items()}
     config = family.config(**read, **family.fixed)
@@ -295,7 +298,9 @@ def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
             f"{where}: hidden_size {config.hidden_size} is no multiple of "
             f"num_attention_heads {config.num_attention_heads}."
         )
-    if family.max_tokens(config) < 1:
+    if not family.learned_positions and config.hidden_size // config.num_attention_heads % 2:
+        raise ModelError(f"{where}: its heads are of an odd size, but its positions turn pairs of numbers.")
+    if (max_tokens(config.to_dict()) or 0) < 1:
         raise ModelError(f"{where}: {config.max_position_embeddings} positions leave none for a token.")
     return config
 
@@ -305,6 +310,14 @@ def config_values(config: PreTrainedConfig) -> dict[str, Any]:
     return {"model_type": config.model_type, **{key: getattr(config, key) for key in family_of(config).keys}}
 
 
-def head_deviation(config: PreTrainedConfig) -> float:
-    """Standard deviation of a new output layer's weights, as transformers draws them."""
-    return config.hidden_size**-0.5 if config.model_type == "modernbert" else float(config.initializer_range)
+def new_weight(name: str, shape: tuple[int, ...], config: PreTrainedConfig, generator: torch.Generator) -> Tensor:
+    """A tensor of a new head as transformers draws it: normal weights, no bias, norms of one."""
+    if len(shape) < 2:
+        return torch.full(shape, float(name.endswith("norm.weight")))
+    if config.model_type != "modernbert":
+        return torch.empty(shape).normal_(0.0, config.initializer_range, generator=generator)
+    deviation = config.hidden_size**-0.5
+    if name.startswith("head."):
+        deviation = config.initializer_range / (2 * config.num_hidden_layers) ** 0.5
+    cut = 2 * deviation
+    return nn.init.trunc_normal_(torch.empty(shape), 0.0, deviation, -cut, cut, generator=generator)

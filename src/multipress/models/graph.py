@@ -40,8 +40,7 @@ def trace_graph(model: nn.Module) -> bytes:
     model = _distinct(copy.deepcopy(model).float().cpu()).eval()
     proto = onnx.load_from_string(_export(model))
     onnx.checker.check_model(proto)
-    for node in proto.graph.node:
-        node.doc_string = ""
+    _in_order(proto.graph)
     num_inputs = len(family_of(model).inputs)
     weights = list(proto.graph.input)[num_inputs:]
     del proto.graph.input[num_inputs:]
@@ -90,6 +89,36 @@ def _export(model: nn.Module) -> bytes:
             dynamo=False,
         )
     return file.getvalue()
+
+
+def _in_order(graph: Any) -> None:
+    """Sort the operators as the output needs them, and number what they give.
+
+    In what order the exporter meets them may differ from one process to the next (transformers loops over a set).
+    """
+    nodes = list(graph.node)
+    makers = {name: index for index, node in enumerate(nodes) for name in node.output}
+    ordered: dict[int, None] = {}  # in the order of insertion
+    left = [(makers[value.name], False) for value in reversed(graph.output)]
+    while left:
+        index, is_ready = left.pop()
+        if index in ordered:
+            continue
+        if is_ready:
+            ordered[index] = None
+            continue
+        left.append((index, True))
+        left += [(makers[name], False) for name in reversed(nodes[index].input) if name in makers]
+    last = {value.name for value in graph.output}
+    given = (name for index in ordered for name in nodes[index].output if name not in last)
+    names = {name: f"v{number}" for number, name in enumerate(given)}
+    copies = [copy.deepcopy(nodes[index]) for index in ordered]
+    for number, node in enumerate(copies):
+        node.name, node.doc_string = f"n{number}", ""
+        for field in (node.input, node.output):
+            field[:] = [names.get(name, name) for name in field]
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def _external(value: Any) -> Any:

@@ -15,17 +15,17 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BertConfig, PreTrainedConfig, PreTrainedModel
 
+from multipress.artifact import MAX_TOKENIZER_BYTES, max_tokens
 from multipress.errors import ModelError, SettingError
 from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Shape, Source, find_model, shrunk_shape
 from multipress.models.encoder import build_classifier, expected_shapes
-from multipress.models.families import Family, family_of, head_deviation, read_config
+from multipress.models.families import Family, family_of, new_weight, read_config
 from multipress.reproducibility import file_sha256, seed_for
 
 __all__ = ["PretrainedModel", "identify", "inside", "load_pretrained", "shape_by_name"]
 
 FLOAT_TYPES = ("F32", "F16", "BF16")
 MAX_CONFIG_BYTES = 1_000_000
-MAX_TOKENIZER_BYTES = 50_000_000
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -36,14 +36,19 @@ class Checked:
     source: Source
     config: PreTrainedConfig
     names: dict[str, str]  # tensor of our model -> tensor of the file
-    num_labels: int  # outputs of the head in the file; 0 without one
+    num_labels: int  # outputs of the head in the file; 0 without one for texts
     label_names: tuple[str, ...]  # of that head; empty where it has one output, or they are not named
     tokenizer_json: str
     sha256: str
 
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a row, special tokens counted."""
+        return max_tokens(self.config.to_dict()) or 0
+
     def check_length(self, max_length: int) -> None:
         """Raise `SettingError` if the model has fewer positions than rows may have tokens."""
-        positions = family_of(self.config).max_tokens(self.config)
+        positions = self.max_length
         if max_length > positions:
             raise SettingError(
                 f"max_length is {max_length}, but {self.source.name} has {positions} positions. "
@@ -82,6 +87,9 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     weights = _weights_file(source.folder)
     names, num_labels = _match_header(weights, config, source)
     tokenizer_json = _read_tokenizer(source.folder, config, source.name)
+    kinds = values.get("architectures") or [family_of(config).classifier.__name__]
+    if family_of(config).classifier.__name__ not in kinds:
+        num_labels = 0  # a head for tokens or for choices may have the same names of tensors
     label_names = _label_names(values, num_labels)
     if source.blocks:
         config.num_hidden_layers = len(source.blocks)
@@ -155,26 +163,18 @@ def load_pretrained(
     if not keep_head:
         weights |= _new_head(config, set(weights), seed)
         if output in checked.names:
-            theirs = ", ".join(checked.label_names) or f"{checked.num_labels} outputs without names"
+            unnamed = f"{checked.num_labels} outputs without names" if checked.num_labels else "of another kind of task"
+            theirs = ", ".join(checked.label_names) or unnamed
             note = f"The head of {name} ({theirs}) does not fit the labels of the task, so a new one was drawn."
     model = build_classifier(config, weights)
     return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=not keep_head, note=note)
 
 
 def _new_head(config: PreTrainedConfig, have: set[str], seed: int) -> dict[str, Tensor]:
-    """What a head lacks, much as transformers draws it: normal weights, no bias, norms of one."""
+    """What a head lacks, drawn from the seed."""
     generator = torch.Generator().manual_seed(seed_for(seed, "head"))
-    output = family_of(config).output
-    weights = {}
-    for name, shape in expected_shapes(config).items():
-        if name in have:
-            continue
-        if len(shape) == 2:
-            deviation = head_deviation(config) if name.startswith(output) else config.initializer_range
-            weights[name] = torch.empty(shape).normal_(0.0, deviation, generator=generator)
-        else:
-            weights[name] = torch.full(shape, float(name.endswith("norm.weight")))
-    return weights
+    shapes = {name: shape for name, shape in expected_shapes(config).items() if name not in have}
+    return {name: new_weight(name, shape, config, generator) for name, shape in shapes.items()}
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -299,7 +299,7 @@ def _read_tokenizer(folder: Path, config: PreTrainedConfig, name: str) -> str:
             tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
         except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
             raise ModelError(f"{path} is not a tokenizer: {error}.") from None
-    elif inside(folder, "vocab.txt").is_file():
+    elif inside(folder, "vocab.txt").is_file() and config.model_type in ("bert", "distilbert", "electra"):
         from transformers import BertTokenizerFast
 
         tokenizer = BertTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
@@ -308,14 +308,21 @@ def _read_tokenizer(folder: Path, config: PreTrainedConfig, name: str) -> str:
 
         tokenizer = RobertaTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
     else:
-        raise ModelError(f"{folder} has no tokenizer: neither tokenizer.json, vocab.txt nor vocab.json and merges.txt.")
+        raise ModelError(
+            f"{folder} has no tokenizer that is read: no tokenizer.json, no vocab.txt of word pieces, no vocab.json "
+            "and merges.txt. Where transformers reads it, AutoTokenizer.from_pretrained(...).save_pretrained(...) "
+            "writes tokenizer.json."
+        )
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if tokenizer.get_vocab_size() > config.vocab_size:
         raise ModelError(
             f"{name}: its tokenizer knows {tokenizer.get_vocab_size()} words, but the model has {config.vocab_size}."
         )
-    return tokenizer.to_str()
+    text: str = tokenizer.to_str()
+    if len(text.encode()) > MAX_TOKENIZER_BYTES:
+        raise ModelError(f"{name}: its tokenizer has more than {MAX_TOKENIZER_BYTES} bytes.")
+    return text
 
 
 def _read_weights(checked: Checked, family: Family, keep_head: bool) -> dict[str, Tensor]:

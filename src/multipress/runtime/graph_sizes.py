@@ -121,6 +121,13 @@ def _whole(value: _Value) -> list[int]:
     return [int(number) for number in value.known.reshape(-1)]
 
 
+def _some(axes: list[int]) -> list[int]:
+    """The axes given; none at all means all of them to some operators, and is never written."""
+    if not axes:
+        raise ValueError("it names no axes")
+    return axes
+
+
 def _numbers(values: list[_Value], compute: Callable[..., np.ndarray]) -> np.ndarray | None:
     arrays = [value.known for value in values if value.known is not None]
     return np.asarray(compute(*arrays)) if len(arrays) == len(values) else None
@@ -159,6 +166,8 @@ def _quotient(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Whole numbers divided as ONNX does it, towards zero."""
     if not right.all():
         raise ZeroDivisionError
+    if min(left.min(initial=0), right.min(initial=0)) < -(2**31):
+        raise OverflowError("numbers so far below zero are no sizes")
     quotient: np.ndarray = np.sign(left) * np.sign(right) * (np.abs(left) // np.abs(right))
     return quotient
 
@@ -235,12 +244,13 @@ def _range(inputs: list[_Value], attributes: _Attributes) -> _Value:
 
 
 def _reduce_sum(inputs: list[_Value], attributes: _Attributes) -> _Value:
-    return _reduce(inputs[:1], {**attributes, "axes": _whole(inputs[1])})  # its axes are an input
+    data, axes = inputs
+    return _reduce([data], {**attributes, "axes": _whole(axes)})  # its axes are an input
 
 
 def _reduce(inputs: list[_Value], attributes: _Attributes) -> _Value:
     (value,) = inputs
-    axes = {range(len(value.shape))[axis] for axis in attributes["axes"]}
+    axes = {range(len(value.shape))[axis] for axis in _some(attributes["axes"])}
     kept = attributes.get("keepdims", 1)
     shape = [1 if axis in axes else size for axis, size in enumerate(value.shape) if kept or axis not in axes]
     return _Value(tuple(shape))
@@ -286,7 +296,7 @@ def _split(inputs: list[_Value], attributes: _Attributes) -> list[_Value]:
 
 def _squeeze(inputs: list[_Value], attributes: _Attributes) -> _Value:
     shape = inputs[0].shape
-    axes = {range(len(shape))[axis] for axis in _whole(inputs[1])}
+    axes = {range(len(shape))[axis] for axis in _some(_whole(inputs[1]))}
     if any(shape[axis] != 1 for axis in axes):
         raise ValueError(f"{shape} has more than one at {axes}")
     kept = tuple(size for axis, size in enumerate(shape) if axis not in axes)

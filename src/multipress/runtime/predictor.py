@@ -63,8 +63,8 @@ class Predictor:
         self._labels: list[str] | None = task["labels"] if task["target"] == "classes" else None
         self._is_pair = bool(task.get("is_pair"))
         self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
-        positions = artifact.config.get("max_position_embeddings")
-        if isinstance(positions, int) and self.max_length > positions:
+        positions = artifact.max_tokens
+        if positions is not None and self.max_length > positions:
             raise ArtifactError(f"Texts have up to {self.max_length} tokens, but the model {positions} positions.")
         graph = artifact.graph()
         shapes = self._check_graph(graph)

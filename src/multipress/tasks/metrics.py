@@ -22,6 +22,7 @@ __all__ = [
     "pearson",
     "per_class_recall",
     "score_by",
+    "score_logits",
     "spearman",
 ]
 
@@ -121,6 +122,13 @@ def evaluate_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
     return values | {"score": min(max(values[task.score], 0.0), 1.0)}
 
 
+def score_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
+    """The task's score alone, as in `evaluate_logits`, for outputs that passed that once."""
+    metric = _METRICS[task.score]
+    predictions = logits.argmax(axis=1) if task.target == "classes" else logits[:, 0]
+    return min(max(metric(predictions, labels), 0.0), 1.0)
+
+
 def _metric_names(task: Task) -> list[str]:
     """The metrics of rows like the task's."""
     measure = _class_metrics if task.target == "classes" else _number_metrics
@@ -140,6 +148,16 @@ def _class_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[s
 def _number_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     del task
     return {"pearson": pearson(logits[:, 0], labels), "spearman": spearman(logits[:, 0], labels)}
+
+
+_METRICS = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "macro_f1": macro_f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+}
 
 
 def _confusion(predictions: np.ndarray, labels: np.ndarray, num_classes: int = 0) -> np.ndarray:
