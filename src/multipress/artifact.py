@@ -262,11 +262,9 @@ def _json_bytes(value: Any, indent: int | None = None) -> bytes:
 
 def max_tokens(config: Mapping[str, Any]) -> int | None:
     """Most tokens of a row by what a `config.json` holds; RoBERTa counts positions from the one after the padding's."""
-    positions = config.get("max_position_embeddings")
-    if not isinstance(positions, int):
-        return None
-    before = config.get("pad_token_id", 1) + 1 if config.get("model_type") in ("roberta", "xlm-roberta") else 0
-    return positions - before
+    positions, pad = config.get("max_position_embeddings"), config.get("pad_token_id")
+    before = pad + 1 if config.get("model_type") in ("roberta", "xlm-roberta") and isinstance(pad, int) else 0
+    return positions - before if isinstance(positions, int) else None
 
 
 def _tokenizer_config(tokenizer: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:

@@ -1,16 +1,19 @@
 """Distillation: its losses against scipy and transformers' hidden states, its limits, and what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
 from scipy.stats import entropy
+from sklearn.linear_model import Ridge
 from torch import nn
 from transformers import BertForSequenceClassification
 
 from multipress.errors import SettingError
 from multipress.methods import Context, Step
-from multipress.methods.distillation import Distillation, distillation_loss
+from multipress.methods.distillation import FIT_RIDGE, PROJECTION, Distillation, distillation_loss
 from multipress.models import read_first_token_only
 from tiny import bert_config
 
@@ -59,7 +62,7 @@ def test_the_loss_suits_the_target_by_itself(target, kind):
     method.prepare(nn.Identity(), Context(target=target, teacher_logits=teacher))
     rows = torch.tensor([3, 1])
     loss = method.compute_loss(torch.tensor(9.0), Step(nn.Identity(), rows, rows, logits, 0.0))
-    assert loss.item() == pytest.approx(distillation_loss(logits, teacher[[3, 1]], kind, 2.0).item())
+    assert loss.item() == pytest.approx(distillation_loss(logits, teacher[[3, 1]], kind, method.temperature).item())
 
 
 @pytest.mark.parametrize("settings", [{"alpha": 0.0}, {"alpha": 2.0}, {"temperature": 0.0}, {"loss": "cosine"}])
@@ -122,6 +125,25 @@ def test_hidden_states_are_compared_layer_by_layer_over_real_tokens(layers, teac
         far = sum(((ours[layer][b, t] - theirs[other][b, t]) ** 2).sum().item() for b, t in real)
         expected.append(far / sum((theirs[other][b, t] ** 2).sum().item() for b, t in real))
     assert loss.item() == pytest.approx(5.0 + np.mean(expected), rel=1e-5)  # alpha is 0: the labels count in full
+
+
+def test_between_widths_stands_the_best_linear_fit_at_the_first_step_alone():
+    """Against scikit-learn's ridge regression on transformers' own hidden states."""
+    student, teacher = classifier(2, 16), classifier(2, 32, seed=1)
+    method, batch = hidden_method(student, teacher), inputs()
+    loss = method.compute_loss(torch.tensor(0.0), step_of(student, batch))
+    real = [(0, t) for t in range(5)] + [(1, t) for t in range(3)]
+    with torch.no_grad():
+        states = [model(**batch, output_hidden_states=True).hidden_states for model in (student, teacher)]
+        ours, theirs = (np.stack([layer[place] for layer in layers for place in real]) for layers in states)
+    ridge = Ridge(alpha=FIT_RIDGE * (ours**2).sum(0).mean(), fit_intercept=False).fit(ours, theirs)
+    matrix = getattr(student, PROJECTION).weight
+    assert matrix.detach().numpy() == pytest.approx(ridge.coef_, abs=1e-3)
+    assert loss.item() < 0.5  # nothing would be 1
+    assert loss.requires_grad
+    before = matrix.detach().clone()
+    method.compute_loss(torch.tensor(0.0), replace(step_of(student, inputs()), progress=0.5))
+    assert torch.equal(matrix, before)
 
 
 def test_a_student_equal_to_its_teacher_is_no_distance_away_from_it():

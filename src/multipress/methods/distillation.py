@@ -55,7 +55,6 @@ from multipress.errors import SettingError
 from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
 from multipress.models.encoder import hidden_layers, model_inputs, spread_blocks
 from multipress.precision import autocast, route
-from multipress.reproducibility import seed_for
 
 __all__ = ["PROJECTION", "Distillation", "distillation_loss"]
 
@@ -66,6 +65,7 @@ class Distillation(Method):
 
     name: ClassVar[str] = "distillation"
     stage: ClassVar[Stage] = Stage.OBJECTIVE
+    version: ClassVar[int] = 2  # 2: the matrix between widths begins as a fit
 
     loss: str = "auto"
     temperature: float = 4.0
@@ -114,7 +114,7 @@ class Distillation(Method):
         if self.alpha:
             self._teacher_logits = context.teacher_logits
         if self.hidden and context.teacher_model is not None:
-            self._hidden = _HiddenStates(model, context.teacher_model, self.layers, context.seed)
+            self._hidden = _HiddenStates(model, context.teacher_model, self.layers)
         return model
 
     def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
@@ -139,6 +139,7 @@ LAYER_MAPS: dict[str, Callable[[int, int, int], int]] = {
     "uniform": lambda block, blocks, teacher_blocks: spread_blocks(blocks, teacher_blocks)[block - 1],
     "last": lambda block, blocks, teacher_blocks: max(1, teacher_blocks - blocks + block),
 }
+FIT_RIDGE = 0.01  # of the mean square, so that a first batch with few tokens gives a matrix too
 PROJECTION = "distillation_projection"  # the name in the model, so that it is saved and resumed with it
 
 
@@ -146,10 +147,11 @@ class _HiddenStates:
     """Compares a model's hidden states with its teacher's: the embeddings, and each block with the one mapped to it.
 
     Where the widths differ, one matrix (D_teacher, D_model) stands between them, a part of the model until it is
-    removed: a learned one, unless the model brings its own, as a shrunk encoder does.
+    removed: a learned one, which begins as the best fit on the first batch, unless the model brings its own, as a
+    shrunk encoder does.
     """
 
-    def __init__(self, model: nn.Module, teacher: nn.Module, layers: str, seed: int) -> None:
+    def __init__(self, model: nn.Module, teacher: nn.Module, layers: str) -> None:
         ours, theirs = hidden_layers(model), hidden_layers(teacher)
         blocks, teacher_blocks = len(ours) - 1, len(theirs) - 1
         chosen = [0, *(LAYER_MAPS[layers](block, blocks, teacher_blocks) for block in range(1, blocks + 1))]
@@ -159,11 +161,9 @@ class _HiddenStates:
         config: Any = model.config
         teacher_config: Any = teacher.config
         widths = config.hidden_size, teacher_config.hidden_size
-        if widths[0] != widths[1] and not hasattr(model, PROJECTION):
-            matrix = nn.Linear(*widths, bias=False)
-            generator = torch.Generator().manual_seed(seed_for(seed, "distillation"))
-            nn.init.normal_(matrix.weight, std=widths[0] ** -0.5, generator=generator)
-            setattr(model, PROJECTION, matrix)
+        self._learns_matrix = widths[0] != widths[1] and not hasattr(model, PROJECTION)
+        if self._learns_matrix:
+            setattr(model, PROJECTION, nn.Linear(*widths, bias=False))
 
     def distance(self, step: Step) -> Tensor:
         """Mean over the layers of the squared distance relative to the teacher's mean square, over real tokens."""
@@ -174,6 +174,8 @@ class _HiddenStates:
         ours, theirs = self._ours.take(), self._theirs.take()
         matrix = getattr(step.model, PROJECTION, None)
         real = (step.inputs["attention_mask"][:, 0, 0, :, None] == 0).float()  # (B, T, 1)
+        if self._learns_matrix and step.progress == 0:
+            _fit(matrix, [(mine, wanted[:, : mine.shape[1]]) for mine, wanted in zip(ours, theirs, strict=True)], real)
         total = torch.zeros((), device=device)
         for mine, wanted in zip(ours, theirs, strict=True):
             tokens = mine.shape[1]  # the last block may have computed the first token only
@@ -188,6 +190,25 @@ class _HiddenStates:
             capture.remove()
         if hasattr(model, PROJECTION):
             delattr(model, PROJECTION)
+
+
+@torch.no_grad()
+def _fit(matrix: nn.Linear, pairs: list[tuple[Tensor, Tensor]], real: Tensor) -> None:
+    """Sets a matrix so that it takes the first states to the second ones as well as a linear map can.
+
+    From random weights it would pull the model's states into random directions for its first hundreds of steps.
+
+    Args:
+        matrix: (D, d).
+        pairs: States (B, T, d) and (B, T, D).
+        real: (B, T, 1), 1 where there is a token.
+    """
+    inside = [real[:, : mine.shape[1], 0].bool() for mine, _ in pairs]
+    x = torch.cat([mine[mask].float() for (mine, _), mask in zip(pairs, inside, strict=True)])  # (N, d)
+    y = torch.cat([wanted[mask].float() for (_, wanted), mask in zip(pairs, inside, strict=True)])  # (N, D)
+    products = x.T @ x
+    ridge = FIT_RIDGE * products.diagonal().mean() * torch.eye(len(products), device=x.device)
+    matrix.weight.copy_(torch.linalg.solve(products + ridge, x.T @ y).T)
 
 
 class _Capture:
