@@ -176,7 +176,9 @@ class _Single:
         if label.teacher:
             dense = replace(spec, model=label.model, methods=(), teacher="")
             if self.store.done(label.teacher) is None:
-                on_note(f"The teacher, {label.model}, is fine-tuned first, without compression.")
+                itself = label.model == spec.model
+                advice = " A larger model, named by --teacher, teaches more than the model itself." if itself else ""
+                on_note(f"The teacher, {label.model}, is fine-tuned first, without compression.{advice}")
             self.execute(label.teacher, dense, on_step)
             done = self.store.done(label.teacher)
             assert done is not None

@@ -5,16 +5,17 @@ What it does:
     once: its logits on the training rows are stored and read in each epoch.
 
 When to use it:
-    Whenever there is a better model than the one that is made small: a larger one, or the same one before it was
-    compressed. The smaller the model, the more it helps. Where no teacher is named, it is the largest model of the
-    study, or for `train` the model itself; both are fine-tuned without compression first.
+    Whenever there is a better model than the one that is made small. The better the teacher, the more it helps; the
+    model itself as its teacher cost points where it was measured (docs/log.md). Where no teacher is named, it is the
+    largest model of the study, or for `train` the model itself; both are fine-tuned without compression first.
 
 Settings:
     loss: `auto` (default): `kl` for classes and `mse` for a number; `kl`: divergence of the softened class
         distributions; `mse`: squared distance of the logits.
     temperature: Softens both distributions in `kl` (4.0); above 1 the small probabilities count more.
     alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.5).
-    hidden: Weight of a further term, the distance of the hidden states to the teacher's (0: none).
+    hidden: Weight of a further term, the distance of the hidden states to the teacher's (0: none). Where rows are few
+        it can help more than the logits; 1 is a good start.
     augment: Further rows made of each training row by replacing words, labelled by the teacher alone (0). The number of
         steps stays that of the rows without them.
     replace: Share of the words that are replaced in them (0.3).
@@ -36,8 +37,8 @@ Limits:
 Source:
     Hinton et al. 2015, section 2 (`kl`, scaled by the squared temperature); Ba and Caruana 2014 (`mse`); Jiao et al.
     2020, TinyBERT, section 3.1 (`hidden`: embeddings and mapped blocks through one learned matrix where the widths
-    differ; here one matrix for all blocks, the distance relative to the size of the teacher's states, and no term for
-    attention). Movva et al. 2022 use distillation without naming loss or temperature; these defaults are ours. Their
+    differ; here one matrix for all blocks, which begins as a linear fit, the distance relative to the size of the
+    teacher's states, and no term for attention). Movva et al. 2022 use distillation without naming loss or temperature; these defaults are ours. Their
     augmentation took synonyms from a list; `augment` takes the nearest words of the teacher's embeddings.
 """
 
