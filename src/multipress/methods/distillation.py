@@ -38,8 +38,9 @@ Source:
     Hinton et al. 2015, section 2 (`kl`, scaled by the squared temperature); Ba and Caruana 2014 (`mse`); Jiao et al.
     2020, TinyBERT, section 3.1 (`hidden`: embeddings and mapped blocks through one learned matrix where the widths
     differ; here one matrix for all blocks, which begins as a linear fit, the distance relative to the size of the
-    teacher's states, and no term for attention). Movva et al. 2022 use distillation without naming loss or temperature; these defaults are ours. Their
-    augmentation took synonyms from a list; `augment` takes the nearest words of the teacher's embeddings.
+    teacher's states, and no term for attention). Movva et al. 2022 use distillation without naming loss or
+    temperature; these defaults are ours. Their augmentation took synonyms from a list; `augment` takes the nearest
+    words of the teacher's embeddings.
 """
 
 from __future__ import annotations
