@@ -17,8 +17,9 @@ from multipress.engines.execute import Executor, Places
 from multipress.engines.local import run_jobs
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError, SpecError
-from multipress.estimate import describe, predicted_bytes
-from multipress.spec import DataSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
+from multipress.estimate import FORWARD_EFFICIENCY, _num_tokens, describe, predicted_bytes, predicted_seconds
+from multipress.recipe import Recipe
+from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
 from multipress.store import Store
 from multipress.study import Plan, choose_rates, expand_recipes, run_study
 from multipress.tasks import load_task
@@ -131,6 +132,27 @@ def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeyp
         describe(Plan(grid), Store(tmp_path / "runs"))
     with pytest.raises(ModelError, match="nobody"):
         describe(Plan(replace(grid, models=("nobody",)), only_counts=True), Store(tmp_path / "runs"))
+
+
+def test_predicted_time_counts_what_is_multiplied(monkeypatch):
+    """Against the sizes of bert-tiny and bert-base, by hand; the teacher runs in each step where its states count."""
+    monkeypatch.setattr("multipress.models.catalogue._hub_folder", lambda name, pickled, download: refuse(name))
+    monkeypatch.delenv("MULTIPRESS_MODELS", raising=False)
+    monkeypatch.setattr("multipress.estimate._product_rate", lambda: 1e9)
+    grid = replace(study("none"), models=("bert-tiny", "bert-base"))
+    plan = Plan(grid, only_counts=True)
+    assert plan.multiplied_weights("bert-tiny") == pytest.approx((2 - 5 / 6) * 12 * 128**2)
+    assert plan.multiplied_weights("bert-base") == pytest.approx((12 - 5 / 6) * 12 * 768**2)
+
+    def seconds(hidden):
+        methods = (MethodSpec("distillation", {"hidden": hidden} if hidden else {}),)
+        return predicted_seconds(
+            plan, RunSpec("train", "bert-tiny", DATA, TRAINING, Recipe.from_specs(methods).specs())
+        )
+
+    tokens = _num_tokens(plan, "bert-tiny", DATA, TRAINING.max_length)[0]
+    more = TRAINING.epochs * tokens * 2 * plan.multiplied_weights("bert-base") / (FORWARD_EFFICIENCY * 1e9)
+    assert seconds(1.0) - seconds(0.0) == pytest.approx(more)
 
 
 def refuse(name):

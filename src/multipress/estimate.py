@@ -8,6 +8,7 @@ import numpy as np
 
 from multipress.engines.local import default_workers
 from multipress.precision import product_rate
+from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
@@ -75,8 +76,7 @@ def _product_rate() -> float:
 def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     """Seconds of one run on one core, from the floating-point operations it takes; a rough figure."""
     # A teacher that is an artifact is taken to be as large as the largest model of the study.
-    known = spec.model in plan.trained_models()
-    model = spec.model if known else max(plan.study.models, key=plan.num_parameters)
+    model = spec.model if spec.model in plan.trained_models() else plan.teacher_name()
     weights = plan.multiplied_weights(model)
     train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
     forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
@@ -84,6 +84,8 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
         made = sum(method.settings.get("augment", 0) for method in spec.methods)
         return (1 + made) * train_tokens * forward + SECONDS_BESIDE
     step = 6 * weights / (STEP_EFFICIENCY * _product_rate())
+    if "teacher_model" in Recipe.from_specs(spec.methods).needs():
+        step += 2 * plan.multiplied_weights(plan.teacher_name()) / (FORWARD_EFFICIENCY * _product_rate())
     return spec.training.epochs * train_tokens * step + dev_tokens * forward + SECONDS_BESIDE
 
 

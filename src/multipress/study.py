@@ -155,6 +155,11 @@ class Plan:
         # BERT's last block computes its queries, output and feed-forward network for the first token only.
         return weights * (1 - 5 / 6 / config.num_hidden_layers * family.has_first_token)
 
+    def teacher_name(self) -> str:
+        """The teacher; where it is an artifact, the largest model of the study, which is taken to be as large."""
+        teacher = self._teacher_model()
+        return max(self.study.models, key=self.num_parameters) if _is_artifact(teacher) else teacher
+
     def trained_models(self) -> list[str]:
         """The study's models, and the teacher if it is another model that must be fine-tuned."""
         teacher = self._teacher_model()
