@@ -60,8 +60,7 @@ def model_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor
     """
     family = family_of(model)
     inputs = {name: batch[name] for name in family.inputs}
-    if model.config.model_type == "modernbert":  # type: ignore[union-attr]
-        # It makes a mask for each kind of block, and a mean over the tokens, from a plain one (B, T).
+    if family.plain_mask:
         inputs["attention_mask"] = (batch["attention_mask"][:, 0, 0] == 0).long()
     return inputs
 

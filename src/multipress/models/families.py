@@ -154,6 +154,8 @@ class Family:
         token_types: Whether a pair's second text is told from the first by `token_type_ids`.
         has_first_token: Whether the blocks are BERT's, so that the last one may compute the first token alone.
         learned_positions: Whether positions are a table of the model; else they are computed.
+        plain_mask: Whether the classifier needs the mask as (B, T), 1 where there is a token: it makes one for each
+            kind of block from it, or a mean over the tokens.
         fixed: Settings that do not come from the file.
     """
 
@@ -169,6 +171,7 @@ class Family:
     token_types: bool = False
     has_first_token: bool = True
     learned_positions: bool = True
+    plain_mask: bool = False
     fixed: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -254,6 +257,7 @@ FAMILIES: dict[str, Family] = {
         drawn=("head.", "classifier."),
         unused=r"decoder\..+",
         learned_positions=False,
+        plain_mask=True,
         dropouts=("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout"),
         has_first_token=False,
         # Their defaults are ids of the published vocabulary, which need not be this one.
