@@ -1,7 +1,8 @@
 """Write the pages that come from the code: `python docs/generate.py`; `--check` only compares them.
 
-`docs/methods.md` comes from the methods' cards, `docs/cli.md` from `--help`, and the tables between the
-README's result marks from `results/<grid>/analysis.json`, which `multipress analyze DIR --json` printed.
+`docs/methods.md` comes from the methods' cards, `docs/cli.md` from `--help`, and the tables between the README's
+result marks and `results/<grid>/tables.md` from `results/<grid>/analysis.json`, which `multipress analyze DIR --json`
+printed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from typer.main import get_command
@@ -84,12 +87,12 @@ def _help(command: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def readme_page() -> str:
-    """The README with the tables of all published grids between its marks."""
-    tables = []
-    for path in sorted(ROOT.glob("results/*/analysis.json")):
+    """The README with a summary of all published grids between its marks."""
+    parts = []
+    for path in _grids():
         document = json.loads(path.read_text(encoding="utf-8"))
-        tables += list(_results(path.parent.name, document["groups"]))
-    text = "".join(f"\n{table}\n" for table in tables)
+        parts += [*_summary(path.parent.name, document["groups"]), *_effects(document["intervals"])]
+    text = "".join(f"\n{part}\n" for part in parts)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     page, count = MARKS.subn(lambda marks: f"{marks[1]}{text}{chr(10) if text else ''}{marks[2]}", readme)
     if count != 1:
@@ -97,14 +100,65 @@ def readme_page() -> str:
     return page
 
 
-def _results(grid: str, groups: list[dict[str, Any]]) -> Iterator[str]:
+def _grids() -> list[Path]:
+    return sorted(ROOT.glob("results/*/analysis.json"))
+
+
+def tables_page(path: Path) -> str:
+    """All cells of a published grid."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    parts = [f"# {path.parent.name}: every cell", *_results(document["groups"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _summary(grid: str, groups: list[dict[str, Any]]) -> Iterator[str]:
+    """One row a recipe, for each model the mean over tasks: score, change against dense, and both sizes."""
+    tasks = list(dict.fromkeys(group["task"] for group in groups))
+    models = list(dict.fromkeys(group["model"] for group in groups))
+    link = f"[`results/{grid}`](results/{grid}/tables.md)"
+    yield f"Mean score over {', '.join(tasks)}; change against dense in points; MB of weights, ideal/on disk ({link}):"
+    rows = [["methods", *models], ["---"] + ["---:"] * len(models)]
+    for label in dict.fromkeys(group["label"] for group in groups):
+        row = [label]
+        for model in models:
+            own = [group for group in groups if (group["model"], group["label"]) == (model, label)]
+            own = [group for group in own if group["score"]["mean"] is not None and group["change"]["mean"] is not None]
+            if len(own) < len(tasks):
+                row.append("not all done")
+                continue
+            score, change = (fmean(group[key]["mean"] for group in own) for key in ("score", "change"))
+            sizes = [fmean(group["sizes"][f"{size}_bytes"] for group in own) / 1e6 for size in ("ideal", "weights")]
+            shown = "" if label == "dense" else f" ({100 * change:+.1f})"
+            row.append(f"{score:.3f}{shown}, {sizes[0]:.1f}/{sizes[1]:.1f}")
+        rows.append(row)
+    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _effects(intervals: dict[str, Any]) -> Iterator[str]:
+    """The mean effect of each method, and of several beyond the sum, with its interval."""
+    rows = [row for row in intervals["rows"] if row["by"] == "all"]
+    if not rows:
+        return
+    level = f"{100 * intervals['level']:g}"
+    yield (
+        f"Effect on the score in points, with {level} % intervals over validation rows (A x B: what both do beyond the "
+        "sum; a block is one model, task and seed):"
+    )
+    lines = [["effect", "mean", f"{level} % interval", "blocks"], ["---", "---:", "---:", "---:"]]
+    for row in rows:
+        mean, low, high = (f"{100 * row[key]:+.2f}" for key in ("mean", "low", "high"))
+        lines.append([" x ".join(row["levels"]), mean, f"{low} to {high}", str(row["num_blocks"])])
+    yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _results(groups: list[dict[str, Any]]) -> Iterator[str]:
     """For each model of a grid a title and a table: one row a recipe, per task score, size and ratio."""
     tasks = list(dict.fromkeys(group["task"] for group in groups))
     for model in dict.fromkeys(group["model"] for group in groups):
         own = [group for group in groups if group["model"] == model]
         runs = {group["score"]["n"] for group in own}
-        seeds = f"mean of {max(runs)} runs ± standard deviation" if max(runs) > 1 else "one run"
-        yield f"**{model}** ([`results/{grid}`](results/{grid}); {seeds}; Δ against dense)"
+        seeds = f"Mean of {max(runs)} runs ± standard deviation" if max(runs) > 1 else "One run"
+        yield f"## {model}\n\n{seeds}; Δ against dense."
         head = [
             "methods",
             *(f"{task} {name}" for task in tasks for name in ("score", "Δ", "ideal, weights MB", "×")),
@@ -140,6 +194,7 @@ def main() -> int:
     check = parser.parse_args().check
     stale = []
     pages = {"docs/methods.md": methods_page, "docs/cli.md": cli_page, "README.md": readme_page}
+    pages |= {str(grid.parent.relative_to(ROOT) / "tables.md"): partial(tables_page, grid) for grid in _grids()}
     for name, page in pages.items():
         path, text = ROOT / name, page()
         if path.is_file() and path.read_text(encoding="utf-8") == text:

@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from multipress.spec import DataSpec, TrainingSpec, parse_study
@@ -36,6 +37,12 @@ def test_a_generated_page_is_fresh(name: str, generate: ModuleType) -> None:
     assert page == getattr(generate, f"{Path(name).stem.lower()}_page")(), "run `make docs`"
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("results/*/analysis.json")), ids=lambda path: path.parent.name)
+def test_the_tables_of_a_published_grid_are_fresh(path: Path, generate: ModuleType) -> None:
+    page = (path.parent / "tables.md").read_text(encoding="utf-8")
+    assert page == generate.tables_page(path), "run `make docs`"
+
+
 @pytest.fixture
 def elsewhere(generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that stands for the repository."""
@@ -59,7 +66,7 @@ def test_the_check_of_the_docs_fails_until_they_are_written(
 
 
 def test_the_readme_shows_published_results_and_failures(generate: ModuleType, elsewhere: Path) -> None:
-    from multipress.analysis import analyze_cells
+    from multipress.analysis import Outcome, analyze_cells
 
     def cell(seed: int, methods: list[str], task: str, score: float | None) -> dict[str, object]:
         state = "failed" if score is None else "done"
@@ -78,13 +85,33 @@ def test_the_readme_shows_published_results_and_failures(generate: ModuleType, e
     folder = elsewhere / "results" / "grid"
     folder.mkdir(parents=True)
     (folder / "analysis.json").write_text(json.dumps(analyze_cells(rows)), encoding="utf-8")
-    table = [line for line in generate.readme_page().splitlines() if line.startswith("| ")]
-    assert len(table) == 4
-    cells = [[part.strip() for part in line.strip("|").split("|")] for line in table]
+    assert rows_of(generate.readme_page())[2:] == [["dense", "not all done"], ["Q", "not all done"]]
+    cells = rows_of(generate.tables_page(folder / "analysis.json"))
+    assert len(cells) == 4
     assert cells[2] == ["dense", "0.875 ± 0.177", "+0.000", "8.00, 4.00", "2.0", "failed", "", "", ""]
     assert cells[3][1:5] == ["0.500 (1 failed)", "-0.250", "2.00, 2.50", "3.2"]
     assert cells[3][5:] == ["not run", "", "", ""]
     assert "old" not in generate.readme_page()
+    rows += [cell(seed, [], "c", 0.5) for seed in (0, 1)] + [cell(seed, ["quantization"], "c", 0.8) for seed in (0, 1)]
+    rows = [row for row in rows if row["task"] != "b" and row["score"] is not None]
+    rights = {row["run_id"]: np.arange(100) < 100 * row["score"] for row in rows}
+    outcomes = {
+        run_id: Outcome(100, lambda draws, right=right: right[draws].mean(axis=1)) for run_id, right in rights.items()
+    }
+    (folder / "analysis.json").write_text(json.dumps(analyze_cells(rows, outcomes)), encoding="utf-8")
+    shown = rows_of(generate.readme_page())
+    # Task a: .75 and 1 dense, .5 with seed 0 alone; task c: .5 and .8.
+    assert shown[2:4] == [["dense", "0.688, 8.0/4.0"], ["Q", "0.650 (+2.5), 2.0/2.5"]]
+    assert shown[6][:2] == ["Q", "+11.67"]
+    low, high = map(float, shown[6][2].split(" to "))
+    assert low < 11.67 < high
+    assert shown[6][3] == "3"
+
+
+def rows_of(page: str) -> list[list[str]]:
+    """The cells of all lines of Markdown tables."""
+    lines = [line for line in page.splitlines() if line.startswith("| ")]
+    return [[part.strip() for part in line.strip("|").split("|")] for line in lines]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
