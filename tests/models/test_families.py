@@ -25,17 +25,19 @@ from multipress.engines.execute import Places
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError
 from multipress.measure import measure_speed
-from multipress.methods import list_methods
+from multipress.methods import Context, list_methods
+from multipress.methods.distillation import Distillation
 from multipress.models import load_pretrained, read_first_token_only
 from multipress.models.catalogue import Shape, find_model
 from multipress.models.encoder import encoder_linears, hidden_layers, model_inputs
 from multipress.models.families import FAMILIES, config_values, family_of, read_config
 from multipress.models.pretrained import identify
+from multipress.recipe import Recipe
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import shrink_encoder
 from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec
-from multipress.train import Rows, collate
+from multipress.train import Rows, collate, train
 from tiny import SPECIAL, family_config, word_piece
 
 WORDS = ["the", "a", "is", "not", "my", "card", "it", "to", "of", "and"]
@@ -244,6 +246,29 @@ def test_the_graph_does_not_depend_on_the_order_of_a_set(tmp_path):
         command = [sys.executable, "-W", "ignore", "-c", code]
         hashes.add(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("teacher", ALL)
+def test_any_family_learns_the_hidden_states_of_any_other(teacher, tmp_path):
+    model = load_pretrained(
+        make(teacher, tmp_path / "teacher", **({"dim": 48} if teacher == "distilbert" else {"hidden_size": 48})),
+        label_names=LABELS,
+        seed=0,
+    ).model
+    rows = Rows(encoded().encodings * 8, np.array([0, 1, 1] * 8), 0)
+    for student in ALL:
+        losses = []
+        folder = make(student, tmp_path / student)
+        train(
+            read_first_token_only(load_pretrained(folder, label_names=LABELS, seed=0).model),
+            rows,
+            Recipe([Distillation(alpha=0.0, hidden=1.0)]),
+            TrainingSpec(epochs=8, learning_rate=3e-3, batch_size=12, max_length=40),
+            Context("classes", teacher_model=model),
+            on_step=lambda done, total, loss, losses=losses: losses.append(loss),
+        )
+        assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4]), student
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("name", ALL)
