@@ -110,8 +110,8 @@ def _print_effects(console: Console, analysis: Mapping[str, Any]) -> None:
         table.add_row(" x ".join(row["levels"]), *numbers, str(row["num_blocks"]))
     console.print(table)
     console.print(
-        f"A x B: what both do beyond the sum. low, high: {100 * analysis['intervals']['level']:g} % interval over\n"
-        "validation rows alone; other seeds may give more. block: one model, task and seed.",
+        "A x B: what both do beyond the sum. block: one model, task and seed.\n"
+        f"low, high: {100 * analysis['intervals']['level']:g} % interval over validation rows; seeds may differ more.",
         style="dim",
     )
     console.print()
