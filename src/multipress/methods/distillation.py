@@ -15,7 +15,7 @@ Settings:
     temperature: Softens both distributions in `kl` (4.0); above 1 the small probabilities count more.
     alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.5).
     hidden: Weight of a further term, the distance of the hidden states to the teacher's (0: none). Where rows are few
-        or classes many it can help more than the logits: 3 was the best of 0.3, 1 and 3.
+        or classes many it can help more than the logits: 10 was the best of 0.3, 1, 3 and 10.
     augment: Further rows made of each training row by replacing words, labelled by the teacher alone (0). The number of
         steps stays that of the rows without them.
     replace: Share of the words that are replaced in them (0.3).
