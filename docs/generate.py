@@ -131,7 +131,7 @@ def _summary(grid: str, groups: list[dict[str, Any]]) -> Iterator[str]:
             shown = "" if label == "dense" else f" ({100 * change:+.1f})"
             row.append(f"{score:.3f}{shown}, {sizes[0]:.1f}/{sizes[1]:.1f}")
         rows.append(row)
-    yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    yield _markdown(rows)
 
 
 def _effects(intervals: dict[str, Any]) -> Iterator[str]:
@@ -148,7 +148,7 @@ def _effects(intervals: dict[str, Any]) -> Iterator[str]:
     for row in rows:
         mean, low, high = (f"{100 * row[key]:+.2f}" for key in ("mean", "low", "high"))
         lines.append([" x ".join(row["levels"]), mean, f"{low} to {high}", str(row["num_blocks"])])
-    yield "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    yield _markdown(lines)
 
 
 def _results(groups: list[dict[str, Any]]) -> Iterator[str]:
@@ -167,7 +167,11 @@ def _results(groups: list[dict[str, Any]]) -> Iterator[str]:
         for label in dict.fromkeys(group["label"] for group in own):
             by_task = {group["task"]: group for group in own if group["label"] == label}
             rows.append([label, *(cell for task in tasks for cell in _result(by_task.get(task)))])
-        yield "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        yield _markdown(rows)
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _result(group: dict[str, Any] | None) -> list[str]:

@@ -92,8 +92,7 @@ class Plan:
         self._only_counts = only_counts
         self._data: dict[DataSpec, TaskData] = {}
         self._models: dict[str, Checked] = {}
-        self._num_parameters: dict[str, int] = {}
-        self._multiplied: dict[str, float] = {}
+        self._shapes: dict[str, dict[str, tuple[int, ...]]] = {}
 
     def check(self) -> None:
         """Read every model's header and every task's rows, and build every recipe, so that bad input shows first."""
@@ -135,30 +134,30 @@ class Plan:
 
     def num_parameters(self, model: str) -> int:
         """Parameters of a model with two outputs."""
-        if model not in self._num_parameters:
-            shapes = expected_shapes(self.identify(model).config)
-            self._num_parameters[model] = sum(prod(shape) for shape in shapes.values())
-        return self._num_parameters[model]
+        return sum(prod(shape) for shape in self._shapes_of(model).values())
 
     def multiplied_weights(self, model: str) -> float:
         """Weights of the blocks' matrices that each token is multiplied with."""
-        if model not in self._multiplied:
-            self._multiplied[model] = self._count_multiplied(model)
-        return self._multiplied[model]
-
-    def _count_multiplied(self, model: str) -> float:
         config = self.identify(model).config
         family = family_of(config)
         inside = f"{family.prefix}.{family.blocks}."
-        shapes = expected_shapes(config)
+        shapes = self._shapes_of(model)
         weights = sum(prod(shape) for name, shape in shapes.items() if name.startswith(inside) and len(shape) == 2)
         # BERT's last block computes its queries, output and feed-forward network for the first token only.
         return weights * (1 - 5 / 6 / config.num_hidden_layers * family.has_first_token)
 
+    def _shapes_of(self, model: str) -> dict[str, tuple[int, ...]]:
+        if model not in self._shapes:
+            self._shapes[model] = expected_shapes(self.identify(model).config)
+        return self._shapes[model]
+
+    def _largest_model(self) -> str:
+        return max(self.study.models, key=self.num_parameters)
+
     def teacher_name(self) -> str:
         """The teacher; where it is an artifact, the largest model of the study, which is taken to be as large."""
         teacher = self._teacher_model()
-        return max(self.study.models, key=self.num_parameters) if _is_artifact(teacher) else teacher
+        return self._largest_model() if _is_artifact(teacher) else teacher
 
     def trained_models(self) -> list[str]:
         """The study's models, and the teacher if it is another model that must be fine-tuned."""
@@ -210,7 +209,7 @@ class Plan:
             raise SpecError(
                 f'methods.distillation.teacher is {wanted!r}; write "largest", a model, or the folder of an artifact.'
             )
-        return max(self.study.models, key=self.num_parameters) if wanted == "largest" else wanted
+        return self._largest_model() if wanted == "largest" else wanted
 
     def _teacher(
         self, data: DataSpec, seed: int, rates: dict[tuple[str, DataSpec], float], recipe: tuple[MethodSpec, ...]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["DENSE", "SIZES", "Cell", "label_of", "read_cells"]
+__all__ = ["DENSE", "SIZES", "Cell", "label_of", "levels_json", "read_cells"]
 
 DENSE = "dense"
 # Every size is reported in both: the ideal one of the paper and the bytes of the real file.
@@ -61,6 +61,12 @@ class Cell:
 def label_of(levels: Iterable[str]) -> str:
     """Levels joined to one name."""
     return "+".join(levels) or DENSE
+
+
+def levels_json(levels: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Levels and the names of their methods, as the records of an analysis show them."""
+    pairs = list(levels)
+    return {"levels": [level for _, level in pairs], "methods": [name for name, _ in pairs]}
 
 
 def read_cells(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from multipress.analysis.cells import Cell
+from multipress.analysis.cells import Cell, levels_json
 from multipress.analysis.table import Summary, summarize
 
 __all__ = ["Interaction", "interactions", "inclusion_exclusion"]
@@ -35,11 +35,7 @@ class Interaction:
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
-        return {
-            **asdict(self),
-            "levels": [level for _, level in self.levels],
-            "methods": [name for name, _ in self.levels],
-        }
+        return asdict(self) | levels_json(self.levels)
 
 
 def inclusion_exclusion(scores: Mapping[Levels, Any], levels: Levels) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from multipress.analysis.cells import Cell, label_of
+from multipress.analysis.cells import Cell, label_of, levels_json
 
 __all__ = ["Group", "Summary", "group_cells", "summarize"]
 
@@ -85,10 +85,9 @@ class Group:
         """The group as plain JSON values."""
         return {
             **asdict(self),
+            **levels_json(self.levels),
             "label": self.label,
-            "methods": list(self.methods),
             "run_ids": list(self.run_ids),
-            "levels": [level for _, level in self.levels],
             "ideal_ratio": self.ratio("ideal_bytes"),
             "ratio": self.ratio("weights_bytes"),
         }

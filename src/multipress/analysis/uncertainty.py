@@ -10,7 +10,7 @@ from zlib import crc32
 
 import numpy as np
 
-from multipress.analysis.cells import Cell
+from multipress.analysis.cells import Cell, levels_json
 from multipress.analysis.interaction import Levels, inclusion_exclusion
 
 __all__ = ["Interval", "Outcome", "example_intervals"]
@@ -55,10 +55,7 @@ class Interval:
 
     def to_json(self) -> dict[str, Any]:
         """The record as plain JSON values."""
-        return asdict(self) | {
-            "levels": [level for _, level in self.levels],
-            "methods": [name for name, _ in self.levels],
-        }
+        return asdict(self) | levels_json(self.levels)
 
 
 def example_intervals(

@@ -87,8 +87,8 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     weights = _weights_file(source.folder)
     names, num_labels = _match_header(weights, config, source)
     tokenizer_json = _read_tokenizer(source.folder, config, source.name)
-    kinds = values.get("architectures") or [family_of(config).classifier.__name__]
-    if family_of(config).classifier.__name__ not in kinds:
+    kind = family_of(config).classifier.__name__
+    if kind not in (values.get("architectures") or [kind]):
         num_labels = 0  # a head for tokens or for choices may have the same names of tensors
     label_names = _label_names(values, num_labels)
     if source.blocks:

@@ -124,9 +124,7 @@ def evaluate_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
 
 def score_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
     """The task's score alone, as in `evaluate_logits`, for outputs that passed that once."""
-    metric = _METRICS[task.score]
-    predictions = logits.argmax(axis=1) if task.target == "classes" else logits[:, 0]
-    return min(max(metric(predictions, labels), 0.0), 1.0)
+    return min(max(_METRICS[task.score](_predictions(task, logits), labels), 0.0), 1.0)
 
 
 def _metric_names(task: Task) -> list[str]:
@@ -136,18 +134,20 @@ def _metric_names(task: Task) -> list[str]:
 
 
 def _class_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    predictions = logits.argmax(axis=1)
-    values = {
-        "accuracy": accuracy(predictions, labels),
-        "macro_f1": macro_f1(predictions, labels),
-        "matthews": matthews(predictions, labels),
-    }
-    return values | {"f1": f1(predictions, labels)} if task.num_outputs == 2 else values
+    names = ("accuracy", "macro_f1", "matthews", *(["f1"] if task.num_outputs == 2 else []))
+    predictions = _predictions(task, logits)
+    return {name: _METRICS[name](predictions, labels) for name in names}
 
 
 def _number_metrics(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    del task
-    return {"pearson": pearson(logits[:, 0], labels), "spearman": spearman(logits[:, 0], labels)}
+    predictions = _predictions(task, logits)
+    return {name: _METRICS[name](predictions, labels) for name in ("pearson", "spearman")}
+
+
+def _predictions(task: Task, logits: np.ndarray) -> np.ndarray:
+    """Class indices or numbers (N,)."""
+    predicted: np.ndarray = logits.argmax(axis=1) if task.target == "classes" else logits[:, 0]
+    return predicted
 
 
 _METRICS = {
