@@ -181,7 +181,7 @@ def _recover(
 
     def attempt() -> nn.Module:
         model, context = _bridged(copy.deepcopy(small), basis), Context("number", teacher_model=copy.deepcopy(teacher))
-        recipe = Recipe([Distillation(alpha=0.0, hidden=1.0)])
+        recipe = Recipe([Distillation(alpha=0.0, hidden=1.0, states="token")])
         return train(model, rows, recipe, training, context, saving=saving, on_step=on_step)
 
     try:

@@ -19,12 +19,12 @@ from torch.nn import functional
 from multipress.durable import write_bytes
 from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context, Step
-from multipress.models.encoder import model_inputs
+from multipress.models.encoder import model_batch, model_inputs
 from multipress.models.used_rows import UsedRows
 from multipress.precision import autocast, device, route, use_route
 from multipress.recipe import Recipe
 from multipress.reproducibility import seed_for
-from multipress.runtime.tokenizer import Encoding, pad_batch
+from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
 
 __all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "epoch_batches", "num_steps", "train"]
@@ -155,15 +155,11 @@ def _all_batches(lengths: np.ndarray, training: TrainingSpec, seed: int) -> Iter
 
 def collate(rows: Rows, batch: np.ndarray) -> dict[str, Tensor]:
     """These rows as tensors: what the model is called with, `rows` (B,), and `labels` (B,) where there are some."""
-    arrays = pad_batch([rows.encodings[index] for index in batch], rows.pad_id)
-    tensors = {key: torch.from_numpy(value) for key, value in arrays.items()}
-    # Additive mask, broadcast over heads and queries; transformers takes a ready 4-D mask as it is.
-    hidden = (1 - tensors.pop("attention_mask")[:, None, None, :]).to(torch.float32)  # (B, 1, 1, T)
-    tensors["attention_mask"] = hidden * torch.finfo(torch.float32).min
+    tensors = model_batch([rows.encodings[index] for index in batch], rows.pad_id)
     if rows.labels is not None:
-        tensors["labels"] = torch.from_numpy(rows.labels[batch])
-    tensors["rows"] = torch.from_numpy(batch)
-    return {key: value.to(device()) for key, value in tensors.items()}
+        tensors["labels"] = torch.from_numpy(rows.labels[batch]).to(device())
+    tensors["rows"] = torch.from_numpy(batch).to(device())
+    return tensors
 
 
 class _Loop:

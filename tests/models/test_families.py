@@ -29,9 +29,10 @@ from multipress.methods import Context, list_methods
 from multipress.methods.distillation import Distillation
 from multipress.models import load_pretrained, read_first_token_only
 from multipress.models.catalogue import Shape, find_model
-from multipress.models.encoder import encoder_linears, hidden_layers, model_inputs
+from multipress.models.encoder import encoder_linears, model_inputs
 from multipress.models.families import FAMILIES, config_values, family_of, read_config
 from multipress.models.pretrained import identify
+from multipress.models.states import hidden_layers
 from multipress.recipe import Recipe
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder

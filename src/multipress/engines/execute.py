@@ -22,6 +22,7 @@ from multipress.errors import CheckpointError, DivergedError, MultipressError, R
 from multipress.measure import measure_quality, measure_size
 from multipress.methods import Context
 from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
+from multipress.models.states import text_states
 from multipress.precision import route
 from multipress.recipe import Recipe
 from multipress.records import Measurement
@@ -117,10 +118,12 @@ class Executor:
         recipe = Recipe.from_specs(spec.methods)
         context = Context(data.task.target, spec.seed)
         rows = self._encode(pretrained, spec, data)
-        if recipe.label_specs():
+        if any("augment" in method.settings for method in recipe.label_specs()):
             rows = self._with_made(rows, pretrained, spec)
         if "teacher_logits" in recipe.needs():
-            context.teacher_logits = self._logits_of(spec.teacher, len(rows.encodings))
+            context.teacher_logits = self._taught(spec.teacher, "logits", len(rows.encodings))
+        if "teacher_states" in recipe.needs():
+            context.teacher_states = self._taught(spec.teacher, "states", len(rows.encodings))
         if "teacher_model" in recipe.needs():
             context.teacher_model = self._teacher_of(spec.teacher, pretrained.tokenizer_json)
         saving = Saving(attempt.folder.parent / "checkpoint.safetensors", attempt.run_id)
@@ -189,7 +192,11 @@ class Executor:
         return RunSpec.from_json(self._store.run(run_id).spec)
 
     def _label(self, spec: RunSpec, attempt: Attempt) -> None:
-        """Write a teacher's logits (N, C), float32, on the training rows, and on rows made of them where asked for."""
+        """Write what a teacher says of the training rows, and of rows made of them where asked for.
+
+        The logits (N, C), float32, are those of the stored model as it ships; the hidden states (N, L + 1, D), where
+        asked for, come from torch.
+        """
         data = self._load_data(spec.data)
         folder = self._teacher_folder(attempt.run_id, spec)
         predictor = Predictor(folder)
@@ -200,12 +207,18 @@ class Executor:
                 f"{_some(data.task.labels)}. Names and order must be equal."
             )
         texts, pairs = data.train.texts, data.train.pairs
-        for method in spec.methods:
-            made = made_rows(predictor.artifact, data.train, **method.settings)
+        wanted = {key: value for method in spec.methods for key, value in method.settings.items()}
+        if "augment" in wanted:
+            made = made_rows(predictor.artifact, data.train, wanted["augment"], wanted["replace"])
             write_json(attempt.folder / "made.json", {"texts": made[0], "pairs": made[1]})
             texts, pairs = texts + made[0], None if pairs is None else pairs + (made[1] or [])
         logits = predictor.logits(texts, pairs)
         write_bytes(attempt.folder / "logits.safetensors", save({"logits": logits}))
+        if "states" in wanted:
+            encoder = TextEncoder(predictor.artifact.tokenizer_json(), predictor.max_length)
+            model = read_first_token_only(load_model(folder))
+            states = text_states(model, encoder.encode(texts, pairs), encoder.pad_id)
+            write_bytes(attempt.folder / "states.safetensors", save({"states": states}))
 
     def _with_made(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
         """The rows and those that the teacher's run made of them, without labels."""
@@ -218,11 +231,12 @@ class Executor:
         labels = np.concatenate([rows.labels, np.full(len(more), nothing, rows.labels.dtype)])
         return Rows([*rows.encodings, *more], labels, rows.pad_id, num_made=len(more))
 
-    def _logits_of(self, run_id: str, num_rows: int) -> torch.Tensor:
-        logits = load_file(self._result_of(run_id, "What the teacher made") / "logits.safetensors")["logits"]
-        if len(logits) != num_rows:
-            raise RunError(f"Run {run_id} holds logits of {len(logits)} rows, not of {num_rows}.")
-        return torch.from_numpy(logits)
+    def _taught(self, run_id: str, what: str, num_rows: int) -> torch.Tensor:
+        """The `logits` or `states` of a `label` run."""
+        values = load_file(self._result_of(run_id, "What the teacher made") / f"{what}.safetensors")[what]
+        if len(values) != num_rows:
+            raise RunError(f"Run {run_id} holds {what} of {len(values)} rows, not of {num_rows}.")
+        return torch.from_numpy(values)
 
     def _teacher_of(self, run_id: str, tokenizer_json: str) -> torch.nn.Module:
         """The model whose logits a `label` run holds; it must read the same tokens as its student."""
@@ -284,8 +298,8 @@ def check_tokenizers(teacher: str, of_teacher: str, of_model: str) -> None:
     """Raise `SettingError` if two models, given as `tokenizer.json`, do not read the same tokens."""
     if json.loads(of_teacher) != json.loads(of_model):
         raise SettingError(
-            f"The teacher {teacher} has another tokenizer than the model, so their hidden states cannot be compared. "
-            "Set distillation.hidden to 0, or choose a teacher with the same tokenizer."
+            f"The teacher {teacher} has another tokenizer than the model, so their hidden states cannot be compared "
+            "token by token. Set distillation.states to text, or choose a teacher with the same tokenizer."
         )
 
 

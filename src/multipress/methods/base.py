@@ -45,12 +45,15 @@ class Context:
         seed: The run's seed.
         teacher_logits: (N, C), a teacher's logits on the N training rows, further rows that were made of them
             included; None unless a method needs them.
+        teacher_states: (N, L + 1, D), a vector of each layer of the teacher for each of these rows, as
+            `multipress.models.states.text_states` makes them; None unless a method needs them.
         teacher_model: The teacher as a torch module with the same tokenizer; None unless a method needs it.
     """
 
     target: str = "classes"
     seed: int = 0
     teacher_logits: Tensor | None = None
+    teacher_states: Tensor | None = None
     teacher_model: nn.Module | None = None
 
 
@@ -85,7 +88,7 @@ class Method:
     version: ClassVar[int] = 1  # raise it when the same settings give other results
 
     def needs(self) -> frozenset[str]:
-        """What the context must hold for these settings: `teacher_logits`, `teacher_model`."""
+        """What the context must hold for these settings: `teacher_logits`, `teacher_states`, `teacher_model`."""
         return frozenset()
 
     def label_settings(self) -> dict[str, Any]:

@@ -16,6 +16,8 @@ Settings:
     alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.5).
     hidden: Weight of a further term, the distance of the hidden states to the teacher's (0: none). Where rows are few
         or classes many it can help more than the logits: 10 was the best of 0.3, 1, 3 and 10.
+    states: Which hidden states. `text` (default): of each layer the mean over a text's tokens, of the last one the
+        first token, which the teacher computes once. `token`: each token's; the teacher then runs in each step.
     augment: Further rows made of each training row by replacing words, labelled by the teacher alone (0). The number of
         steps stays that of the rows without them.
     replace: Share of the words that are replaced in them (0.3).
@@ -23,24 +25,26 @@ Settings:
         bottom to top, or `last`, the teacher's top blocks.
 
 Cost:
-    Training time: under 1 % beside one pass of the teacher over the rows. Memory: the logits. With `hidden`, the
-    teacher runs in each step: a third of the time of training a model of its size.
+    Training time: under 1 % beside one pass of the teacher over the rows, or two with `hidden`. Memory and disk: the
+    logits, and with `hidden` two bytes a row, layer and hidden unit of the teacher (46 MB for 10,000 rows and six
+    layers of 384). With `states=token` the teacher runs in each step instead: a third of the time of training a model
+    of its size.
 
 With other methods:
     Touches no weight, so it combines with all. It repairs part of what pruning and low bits lose.
 
 Limits:
     A teacher that is not better than the model will be makes the model worse. The teacher must have the same labels in
-    the same order, and for `hidden` the same tokenizer. A teacher that has seen the same few rows is nearly certain of
-    each, and then teaches little more than the labels do.
+    the same order, and for `states=token` the same tokenizer. A teacher that has seen the same few rows is nearly
+    certain of each, and its logits then teach little more than the labels do.
 
 Source:
     Hinton et al. 2015, section 2 (`kl`, scaled by the squared temperature); Ba and Caruana 2014 (`mse`); Jiao et al.
     2020, TinyBERT, section 3.1 (`hidden`: embeddings and mapped blocks through one learned matrix where the widths
-    differ; here one matrix for all blocks, which begins as a linear fit, the distance relative to the size of the
-    teacher's states, and no term for attention). Movva et al. 2022 use distillation without naming loss or
-    temperature; these defaults are ours. Their augmentation took synonyms from a list; `augment` takes the nearest
-    words of the teacher's embeddings.
+    differ; here of whole texts by default, one matrix for all blocks, which begins as a linear fit, the distance
+    relative to the size of the teacher's states, and no term for attention). Movva et al. 2022 use distillation
+    without naming loss or temperature; these defaults are ours. Their augmentation took synonyms from a list;
+    `augment` takes the nearest words of the teacher's embeddings.
 """
 
 from __future__ import annotations
@@ -55,7 +59,8 @@ from torch.nn import functional
 
 from multipress.errors import SettingError
 from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
-from multipress.models.encoder import hidden_layers, model_inputs, spread_blocks
+from multipress.models.encoder import model_inputs, spread_blocks
+from multipress.models.states import Capture, hidden_layers, real_tokens, text_vectors
 from multipress.precision import autocast, route
 
 __all__ = ["PROJECTION", "Distillation", "distillation_loss"]
@@ -67,7 +72,7 @@ class Distillation(Method):
 
     name: ClassVar[str] = "distillation"
     stage: ClassVar[Stage] = Stage.OBJECTIVE
-    version: ClassVar[int] = 2  # 2: the matrix between widths begins as a fit
+    version: ClassVar[int] = 3  # 3: hidden states of whole texts
 
     loss: str = "auto"
     temperature: float = 4.0
@@ -75,10 +80,12 @@ class Distillation(Method):
     hidden: float = 0.0
     augment: int = 0
     replace: float = 0.3
+    states: str = "text"
     layers: str = "uniform"
 
     def __post_init__(self) -> None:
         check_choice("distillation", "loss", self.loss, ("auto", "kl", "mse"))
+        check_choice("distillation", "states", self.states, ("text", "token"))
         check_choice("distillation", "layers", self.layers, tuple(LAYER_MAPS))
         check_share("distillation", "alpha", self.alpha)
         check_share("distillation", "replace", self.replace)
@@ -97,13 +104,15 @@ class Distillation(Method):
         self._hidden: _HiddenStates | None = None
 
     def needs(self) -> frozenset[str]:
-        """The teacher's logits, the teacher itself where its hidden states count, or both."""
-        wanted = {"teacher_logits": self.alpha, "teacher_model": self.hidden}
+        """The teacher's logits, its hidden states of whole texts, or the teacher itself for those of each token."""
+        states = "teacher_states" if self.states == "text" else "teacher_model"
+        wanted = {"teacher_logits": self.alpha, states: self.hidden}
         return frozenset(name for name, weight in wanted.items() if weight)
 
     def label_settings(self) -> dict[str, Any]:
-        """The further rows that the teacher must label."""
-        return {"augment": self.augment, "replace": self.replace} if self.augment else {}
+        """The further rows that the teacher must label, and whether its hidden states are wanted beside the logits."""
+        made = {"augment": self.augment, "replace": self.replace} if self.augment else {}
+        return made | ({"states": True} if "teacher_states" in self.needs() else {})
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Takes the teacher from the context; where hidden states of another width count, adds a matrix."""
@@ -115,8 +124,8 @@ class Distillation(Method):
             self._kind = "mse" if context.target == "number" else "kl"
         if self.alpha:
             self._teacher_logits = context.teacher_logits
-        if self.hidden and context.teacher_model is not None:
-            self._hidden = _HiddenStates(model, context.teacher_model, self.layers)
+        if self.hidden:
+            self._hidden = _HiddenStates(model, context, self.layers, self.states)
         return model
 
     def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
@@ -153,45 +162,67 @@ class _HiddenStates:
     shrunk encoder does.
     """
 
-    def __init__(self, model: nn.Module, teacher: nn.Module, layers: str) -> None:
-        ours, theirs = hidden_layers(model), hidden_layers(teacher)
-        blocks, teacher_blocks = len(ours) - 1, len(theirs) - 1
-        chosen = [0, *(LAYER_MAPS[layers](block, blocks, teacher_blocks) for block in range(1, blocks + 1))]
-        self._teacher = teacher.eval().requires_grad_(False)
-        self._ours = _Capture(ours)
-        self._theirs = _Capture([theirs[index] for index in chosen])
+    def __init__(self, model: nn.Module, context: Context, layers: str, of: str) -> None:
+        ours = hidden_layers(model)
+        self._ours = Capture(ours)
+        self._teacher = context.teacher_model if of == "token" else None
+        self._states = context.teacher_states if of == "text" else None
+        if self._teacher is not None:
+            theirs = hidden_layers(self._teacher)
+            chosen = _mapped(len(ours), len(theirs), layers)
+            self._teacher.eval().requires_grad_(False)
+            self._theirs = Capture([theirs[index] for index in chosen])
+            teacher_config: Any = self._teacher.config
+            teacher_width = teacher_config.hidden_size
+        elif self._states is not None:
+            self._chosen = _mapped(len(ours), self._states.shape[1], layers)
+            teacher_width = self._states.shape[2]
         config: Any = model.config
-        teacher_config: Any = teacher.config
-        widths = config.hidden_size, teacher_config.hidden_size
+        widths = config.hidden_size, teacher_width
         self._learns_matrix = widths[0] != widths[1] and not hasattr(model, PROJECTION)
         if self._learns_matrix:
             setattr(model, PROJECTION, nn.Linear(*widths, bias=False))
 
     def distance(self, step: Step) -> Tensor:
-        """Mean over the layers of the squared distance relative to the teacher's mean square, over real tokens."""
-        device = step.logits.device
-        self._teacher.to(device)
-        with torch.no_grad(), autocast(route()):
-            self._teacher(**model_inputs(self._teacher, step.inputs))
-        ours, theirs = self._ours.take(), self._theirs.take()
+        """Mean over the layers of the squared distance relative to the teacher's mean square."""
+        ours, theirs, real = self._pairs(step)
         matrix = getattr(step.model, PROJECTION, None)
-        real = (step.inputs["attention_mask"][:, 0, 0, :, None] == 0).float()  # (B, T, 1)
+        pairs = [(mine, wanted[:, : mine.shape[1]]) for mine, wanted in zip(ours, theirs, strict=True)]
         if self._learns_matrix and step.progress == 0:
-            _fit(matrix, [(mine, wanted[:, : mine.shape[1]]) for mine, wanted in zip(ours, theirs, strict=True)], real)
-        total = torch.zeros((), device=device)
-        for mine, wanted in zip(ours, theirs, strict=True):
-            tokens = mine.shape[1]  # the last block may have computed the first token only
-            target, mask = wanted[:, :tokens].float(), real[:, :tokens]
+            _fit(matrix, pairs, real)
+        total = torch.zeros((), device=step.logits.device)
+        for mine, target in pairs:  # the last block may have computed the first token only
+            mask = real[:, : mine.shape[1]]
             found = (mine if matrix is None else matrix(mine)).float()
             total = total + ((found - target).square() * mask).sum() / (target.square() * mask).sum()
-        return total / len(ours)
+        return total / len(pairs)
+
+    def _pairs(self, step: Step) -> tuple[list[Tensor], list[Tensor], Tensor]:
+        """States (B, T, D) of the model and of its teacher, and where they count (B, T, 1); T is 1 for whole texts."""
+        ours, real = self._ours.take(), real_tokens(step.inputs)
+        if self._states is not None:
+            wanted = self._states[step.rows.cpu()][:, self._chosen].to(step.logits.device).float()  # (B, L, D)
+            vectors = [vector[:, None] for vector in text_vectors(ours, real)]
+            return vectors, list(wanted[:, :, None].unbind(1)), torch.ones_like(real[:, :1])
+        assert self._teacher is not None
+        self._teacher.to(step.logits.device)
+        with torch.no_grad(), autocast(route()):
+            self._teacher(**model_inputs(self._teacher, step.inputs))
+        return ours, [states.float() for states in self._theirs.take()], real
 
     def remove(self, model: nn.Module) -> None:
         """Leave model and teacher as they were."""
-        for capture in (self._ours, self._theirs):
-            capture.remove()
+        self._ours.remove()
+        if self._teacher is not None:
+            self._theirs.remove()
         if hasattr(model, PROJECTION):
             delattr(model, PROJECTION)
+
+
+def _mapped(layers: int, teacher_layers: int, how: str) -> list[int]:
+    """For each of a model's layers, the embeddings first, the teacher's."""
+    blocks, teacher_blocks = layers - 1, teacher_layers - 1
+    return [0, *(LAYER_MAPS[how](block, blocks, teacher_blocks) for block in range(1, layers))]
 
 
 @torch.no_grad()
@@ -211,28 +242,6 @@ def _fit(matrix: nn.Linear, pairs: list[tuple[Tensor, Tensor]], real: Tensor) ->
     products = x.T @ x
     ridge = FIT_RIDGE * products.diagonal().mean() * torch.eye(len(products), device=x.device)
     matrix.weight.copy_(torch.linalg.solve(products + ridge, x.T @ y).T)
-
-
-class _Capture:
-    """Keeps the outputs of some modules in the order in which they are given; a module may be given twice."""
-
-    def __init__(self, modules: list[nn.Module]) -> None:
-        self._outputs: dict[nn.Module, Tensor] = {}
-        self._modules = modules
-        self._hooks = [module.register_forward_hook(self._keep) for module in set(modules)]
-
-    def _keep(self, module: nn.Module, _: Any, output: Any) -> None:
-        self._outputs[module] = output[0] if isinstance(output, tuple) else output
-
-    def take(self) -> list[Tensor]:
-        """The outputs (B, T, D) of the last forward pass; they are not kept longer."""
-        outputs = [self._outputs[module] for module in self._modules]
-        self._outputs.clear()
-        return outputs
-
-    def remove(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, loss: str, temperature: float) -> Tensor:

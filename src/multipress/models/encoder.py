@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import MethodType
 from typing import Any
 
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from multipress.models.families import family_of
+from multipress.precision import device
+from multipress.runtime.tokenizer import Encoding, pad_batch
 
 __all__ = [
     "build_classifier",
     "encoder_linears",
     "expected_shapes",
-    "hidden_layers",
+    "model_batch",
     "model_inputs",
     "read_first_token_only",
     "spread_blocks",
@@ -51,6 +54,17 @@ def build_classifier(config: PreTrainedConfig, weights: dict[str, Tensor]) -> Pr
     return model
 
 
+def model_batch(rows: Sequence[Encoding], pad_id: int) -> dict[str, Tensor]:
+    """Rows as tensors on the device: `input_ids`, `token_type_ids` (B, T), and the additive `attention_mask`.
+
+    The mask is (B, 1, 1, T), 0 where there is a token: transformers takes a ready one with 4 axes as it is.
+    """
+    tensors = {key: torch.from_numpy(value) for key, value in pad_batch(rows, pad_id).items()}
+    hidden = (1 - tensors.pop("attention_mask")[:, None, None, :]).to(torch.float32)
+    tensors["attention_mask"] = hidden * torch.finfo(torch.float32).min
+    return {key: value.to(device()) for key, value in tensors.items()}
+
+
 def model_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     """What a model takes of a batch.
 
@@ -68,14 +82,6 @@ def model_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor
 def spread_blocks(count: int, of: int) -> list[int]:
     """`count` of so many blocks, counted from 1: spread evenly, the last one always; 4 of 6 are 2, 3, 4, 6."""
     return [max(1, round(block * of / count)) for block in range(1, count + 1)]
-
-
-def hidden_layers(model: nn.Module) -> list[nn.Module]:
-    """The modules whose outputs are the hidden states (B, T, D): the embeddings, then each block."""
-    family = family_of(model)
-    encoder = family.encoder(model)
-    embeddings = getattr(encoder, "embeddings_project", encoder.embeddings)  # ELECTRA's may be narrower
-    return [embeddings, *family.block_list(model)]
 
 
 def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
