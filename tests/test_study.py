@@ -113,9 +113,10 @@ def test_a_study_refuses_a_teacher_with_another_tokenizer_before_it_runs(tiny_fo
     shutil.copytree(tiny_folder, other)
     text = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(text.replace('"card"', '"kard"'))
-    grid = study(tiny_folder, methods={"distillation": {"hidden": 1.0, "teacher": str(other)}})
+    grid = study(tiny_folder, methods={"distillation": {"hidden": 1.0, "states": "token", "teacher": str(other)}})
     with pytest.raises(SettingError, match="another tokenizer"):
         Plan(grid).check()
+    Plan(study(tiny_folder, methods={"distillation": {"hidden": 1.0, "teacher": str(other)}})).check()
 
 
 def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeypatch):
@@ -135,7 +136,7 @@ def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeyp
 
 
 def test_predicted_time_counts_what_is_multiplied(monkeypatch):
-    """Against the sizes of bert-tiny and bert-base, by hand; the teacher runs in each step where its states count."""
+    """Against the sizes of bert-tiny and bert-base, by hand; the teacher runs in each step for states of tokens."""
     monkeypatch.setattr("multipress.models.catalogue._hub_folder", lambda name, pickled, download: refuse(name))
     monkeypatch.delenv("MULTIPRESS_MODELS", raising=False)
     monkeypatch.setattr("multipress.estimate._product_rate", lambda: 1e9)
@@ -144,15 +145,22 @@ def test_predicted_time_counts_what_is_multiplied(monkeypatch):
     assert plan.multiplied_weights("bert-tiny") == pytest.approx((2 - 5 / 6) * 12 * 128**2)
     assert plan.multiplied_weights("bert-base") == pytest.approx((12 - 5 / 6) * 12 * 768**2)
 
-    def seconds(hidden):
-        methods = (MethodSpec("distillation", {"hidden": hidden} if hidden else {}),)
-        return predicted_seconds(
-            plan, RunSpec("train", "bert-tiny", DATA, TRAINING, Recipe.from_specs(methods).specs())
-        )
+    def both(**settings):
+        recipe = Recipe.from_specs((MethodSpec("distillation", settings),))
+        student = RunSpec("train", "bert-tiny", DATA, TRAINING, recipe.specs())
+        label = RunSpec("label", "bert-base", DATA, TRAINING, recipe.label_specs())
+        return (predicted_seconds(plan, student), predicted_seconds(plan, label)), predicted_bytes(plan, label)
 
     tokens = _num_tokens(plan, "bert-tiny", DATA, TRAINING.max_length)[0]
-    more = TRAINING.epochs * tokens * 2 * plan.multiplied_weights("bert-base") / (FORWARD_EFFICIENCY * 1e9)
-    assert seconds(1.0) - seconds(0.0) == pytest.approx(more)
+    once = tokens * 2 * plan.multiplied_weights("bert-base") / (FORWARD_EFFICIENCY * 1e9)
+    (student, label), size = both(hidden=0.0)
+    (same, twice), larger = both(hidden=1.0)
+    assert (same, twice) == (pytest.approx(student), pytest.approx(label + once))
+    assert larger - size == 2 * 24 * 13 * 768
+    assert both(hidden=1.0, states="token")[0] == (
+        pytest.approx(student + TRAINING.epochs * once),
+        pytest.approx(label),
+    )
 
 
 def refuse(name):
@@ -164,18 +172,20 @@ def test_rows_made_of_others_are_made_once_by_the_teachers_run(tiny_folder, tmp_
     grid = study(
         tiny_folder,
         subsets=(("distillation",), ("distillation", "quantization")),
-        methods={"distillation": {"augment": [0, 2], "replace": 0.5}},
+        methods={"distillation": {"augment": [0, 2], "replace": 0.5, "hidden": 1.0}},
     )
     store = Store(tmp_path / "runs")
     cells = run_study(grid, store.folder, num_workers=1)
     assert [cell.state for cell in cells] == ["done"] * 5
     labels = [run for run in store.runs() if run.spec["kind"] == "label"]
-    assert sorted(len(run.spec["methods"]) for run in labels) == [0, 1]
-    (with_rows,) = (run for run in labels if run.spec["methods"])
+    settings = [run.spec["methods"][0]["settings"] for run in labels]
+    assert sorted(settings, key=len) == [{"states": True}, {"augment": 2, "replace": 0.5, "states": True}]
+    (with_rows,) = (run for run in labels if "augment" in run.spec["methods"][0]["settings"])
     done = store.done(with_rows.run_id)
     made = json.loads((done / "made.json").read_text())
     assert len(made["texts"]) == 48  # twice 24
     assert load_file(done / "logits.safetensors")["logits"].shape == (72, 77)
+    assert load_file(done / "states.safetensors")["states"].shape == (72, 3, 32)
     own = load_task(DATA).train.texts
     assert all(new != old for new, old in zip(made["texts"], own * 2, strict=True) if "card" in old)
     steps = {store.done(cell.run_id) / "log.jsonl" for cell in cells}

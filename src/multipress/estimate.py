@@ -81,8 +81,8 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
     forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
     if spec.kind == "label":
-        made = sum(method.settings.get("augment", 0) for method in spec.methods)
-        return (1 + made) * train_tokens * forward + SECONDS_BESIDE
+        made, passes = _label_work(spec)
+        return (1 + made) * train_tokens * passes * forward + SECONDS_BESIDE
     step = 6 * weights / (STEP_EFFICIENCY * _product_rate())
     if "teacher_model" in Recipe.from_specs(spec.methods).needs():
         step += 2 * plan.multiplied_weights(plan.teacher_name()) / (FORWARD_EFFICIENCY * _product_rate())
@@ -92,10 +92,19 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
 def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
     """Bytes of one run's folder: the artifact's codes at their full width, the tokenizer, the predictions."""
     if spec.kind == "label":
-        return 4 * len(plan.data(spec.data).train) * plan.data(spec.data).task.num_outputs
+        made, passes = _label_work(spec)
+        config = plan.identify(plan.teacher_name()).config
+        states = 2 * (config.num_hidden_layers + 1) * config.hidden_size if passes > 1 else 0
+        return (1 + made) * len(plan.data(spec.data).train) * (4 * plan.data(spec.data).task.num_outputs + states)
     bits = next((m.settings["bits"] for m in spec.methods if m.name == "quantization"), 16)
     rows = len(plan.data(spec.data).dev) * plan.data(spec.data).task.num_outputs
     return plan.num_parameters(spec.model) * bits // 8 + 700_000 + 4 * rows
+
+
+def _label_work(spec: RunSpec) -> tuple[int, int]:
+    """Rows that a teacher's run makes of each row, and how often the teacher reads them all."""
+    settings = {key: value for method in spec.methods for key, value in method.settings.items()}
+    return settings.get("augment", 0), 1 + ("states" in settings)
 
 
 @lru_cache(maxsize=64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from multipress.spec import TrainingSpec
 __all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "epoch_batches", "num_steps", "train"]
 
 LOOP_VERSION = 2  # raise it when the same run gives other weights
+FIRST_BATCHES = 32  # what methods may fit on before the first step
 POOL_BATCHES = 32  # batches sorted by length together: padding is then under a tenth of the tokens
 
 
@@ -121,11 +122,16 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     name = route()
     use_route(name)
     torch.manual_seed(seed_for(context.seed, "training"))
-    model = recipe.prepare(model, context).to(device()).train()
+    lengths = np.array([len(row.ids) for row in rows.encodings])
+
+    def first_batches() -> Iterator[dict[str, Tensor]]:
+        for batch in islice(_all_batches(lengths, training, context.seed), FIRST_BATCHES):
+            yield collate(rows, batch)
+
+    model = recipe.prepare(model, replace(context, first_batches=first_batches)).to(device()).train()
     used = _used_rows(model, rows)
     loop = _Loop(model, used, recipe, training, num_steps(len(rows.encodings) - rows.num_made, training))
     done = loop.resume(saving) if saving is not None else 0
-    lengths = np.array([len(row.ids) for row in rows.encodings])
     for step, batch in enumerate(islice(_all_batches(lengths, training, context.seed), loop.total)):
         if step < done:
             continue

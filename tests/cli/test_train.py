@@ -103,7 +103,7 @@ def test_a_teacher_with_another_tokenizer_is_refused_before_it_is_trained(files,
     text = (other / "tokenizer.json").read_text()
     (other / "tokenizer.json").write_text(text.replace('"card"', '"kard"'))
     before = sorted(tmp_path.iterdir())
-    hidden = ["--method", "distillation:hidden=1", "--teacher", str(other)]
+    hidden = ["--method", "distillation:hidden=1,states=token", "--teacher", str(other)]
     assert main(["train", str(tiny_folder), *files, *QUICK, *hidden, "-o", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert "another tokenizer" in said

@@ -12,6 +12,7 @@ from transformers import BertForSequenceClassification
 
 from multipress.methods import Context, list_methods
 from multipress.models import read_first_token_only
+from multipress.models.states import text_states
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import Encoding
 from multipress.spec import MethodSpec, TrainingSpec
@@ -66,10 +67,12 @@ def tiny_recipe(names: tuple[str, ...], **settings: dict) -> Recipe:
 
 
 def tiny_context(seed: int = 0) -> Context:
-    """A context with a wider teacher and its logits."""
+    """A context with a wider teacher, and what it says of the rows."""
     labels = torch.from_numpy(tiny_rows().labels)
     teacher = tiny_model(9, hidden_size=48)
-    return Context(seed=seed, teacher_logits=torch.nn.functional.one_hot(labels, 3) * 4.0, teacher_model=teacher)
+    states = torch.from_numpy(text_states(teacher, tiny_rows().encodings, tiny_rows().pad_id))
+    logits = torch.nn.functional.one_hot(labels, 3) * 4.0
+    return Context(seed=seed, teacher_logits=logits, teacher_states=states, teacher_model=teacher)
 
 
 def tiny_train(

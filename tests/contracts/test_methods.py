@@ -178,6 +178,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, trained, subset, sto
     "settings",
     [
         {"distillation": {"hidden": 1.0}},  # of another width: a matrix is learned
+        {"distillation": {"hidden": 1.0, "states": "token"}},
         {"quantization": {"bits": 4, "learned_step": True}},
         {"quantization": {"bits": 4, "learned_step": True, "start": 0.5}},
         {"pruning": {"sparsity": 0.5, "updates": 3, "embeddings": True}},

@@ -65,7 +65,10 @@ def test_the_loss_suits_the_target_by_itself(target, kind):
     assert loss.item() == pytest.approx(distillation_loss(logits, teacher[[3, 1]], kind, method.temperature).item())
 
 
-@pytest.mark.parametrize("settings", [{"alpha": 0.0}, {"alpha": 2.0}, {"temperature": 0.0}, {"loss": "cosine"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"alpha": 0.0, "hidden": 0.0}, {"states": "word"}, {"alpha": 2.0}, {"temperature": 0.0}, {"loss": "cosine"}],
+)
 def test_settings_that_make_no_sense_are_refused(settings):
     with pytest.raises(SettingError):
         Distillation(**settings)
@@ -98,7 +101,7 @@ def step_of(model, batch):
 
 
 def hidden_method(student, teacher, **settings):
-    method = Distillation(alpha=0.0, hidden=1.0, **settings)
+    method = Distillation(alpha=0.0, hidden=1.0, **{"states": "token", **settings})
     method.prepare(student, Context(teacher_logits=torch.zeros(2, 3), teacher_model=teacher))
     return method
 
@@ -125,6 +128,45 @@ def test_hidden_states_are_compared_layer_by_layer_over_real_tokens(layers, teac
         far = sum(((ours[layer][b, t] - theirs[other][b, t]) ** 2).sum().item() for b, t in real)
         expected.append(far / sum((theirs[other][b, t] ** 2).sum().item() for b, t in real))
     assert loss.item() == pytest.approx(5.0 + np.mean(expected), rel=1e-5)  # alpha is 0: the labels count in full
+
+
+def text_method(student, teacher_states, **settings):
+    method = Distillation(alpha=0.0, hidden=1.0, **settings)
+    method.prepare(student, Context(teacher_states=teacher_states))
+    return method
+
+
+@pytest.mark.parametrize("shortened", [True, False])
+@pytest.mark.parametrize(("settings", "chosen"), [({}, [0, 2, 4]), ({"layers": "last"}, [0, 3, 4])])
+def test_hidden_states_of_whole_texts_are_means_over_real_tokens_and_last_the_first_token(settings, chosen, shortened):
+    """Against transformers' own hidden states, row by row; the teacher's come by the rows' numbers."""
+    student, batch = classifier(2, 32), inputs()
+    states = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(1)).half()
+    ours = student(**batch, output_hidden_states=True).hidden_states
+    run = read_first_token_only(classifier(2, 32)) if shortened else student
+    method = text_method(run, states, **settings)
+    rows = torch.tensor([2, 0])
+    loss = method.compute_loss(torch.tensor(5.0), replace(step_of(run, batch), rows=rows))
+    expected = []
+    for layer, other in enumerate(chosen):
+        wanted = states[rows, other].float()
+        first, second = ours[layer]
+        mine = torch.stack([first[0], second[0]] if layer == 2 else [first.mean(0), second[:3].mean(0)])
+        expected.append(((mine - wanted) ** 2).sum().item() / (wanted**2).sum().item())
+    assert loss.item() == pytest.approx(5.0 + np.mean(expected), rel=1e-5)
+
+
+def test_hidden_states_of_whole_texts_of_another_width_are_learned():
+    student, batch = classifier(2, 16), inputs()
+    method = text_method(student, torch.randn(2, 4, 32))
+    assert student.distillation_projection.weight.shape == (32, 16)
+    loss = method.compute_loss(torch.tensor(0.0), step_of(student, batch))
+    assert loss.item() < 0.9  # the fit on two texts leaves some of three layers; nothing would be 1
+    loss.backward()
+    assert all(p.grad is not None for n, p in student.bert.named_parameters() if "pooler" not in n)
+    method.convert(student)
+    assert not hasattr(student, PROJECTION)
+    assert not any(module._forward_hooks for module in student.modules())
 
 
 def test_between_widths_stands_the_best_linear_fit_at_the_first_step_alone():
@@ -184,3 +226,5 @@ def test_another_width_is_bridged_by_a_matrix_that_learns_and_then_goes():
 def test_hidden_states_without_the_teacher_itself_are_refused():
     with pytest.raises(SettingError, match="teacher"):
         Distillation(hidden=1.0).prepare(nn.Identity(), Context(teacher_logits=torch.zeros(2, 3)))
+    with pytest.raises(SettingError, match="teacher"):
+        Distillation(hidden=1.0, states="token").prepare(nn.Identity(), Context(teacher_logits=torch.zeros(2, 3)))

@@ -32,7 +32,7 @@ from multipress.models.catalogue import Shape, find_model
 from multipress.models.encoder import encoder_linears, model_inputs
 from multipress.models.families import FAMILIES, config_values, family_of, read_config
 from multipress.models.pretrained import identify
-from multipress.models.states import hidden_layers
+from multipress.models.states import hidden_layers, text_states
 from multipress.recipe import Recipe
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
@@ -263,7 +263,7 @@ def test_any_family_learns_the_hidden_states_of_any_other(teacher, tmp_path):
         train(
             read_first_token_only(load_pretrained(folder, label_names=LABELS, seed=0).model),
             rows,
-            Recipe([Distillation(alpha=0.0, hidden=1.0)]),
+            Recipe([Distillation(alpha=0.0, hidden=1.0, states="token")]),
             TrainingSpec(epochs=8, learning_rate=3e-3, batch_size=12, max_length=40),
             Context("classes", teacher_model=model),
             on_step=lambda done, total, loss, losses=losses: losses.append(loss),
@@ -285,6 +285,32 @@ def test_hidden_states_are_those_that_transformers_reports(name, tmp_path):
     assert len(seen) == len(hooks) == len(expected) == 4
     last = -1 if name == "modernbert" else None  # transformers reports its last one after the final norm
     assert all(torch.equal(a, b) for a, b in zip(seen[:last], expected[:last], strict=True))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_vectors_of_texts_are_means_of_the_hidden_states_that_transformers_reports(name, tmp_path):
+    model = load_pretrained(make(name, tmp_path / "model"), label_names=LABELS, seed=0).model
+    rows = encoded()
+    with torch.no_grad():
+        states = model.eval()(**plain(rows), output_hidden_states=True).hidden_states
+    many = Rows(rows.encodings * 30, None, rows.pad_id)  # more than one batch, in another order
+    found = text_states(read_first_token_only(model), many.encodings, many.pad_id)
+    assert found.shape == (90, 4, 32)
+    assert found.dtype == np.float16
+    for row, encoding in enumerate(rows.encodings):
+        real = [layer[row, : len(encoding.ids)] for layer in states]
+        expected = torch.stack([*(layer.mean(0) for layer in real[:-1]), real[-1][0]])
+        layers = 3 if name == "modernbert" else 4  # transformers reports its last one after the final norm
+        assert found[row::3, :layers] == pytest.approx(np.stack([expected[:layers]] * 30), abs=2e-3)
+
+
+def test_vectors_too_large_for_half_precision_are_kept_in_single(tmp_path):
+    model = load_pretrained(make("bert", tmp_path / "model"), label_names=LABELS, seed=0).model
+    with torch.no_grad():
+        model.bert.embeddings.LayerNorm.bias += 1e5
+    found = text_states(model, encoded().encodings, 0)
+    assert found.dtype == np.float32
+    assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -15,7 +15,7 @@ What a method leaves on a module for storage, after `convert`: `weight_codes` (i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -48,6 +48,8 @@ class Context:
         teacher_states: (N, L + 1, D), a vector of each layer of the teacher for each of these rows, as
             `multipress.models.states.text_states` makes them; None unless a method needs them.
         teacher_model: The teacher as a torch module with the same tokenizer; None unless a method needs it.
+        first_batches: Gives the first batches of the training, for what must be fitted before it: each what the model
+            is called with, and `rows` (B,), indices of the rows. Set by the training loop.
     """
 
     target: str = "classes"
@@ -55,6 +57,7 @@ class Context:
     teacher_logits: Tensor | None = None
     teacher_states: Tensor | None = None
     teacher_model: nn.Module | None = None
+    first_batches: Callable[[], Iterable[dict[str, Tensor]]] = tuple
 
 
 @dataclass

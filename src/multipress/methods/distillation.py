@@ -49,7 +49,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,7 +61,7 @@ from multipress.errors import SettingError
 from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
 from multipress.models.encoder import model_inputs, spread_blocks
 from multipress.models.states import Capture, hidden_layers, real_tokens, text_vectors
-from multipress.precision import autocast, route
+from multipress.precision import autocast, device, route
 
 __all__ = ["PROJECTION", "Distillation", "distillation_loss"]
 
@@ -150,7 +150,7 @@ LAYER_MAPS: dict[str, Callable[[int, int, int], int]] = {
     "uniform": lambda block, blocks, teacher_blocks: spread_blocks(blocks, teacher_blocks)[block - 1],
     "last": lambda block, blocks, teacher_blocks: max(1, teacher_blocks - blocks + block),
 }
-FIT_RIDGE = 0.01  # of the mean square, so that a first batch with few tokens gives a matrix too
+FIT_RIDGE = 0.01  # of the mean square, so that few texts give a matrix too
 PROJECTION = "distillation_projection"  # the name in the model, so that it is saved and resumed with it
 
 
@@ -158,7 +158,7 @@ class _HiddenStates:
     """Compares a model's hidden states with its teacher's: the embeddings, and each block with the one mapped to it.
 
     Where the widths differ, one matrix (D_teacher, D_model) stands between them, a part of the model until it is
-    removed: a learned one, which begins as the best fit on the first batch, unless the model brings its own, as a
+    removed: a learned one, which begins as the best fit on the first batches, unless the model brings its own, as a
     shrunk encoder does.
     """
 
@@ -179,36 +179,65 @@ class _HiddenStates:
             teacher_width = self._states.shape[2]
         config: Any = model.config
         widths = config.hidden_size, teacher_width
-        self._learns_matrix = widths[0] != widths[1] and not hasattr(model, PROJECTION)
-        if self._learns_matrix:
+        if widths[0] != widths[1] and not hasattr(model, PROJECTION):
             setattr(model, PROJECTION, nn.Linear(*widths, bias=False))
+            self._fit(model, context.first_batches())
 
     def distance(self, step: Step) -> Tensor:
         """Mean over the layers of the squared distance relative to the teacher's mean square."""
-        ours, theirs, real = self._pairs(step)
         matrix = getattr(step.model, PROJECTION, None)
-        pairs = [(mine, wanted[:, : mine.shape[1]]) for mine, wanted in zip(ours, theirs, strict=True)]
-        if self._learns_matrix and step.progress == 0:
-            _fit(matrix, pairs, real)
+        pairs, real = self._pairs(step.inputs, step.rows)
         total = torch.zeros((), device=step.logits.device)
-        for mine, target in pairs:  # the last block may have computed the first token only
+        for mine, target in pairs:
             mask = real[:, : mine.shape[1]]
             found = (mine if matrix is None else matrix(mine)).float()
             total = total + ((found - target).square() * mask).sum() / (target.square() * mask).sum()
         return total / len(pairs)
 
-    def _pairs(self, step: Step) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """States (B, T, D) of the model and of its teacher, and where they count (B, T, 1); T is 1 for whole texts."""
-        ours, real = self._ours.take(), real_tokens(step.inputs)
+    def _pairs(self, inputs: dict[str, Tensor], rows: Tensor) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """For each layer the states of the model, which has just run, and of its teacher; and where they count.
+
+        Args:
+            inputs: What the model was called with.
+            rows: (B,), indices of the rows.
+
+        Returns:
+            Pairs (B, T, d) and (B, T, D), T being 1 for whole texts and where the last block computed the first token
+            only; and (B, T, 1), 1 where there is a token.
+        """
+        ours, real = self._ours.take(), real_tokens(inputs)
         if self._states is not None:
-            wanted = self._states[step.rows.cpu()][:, self._chosen].to(step.logits.device).float()  # (B, L, D)
+            wanted = self._states[rows.cpu()][:, self._chosen].to(rows.device).float()  # (B, L, D)
             vectors = [vector[:, None] for vector in text_vectors(ours, real)]
-            return vectors, list(wanted[:, :, None].unbind(1)), torch.ones_like(real[:, :1])
+            return list(zip(vectors, wanted[:, :, None].unbind(1), strict=True)), torch.ones_like(real[:, :1])
         assert self._teacher is not None
-        self._teacher.to(step.logits.device)
+        self._teacher.to(rows.device)
         with torch.no_grad(), autocast(route()):
-            self._teacher(**model_inputs(self._teacher, step.inputs))
-        return ours, [states.float() for states in self._theirs.take()], real
+            self._teacher(**model_inputs(self._teacher, inputs))
+        theirs = self._theirs.take()
+        return [(mine, his[:, : mine.shape[1]].float()) for mine, his in zip(ours, theirs, strict=True)], real
+
+    @torch.no_grad()
+    def _fit(self, model: nn.Module, batches: Iterable[dict[str, Tensor]]) -> None:
+        """Sets the matrix so that it takes the model's states to its teacher's as well as a linear map can.
+
+        From random weights it would pull the model's states into random directions for its first hundreds of steps.
+        """
+        matrix: nn.Linear = getattr(model, PROJECTION)
+        width, teacher_width = matrix.in_features, matrix.out_features
+        model.to(device()).eval()
+        products = torch.zeros(width, width + teacher_width, device=device())
+        for batch in batches:
+            with autocast(route()):
+                model(**model_inputs(model, batch))
+            pairs, real = self._pairs(batch, batch["rows"])
+            for mine, target in pairs:
+                inside = real[:, : mine.shape[1], 0].bool()
+                x = mine[inside].float()  # (N, d)
+                products += x.T @ torch.cat([x, target[inside]], dim=1)
+        own = products[:, :width]
+        ridge = FIT_RIDGE * own.diagonal().mean() * torch.eye(width, device=device())
+        matrix.weight.copy_(torch.linalg.solve(own + ridge, products[:, width:]).T)
 
     def remove(self, model: nn.Module) -> None:
         """Leave model and teacher as they were."""
@@ -223,25 +252,6 @@ def _mapped(layers: int, teacher_layers: int, how: str) -> list[int]:
     """For each of a model's layers, the embeddings first, the teacher's."""
     blocks, teacher_blocks = layers - 1, teacher_layers - 1
     return [0, *(LAYER_MAPS[how](block, blocks, teacher_blocks) for block in range(1, layers))]
-
-
-@torch.no_grad()
-def _fit(matrix: nn.Linear, pairs: list[tuple[Tensor, Tensor]], real: Tensor) -> None:
-    """Sets a matrix so that it takes the first states to the second ones as well as a linear map can.
-
-    From random weights it would pull the model's states into random directions for its first hundreds of steps.
-
-    Args:
-        matrix: (D, d).
-        pairs: States (B, T, d) and (B, T, D).
-        real: (B, T, 1), 1 where there is a token.
-    """
-    inside = [real[:, : mine.shape[1], 0].bool() for mine, _ in pairs]
-    x = torch.cat([mine[mask].float() for (mine, _), mask in zip(pairs, inside, strict=True)])  # (N, d)
-    y = torch.cat([wanted[mask].float() for (_, wanted), mask in zip(pairs, inside, strict=True)])  # (N, D)
-    products = x.T @ x
-    ridge = FIT_RIDGE * products.diagonal().mean() * torch.eye(len(products), device=x.device)
-    matrix.weight.copy_(torch.linalg.solve(products + ridge, x.T @ y).T)
 
 
 def distillation_loss(student: Tensor, teacher: Tensor, loss: str, temperature: float) -> Tensor:
