@@ -16,13 +16,14 @@ from multipress.models.states import text_states
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import Encoding
 from multipress.spec import MethodSpec, TrainingSpec
-from multipress.train import Rows, Saving, train
+from multipress.train import Rows, Saving, collate, train
 from tiny import SPECIAL, bert_config, word_piece
 
 WORDS = [f"word{i}" for i in range(60)]
 TRAINING = TrainingSpec(epochs=3, learning_rate=1e-2, batch_size=8, max_length=16, dropout=0.1)
 # What makes a tiny run of 18 steps show every method at work.
-SETTINGS: dict[str, dict] = {"pruning": {"sparsity": 0.5, "updates": 3}}
+# The hidden states of its teacher say nothing of the classes.
+SETTINGS: dict[str, dict] = {"pruning": {"sparsity": 0.5, "updates": 3}, "distillation": {"hidden": 0.1}}
 
 
 def all_subsets() -> list[tuple[str, ...]]:
@@ -72,7 +73,13 @@ def tiny_context(seed: int = 0) -> Context:
     teacher = tiny_model(9, hidden_size=48)
     states = torch.from_numpy(text_states(teacher, tiny_rows().encodings, tiny_rows().pad_id))
     logits = torch.nn.functional.one_hot(labels, 3) * 4.0
-    return Context(seed=seed, teacher_logits=logits, teacher_states=states, teacher_model=teacher)
+    return Context(
+        seed=seed,
+        teacher_logits=logits,
+        teacher_states=states,
+        teacher_model=teacher,
+        first_batches=lambda: [collate(tiny_rows(), np.arange(8))],
+    )
 
 
 def tiny_train(

@@ -19,7 +19,7 @@ from multipress.errors import SettingError, SpecError
 from multipress.methods import Context, Method, Stage, Step, build_method, get_card, get_method, list_methods
 from multipress.recipe import Recipe
 from multipress.runtime import Predictor
-from multipress.train import Saving
+from multipress.train import Saving, collate
 
 NAMES = list_methods()
 SUBSETS = [subset for size in range(len(NAMES) + 1) for subset in itertools.combinations(NAMES, size)]
@@ -291,11 +291,11 @@ def test_nothing_to_change_is_an_error(name):
 def test_the_loss_of_a_method_is_finite_and_has_a_gradient(tiny, name):
     method = get_method(name)()
     model = method.prepare(tiny.tiny_model(), tiny.tiny_context())
-    row = tiny.tiny_rows().encodings[0]
-    logits = model(input_ids=torch.tensor([row.ids])).logits
-    labels = torch.tensor([int(tiny.tiny_rows().labels[0])])
+    batch = collate(tiny.tiny_rows(), np.array([0]))
+    labels, rows = batch.pop("labels"), batch.pop("rows")
+    logits = model(**batch).logits
     loss = nn.functional.cross_entropy(logits, labels)
-    loss = method.compute_loss(loss, Step(model, torch.tensor([0]), labels, logits, 0.5))
+    loss = method.compute_loss(loss, Step(model, rows, labels, logits, 0.5, batch))
     loss.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert torch.isfinite(loss)
