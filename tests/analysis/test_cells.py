@@ -19,6 +19,12 @@ def test_a_setting_that_differs_between_cells_is_in_the_label(row):
     assert labels(rows[:1]) == ["KD"]
 
 
+def test_a_setting_that_an_older_version_did_not_have_tells_its_cells_apart(row):
+    old, new = row(levels={"distillation": 2.0}), row(levels={"distillation": 2.0})
+    new["settings"]["distillation"]["states"] = "text"
+    assert labels([old, new]) == ["KD", "KD[states=text]"]
+
+
 def test_an_unknown_method_keeps_its_own_name(row):
     cell = row()
     cell.update(methods=["quantization", "shrinking"], settings={"shrinking": {"layers": 3}})

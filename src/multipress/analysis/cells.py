@@ -106,15 +106,17 @@ def _model_name(name: str) -> str:
 
 
 def _shown_settings(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Settings of each method that differ between rows."""
-    values: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    """Settings of each method that differ between rows; one that a row lacks, made by an older version, differs."""
+    asked: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
         for name in row["methods"]:
-            for key, value in row["settings"].get(name, {}).items():
-                values[name][key].add(repr(value))
-    return defaultdict(
-        list, {name: sorted(k for k, v in found.items() if len(v) > 1) for name, found in values.items()}
-    )
+            asked[name].append(row["settings"].get(name, {}))
+    return defaultdict(list, {name: _differing(settings) for name, settings in asked.items()})
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    keys = sorted({key for one in settings for key in one})
+    return [key for key in keys if len({repr(one[key]) if key in one else "" for one in settings}) > 1]
 
 
 def _level(name: str, settings: Mapping[str, Any], shown: Sequence[str]) -> str:
@@ -122,7 +124,7 @@ def _level(name: str, settings: Mapping[str, Any], shown: Sequence[str]) -> str:
     value = settings.get(main)
     if value is not None:
         short += f"{100 * value:g}" if main == "sparsity" else f"{value}"
-    others = ", ".join(f"{key}={settings.get(key)}" for key in shown if key != main)
+    others = ", ".join(f"{key}={settings[key]}" for key in shown if key != main and key in settings)
     return f"{short}[{others}]" if others else short
 
 
