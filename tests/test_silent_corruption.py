@@ -17,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification, BertModel
 
 from multipress.checkpoint import load_model, save_model
-from multipress.engines.execute import Executor, Places
+from multipress.engines.execute import Executor
 from multipress.engines.identity import THREADS, artifact_sha256, identity_facts, identity_of
+from multipress.engines.job import Places
 from multipress.errors import ModelError
 from multipress.methods import Context
 from multipress.methods.pruning import Pruning
@@ -174,7 +175,8 @@ def test_threads_are_a_part_of_the_identity_and_runs_use_that_many(tmp_path):
     assert identity_facts(spec, model_sha256="m", data_sha256="d")["threads"] == THREADS
     code = (
         "import sys, torch; from pathlib import Path\n"
-        "from multipress.engines.execute import Executor, Places; from multipress.store import Store\n"
+        "from multipress.engines.execute import Executor\n"
+        "from multipress.engines.job import Places; from multipress.store import Store\n"
         "torch.set_num_threads(2); Executor(Store(Path(sys.argv[1])), Places()); print(torch.get_num_threads())"
     )
     result = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)

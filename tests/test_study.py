@@ -13,7 +13,8 @@ from dataclasses import replace
 import pytest
 from safetensors.numpy import load_file
 
-from multipress.engines.execute import Executor, Places
+from multipress.engines.execute import Executor
+from multipress.engines.job import Places
 from multipress.engines.local import run_jobs
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError, SpecError

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from multipress.artifact import open_artifact
-from multipress.engines.execute import ANYWHERE, Places, check_tokenizers
+from multipress.engines.execute import check_tokenizers
 from multipress.engines.identity import artifact_sha256, identity_of
-from multipress.engines.local import Job, default_workers, run_jobs
+from multipress.engines.job import ANYWHERE, Job, Places
+from multipress.engines.local import LocalEngine
+from multipress.engines.schedule import Engine, is_to_do, run_what_is_left
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.methods import get_method
 from multipress.models.catalogue import find_model
@@ -254,12 +257,14 @@ def _learns(recipe: tuple[MethodSpec, ...]) -> bool:
     return bool(Recipe.from_specs(recipe).needs())
 
 
-def run_study(
+def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look on
     study: StudySpec,
     folder: Path,
     *,
     places: Places = ANYWHERE,
+    engine: Engine | None = None,
     num_workers: int = 0,
+    on_begin: Callable[[Job], None] = lambda job: None,
     on_end: Callable[[Run, int, int], None] = lambda run, ended, total: None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Run]:
@@ -271,7 +276,9 @@ def run_study(
         study: What is asked.
         folder: The store.
         places: Where models and data are found.
-        num_workers: Worker processes; 0: one a core.
+        engine: What executes the runs; None: workers on this computer. It is left running.
+        num_workers: Workers on this computer, where no engine is given; 0: one a core.
+        on_begin: Called when a run begins.
         on_end: Called when a run has ended, with how many have ended and how many there are.
         on_note: Called with what a user should know of the rows and of cells that cannot be run.
 
@@ -283,6 +290,11 @@ def run_study(
         StoreError: the folder cannot be written to; nothing was run.
     """
     store = Store(folder)
+    if engine is None:
+        with closing(LocalEngine(store, places, num_workers)) as local:
+            return run_study(
+                study, folder, places=places, engine=local, on_begin=on_begin, on_end=on_end, on_note=on_note
+            )
     store.check_writable()
     expand_recipes(study)  # what is wrong with the study shows before a model is made
     for name in {*study.models, str(study.methods.get("distillation", {}).get("teacher", ""))}:
@@ -292,16 +304,16 @@ def run_study(
     for data in study.data:
         for note in plan.data(data).notes:
             on_note(f"{data.name}: {note}")
-    workers = num_workers or default_workers()
     candidates = plan.rate_jobs()
-    _run([job for by_rate in candidates.values() for job in by_rate.values()], store, places, workers, on_end)
+    dense = [job for by_rate in candidates.values() for job in by_rate.values()]
+    run_what_is_left(dense, store, engine, on_begin=on_begin, on_end=on_end)
     rates = choose_rates(plan, candidates, store)
     for model, data in candidates:
         if (model, data) not in rates:
             on_note(f"{data.name}: no learning rate could be chosen for {model}; see its dense runs.")
     jobs, cells = plan.jobs(rates)
     store.save_study(study.name, {"cells": [cell.run_id for cell in cells], "spec": asdict(study)})
-    _run(jobs, store, places, workers, on_end)
+    run_what_is_left(jobs, store, engine, on_begin=on_begin, on_end=on_end)
     runs = {run.run_id: run for run in store.runs()}
     return [runs[cell.run_id] for cell in cells]
 
@@ -322,7 +334,7 @@ def choose_rates(
         runs = {rate: store.run(job.run_id) for rate, job in by_rate.items()}
         scores = {rate: _score(store, run.run_id) for rate, run in runs.items()}
         good = {rate: score for rate, score in scores.items() if score is not None}
-        if good and not any(_to_do(run) for run in runs.values()):
+        if good and not any(is_to_do(run) for run in runs.values()):
             chosen[key] = max(sorted(good), key=lambda rate: good[rate])
     return chosen
 
@@ -330,30 +342,3 @@ def choose_rates(
 def _score(store: Store, run_id: str) -> float | None:
     score = cell_row(store.run(run_id), store.done(run_id))["score"]
     return None if score is None else float(score)
-
-
-def _run(
-    jobs: Iterable[Job],
-    store: Store,
-    places: Places,
-    num_workers: int,
-    on_end: Callable[[Run, int, int], None],
-) -> None:
-    jobs = list(jobs)
-    for job in jobs:
-        store.register(job.run_id, job.spec.to_json())
-    runs = {job.run_id: store.run(job.run_id) for job in jobs}
-    left = [job for job in jobs if _to_do(runs[job.run_id])]
-    ended = len(jobs) - len(left)
-
-    def report(job: Job) -> None:
-        nonlocal ended
-        ended += 1
-        on_end(store.run(job.run_id), ended, len(jobs))
-
-    as_texts = {key: None if value is None else str(value) for key, value in asdict(places).items()}
-    run_jobs(left, store, num_workers=num_workers, places=as_texts, on_end=report)
-
-
-def _to_do(run: Run) -> bool:
-    return run.state in ("pending", "running") or (run.state == "failed" and run.retryable)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertModel
 
-from multipress.engines.execute import Places
+from multipress.engines.job import Places
 from multipress.engines.single import train_artifact
 from multipress.methods import list_methods
 from multipress.models.catalogue import BERT_SIZES

@@ -21,7 +21,7 @@ from transformers import (
 
 from multipress.checkpoint import load_model
 from multipress.cli.main import main
-from multipress.engines.execute import Places
+from multipress.engines.job import Places
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError
 from multipress.measure import measure_speed

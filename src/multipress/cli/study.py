@@ -35,7 +35,7 @@ def run(
     store = Store(runs)
     if not dry_run:
         store.check_writable()
-    from multipress.engines.execute import Places
+    from multipress.engines.job import Places
     from multipress.estimate import describe
     from multipress.study import Plan, run_study
 

@@ -58,7 +58,7 @@ def train(
 ) -> None:
     """Fine-tune an encoder under compression methods and store what comes out."""
     from multipress.cli.progress import Steps
-    from multipress.engines.execute import Places
+    from multipress.engines.job import Places
     from multipress.engines.single import train_artifact
 
     spec = RunSpec(

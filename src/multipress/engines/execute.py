@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import load_model, save_model
 from multipress.durable import write_bytes, write_json, write_text
 from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, identity_of
+from multipress.engines.job import Outcome, Places, settle
 from multipress.engines.log import TrainingLog
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
 from multipress.measure import measure_quality, measure_size
@@ -31,31 +32,15 @@ from multipress.reproducibility import computer, library_versions
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, RunSpec
-from multipress.store import Attempt, Store
+from multipress.store import Store
 from multipress.tasks import Split, TaskData, evaluate_logits, load_task
 from multipress.tasks.augment import WORD, nearest_words, replace_words
 from multipress.train import Rows, Saving, train
 
-__all__ = ["ANYWHERE", "Executor", "OnStep", "Places", "check_tokenizers", "read_measurements", "read_notes"]
+__all__ = ["Executor", "OnStep", "check_tokenizers", "read_measurements", "read_notes"]
 
 OnStep = Callable[[int, int, float], None]
 LOOK_AGAIN_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where models and data are found; no part of a run's identity.
-
-    Args:
-        data_dir: Folder with `glue/<task>/<split>.parquet`; None: `MULTIPRESS_DATA`, then the hub.
-        models_dir: Folder of model folders; None: `MULTIPRESS_MODELS`, then the hub.
-    """
-
-    data_dir: Path | None = None
-    models_dir: Path | None = None
-
-
-ANYWHERE = Places()  # what the environment names, and the hub
 
 
 class Executor:
@@ -88,23 +73,35 @@ class Executor:
             time.sleep(LOOK_AGAIN_SECONDS)
             attempt = self._store.claim(run_id)
         try:
-            if spec.kind == "label":
-                self._label(spec, attempt)
-            else:
-                self._train(spec, attempt, on_step)
-            attempt.commit()
-        except DivergedError as error:
-            attempt.fail("diverged", str(error), retryable=False)
-        except (SettingError, SpecError) as error:
-            attempt.fail("refused", str(error), retryable=False)
-        except MultipressError as error:  # a model, data or disk that may be mended
-            attempt.fail("failed", str(error), retryable=True)
-        except Exception as error:  # noqa: BLE001 - any error of a library fails this run alone
-            attempt.fail("failed", f"{type(error).__name__}: {error}", retryable=True)
+            settle(attempt, self.fill(run_id, spec, attempt.folder, on_step))
         finally:
             attempt.release()
 
-    def _train(self, spec: RunSpec, attempt: Attempt, on_step: OnStep | None) -> None:
+    def fill(self, run_id: str, spec: RunSpec, folder: Path, on_step: OnStep | None = None) -> Outcome:
+        """Do the work of a run.
+
+        Args:
+            run_id: The run.
+            spec: What is asked.
+            folder: The folder of an attempt at it, which is filled; what goes on after an interruption lies beside it.
+            on_step: Called after each training step with the steps done, all steps, and the loss.
+        """
+        try:
+            if spec.kind == "label":
+                self._label(run_id, spec, folder)
+            else:
+                self._train(run_id, spec, folder, on_step)
+        except DivergedError as error:
+            return Outcome("diverged", str(error))
+        except (SettingError, SpecError) as error:
+            return Outcome("refused", str(error))
+        except MultipressError as error:  # a model, data or disk that may be mended
+            return Outcome("failed", str(error), retryable=True)
+        except Exception as error:  # noqa: BLE001 - any error of a library fails this run alone
+            return Outcome("failed", f"{type(error).__name__}: {error}", retryable=True)
+        return Outcome()
+
+    def _train(self, run_id: str, spec: RunSpec, folder: Path, on_step: OnStep | None) -> None:
         """Train, store the artifact, open that again and measure it, all below the attempt's folder."""
         data = self._load_data(spec.data)
         pretrained = load_pretrained(
@@ -114,7 +111,7 @@ class Executor:
             dropout=spec.training.dropout,
             models_dir=self._places.models_dir,
         )
-        _check_identity(attempt.run_id, spec, pretrained.sha256, data.sha256)
+        _check_identity(run_id, spec, pretrained.sha256, data.sha256)
         recipe = Recipe.from_specs(spec.methods)
         context = Context(data.task.target, spec.seed)
         rows = self._encode(pretrained, spec, data)
@@ -126,8 +123,8 @@ class Executor:
             context.teacher_states = self._taught(spec.teacher, "states", len(rows.encodings))
         if "teacher_model" in recipe.needs():
             context.teacher_model = self._teacher_of(spec.teacher, pretrained.tokenizer_json)
-        saving = Saving(attempt.folder.parent / "checkpoint.safetensors", attempt.run_id)
-        log = TrainingLog(attempt.folder.parent / "log.partial.jsonl", on_step)
+        saving = Saving(folder.parent / "checkpoint.safetensors", run_id)
+        log = TrainingLog(folder.parent / "log.partial.jsonl", on_step)
         try:
             model = train(
                 read_first_token_only(pretrained.model),
@@ -141,17 +138,17 @@ class Executor:
         except CheckpointError:
             # It was written by another version or cut off by a crash; the training starts anew without it.
             saving.path.unlink()
-            self._train(spec, attempt, on_step)
+            self._train(run_id, spec, folder, on_step)
             return
-        write_text(attempt.folder / "log.jsonl", log.text())
+        write_text(folder / "log.jsonl", log.text())
         artifact = save_model(
-            attempt.folder / "artifact",
+            folder / "artifact",
             model,
             tokenizer_json=pretrained.tokenizer_json,
-            facts=_facts(attempt.run_id, spec, data),
+            facts=_facts(run_id, spec, data),
         )
-        self._measure(artifact, data, pretrained.note, attempt.folder)
-        write_text(artifact.folder / "README.md", self._card(artifact, attempt.folder, spec))
+        self._measure(artifact, data, pretrained.note, folder)
+        write_text(artifact.folder / "README.md", self._card(artifact, folder, spec))
         for path in (saving.path, log.path):
             path.unlink(missing_ok=True)
 
@@ -191,34 +188,34 @@ class Executor:
     def _spec_of(self, run_id: str) -> RunSpec:
         return RunSpec.from_json(self._store.run(run_id).spec)
 
-    def _label(self, spec: RunSpec, attempt: Attempt) -> None:
+    def _label(self, run_id: str, spec: RunSpec, folder: Path) -> None:
         """Write what a teacher says of the training rows, and of rows made of them where asked for.
 
         The logits (N, C), float32, are those of the stored model as it ships; the hidden states (N, L + 1, D), where
         asked for, come from torch.
         """
         data = self._load_data(spec.data)
-        folder = self._teacher_folder(attempt.run_id, spec)
-        predictor = Predictor(folder)
+        teacher = self._teacher_folder(run_id, spec)
+        predictor = Predictor(teacher)
         labels = tuple(predictor.artifact.facts["task"]["labels"])
         if labels != data.task.labels:
             raise SettingError(
-                f"The teacher {folder.name} knows the labels {_some(labels)}, but {data.task.name} has "
+                f"The teacher {teacher.name} knows the labels {_some(labels)}, but {data.task.name} has "
                 f"{_some(data.task.labels)}. Names and order must be equal."
             )
         texts, pairs = data.train.texts, data.train.pairs
         wanted = {key: value for method in spec.methods for key, value in method.settings.items()}
         if "augment" in wanted:
             made = made_rows(predictor.artifact, data.train, wanted["augment"], wanted["replace"])
-            write_json(attempt.folder / "made.json", {"texts": made[0], "pairs": made[1]})
+            write_json(folder / "made.json", {"texts": made[0], "pairs": made[1]})
             texts, pairs = texts + made[0], None if pairs is None else pairs + (made[1] or [])
         logits = predictor.logits(texts, pairs)
-        write_bytes(attempt.folder / "logits.safetensors", save({"logits": logits}))
+        write_bytes(folder / "logits.safetensors", save({"logits": logits}))
         if "states" in wanted:
             encoder = TextEncoder(predictor.artifact.tokenizer_json(), predictor.max_length)
-            model = read_first_token_only(load_model(folder))
+            model = read_first_token_only(load_model(teacher))
             states = text_states(model, encoder.encode(texts, pairs), encoder.pad_id)
-            write_bytes(attempt.folder / "states.safetensors", save({"states": states}))
+            write_bytes(folder / "states.safetensors", save({"states": states}))
 
     def _with_made(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
         """The rows and those that the teacher's run made of them, without labels."""

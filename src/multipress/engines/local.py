@@ -5,29 +5,25 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import resource
 import signal
-from collections.abc import Callable
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
+from multipress.engines.job import EXECUTOR, Job, Places, make_executor, settle
+from multipress.engines.schedule import Answer
 from multipress.errors import StoreError
 from multipress.spec import RunSpec
 from multipress.store import Store
 
-__all__ = ["Job", "default_workers", "run_jobs"]
+__all__ = ["LocalEngine", "default_workers"]
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A run and the runs that must be done before it."""
-
-    run_id: str
-    spec: RunSpec
-    needs: tuple[str, ...] = ()
+WATCH_SECONDS = 5.0
+STOP_SECONDS = 3.0
 
 
 def default_workers() -> int:
@@ -35,108 +31,102 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def run_jobs(
-    jobs: list[Job],
-    store: Store,
-    *,
-    num_workers: int,
-    places: dict[str, str | None],
-    on_end: Callable[[Job], None],
-) -> None:
-    """Execute jobs, each after those it needs; a job whose needs failed is failed too, the others go on.
+class LocalEngine:
+    """Workers of one thread each, started when they are first needed; an `Engine`.
 
-    Jobs begin in the order given. A worker that dies (out of memory, killed) is replaced and its run tried once more;
-    if that ends the same way, the run is failed.
+    A worker that dies (out of memory, killed) is replaced, and so is one that hangs: a process that has used no
+    processor time at all for so long waits for what does not come.
 
     Args:
-        jobs: Runs registered in the store, none done yet.
         store: Where workers claim and commit.
-        num_workers: Processes.
-        places: `data_dir` and `models_dir` as texts or None.
-        on_end: Called in this process when a job has ended, however it did.
-    """
-    pool = _Pool(store, places, num_workers)
-    waiting = list(jobs)
-    died: set[str] = set()
-    try:
-        while waiting or pool.busy:
-            unfinished = {job.run_id for job in [*waiting, *pool.busy.values()]}
-            for job in [job for job in waiting if pool.has_room() and not unfinished.intersection(job.needs)]:
-                missing = [run_id for run_id in job.needs if store.done(run_id) is None]
-                if missing:
-                    _fail(store, job, f"a run that it needs is not done ({', '.join(missing)})")
-                    waiting.remove(job)
-                    on_end(job)
-                elif pool.has_room():
-                    pool.begin(job)
-                    waiting.remove(job)
-            for job, problem in pool.wait():
-                if problem and job.run_id not in died:
-                    died.add(job.run_id)  # once more: what ended the worker may have been another's doing
-                    waiting.insert(0, job)
-                    continue
-                if problem:
-                    _fail(store, job, problem)
-                on_end(job)
-    finally:
-        pool.stop()
-
-
-def _fail(store: Store, job: Job, why: str) -> None:
-    """Say in the store that a job failed, unless its worker had already committed it."""
-    attempt = store.claim(job.run_id)
-    if attempt is not None:
-        attempt.fail("failed", f"The run did not end: {why}.", retryable=True)
-
-
-class _Pool:
-    """Workers, started when they are first needed.
-
-    Attributes:
-        busy: What each working worker is at.
+        places: Where models and data are found.
+        num_workers: Processes; 0: one a core.
+        memory_bytes: Most memory of its own that a worker may take; 0: no limit. Beyond it its run fails.
+        hang_seconds: How long a worker may do nothing before it is killed.
+        executor: What executes, as `make_executor` reads it.
     """
 
-    def __init__(self, store: Store, places: dict[str, str | None], num_workers: int) -> None:
-        self.busy: dict[_Worker, Job] = {}
-        self._idle: list[_Worker] = []
+    tries = 2  # what ended the worker may have been another's doing
+
+    def __init__(
+        self,
+        store: Store,
+        places: Places,
+        num_workers: int = 0,
+        *,
+        memory_bytes: int = 0,
+        hang_seconds: float = 600.0,
+        executor: str = EXECUTOR,
+    ) -> None:
         self._store = store
-        self._places = places
-        self._num_workers = num_workers
+        self._setup = (str(store.folder), {k: v and str(v) for k, v in asdict(places).items()}, executor, memory_bytes)
+        self._num_workers = num_workers or default_workers()
+        self._hang_seconds = hang_seconds
+        self._busy: dict[_Worker, Job] = {}
+        self._idle: list[_Worker] = []
 
     def has_room(self) -> bool:
-        return len(self.busy) < self._num_workers
+        """Whether a worker has nothing to do."""
+        return len(self._busy) < self._num_workers
 
     def begin(self, job: Job) -> None:
-        worker = self._idle.pop() if self._idle else _Worker(self._store.folder, self._places)
-        self.busy[worker] = job
+        """Give a job to a worker."""
+        worker = self._idle.pop() if self._idle else _Worker(self._setup)
+        self._busy[worker] = job
         worker.begin(job)
 
-    def wait(self) -> list[tuple[Job, str]]:
-        """Jobs that ended, at least one if a worker is busy, each with what went wrong with its worker, or nothing."""
-        ended = []
-        ready = wait([worker.connection for worker in self.busy]) if self.busy else []
-        for worker in [worker for worker in self.busy if worker.connection in ready]:
-            problem = worker.finish()
-            if worker.is_alive():
-                self._idle.append(worker)
-            ended.append((self.busy.pop(worker), problem))
-        return ended
+    def wait(self, seconds: float | None) -> list[Answer]:
+        """As `Engine.wait`; watches the workers meanwhile."""
+        end = None if seconds is None else time.monotonic() + seconds
+        while self._busy or seconds is not None:
+            left = WATCH_SECONDS if end is None else min(WATCH_SECONDS, end - time.monotonic())
+            ready = wait([worker.connection for worker in self._busy], max(0.0, left))
+            if ready:
+                return [self._answer(worker) for worker in list(self._busy) if worker.connection in ready]
+            if end is not None and time.monotonic() >= end:
+                return []
+            for worker in self._busy:
+                if worker.idle_seconds() >= self._hang_seconds:
+                    worker.kill(f"its worker did nothing for {self._hang_seconds:.0f} seconds and was stopped")
+        return []
 
-    def stop(self) -> None:
-        for worker in [*self._idle, *self.busy]:
-            worker.stop()
+    def _answer(self, worker: _Worker) -> Answer:
+        job = self._busy.pop(worker)
+        state, why = worker.answer()
+        if state != "lost":
+            self._idle.append(worker)
+        return Answer(job, state, why)
+
+    def close(self) -> None:
+        """End all workers."""
+        workers = [*self._idle, *self._busy]
+        for worker in workers:
+            worker.process.terminate()
+        end = time.monotonic() + STOP_SECONDS
+        for worker in workers:
+            worker.process.join(max(0.0, end - time.monotonic()))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+            worker.connection.close()
+        self._idle, self._busy = [], {}
 
 
 class _Worker:
     """A process that executes one job at a time."""
 
-    def __init__(self, folder: Path, places: dict[str, str | None]) -> None:
+    def __init__(self, setup: tuple[str, dict[str, str | None], str, int]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
+        self._why = ""
+        self._used = -1.0
+        self._looked = 0.0
+        self._idle_seconds = 0.0
+        # Libraries read their number of threads when they are loaded, and a child inherits the environment.
         saved = {name: os.environ.get(name) for name in ONE_THREAD}
         os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
         try:
-            self.process = context.Process(target=_serve, args=(theirs, str(folder), places, os.getpid()), daemon=True)
+            self.process = context.Process(target=_serve, args=(theirs, *setup, os.getpid()), daemon=True)
             self.process.start()
         finally:
             for name, value in saved.items():
@@ -147,50 +137,80 @@ class _Worker:
         theirs.close()
 
     def begin(self, job: Job) -> None:
-        with suppress(OSError):  # a process that is gone shows in `finish`
+        self._used, self._idle_seconds, self._looked = -1.0, 0.0, time.monotonic()
+        with suppress(OSError):  # a process that is gone shows in `answer`
             self.connection.send((job.run_id, job.spec.to_json()))
 
-    def finish(self) -> str:
-        """Take the answer: empty, or what kept the result from being written, or how the process ended."""
+    def answer(self) -> tuple[str, str]:
+        """`Answer.state` and `Answer.why` of the job."""
         try:
-            return str(self.connection.recv())
+            state, why = self.connection.recv()
+            return str(state), str(why)
         except (EOFError, OSError):
-            self.process.join(5)
+            self.process.join(STOP_SECONDS)
         code = self.process.exitcode
+        if self._why:
+            return "lost", self._why
         if code is not None and code < 0:
             name = signal.Signals(-code).name
-            return f"its worker ended with {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
-        return f"its worker ended with exit code {code}"
+            return "lost", f"its worker ended with {name}{' (out of memory?)' if name == 'SIGKILL' else ''}"
+        return "lost", f"its worker ended with exit code {code}"
 
-    def is_alive(self) -> bool:
-        return self.process.is_alive()
+    def idle_seconds(self) -> float:
+        """For how long the process has used no processor time, as far as it was watched."""
+        now = time.monotonic()
+        watched, self._looked = min(now - self._looked, 2 * WATCH_SECONDS), now  # not while all stood still
+        used = _processor_seconds(self.process.pid)
+        self._idle_seconds = self._idle_seconds + watched if used == self._used else 0.0
+        self._used = used
+        return self._idle_seconds
 
-    def stop(self) -> None:
-        self.connection.close()
-        self.process.terminate()
-        self.process.join(3)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
+    def kill(self, why: str) -> None:
+        self._why = why
+        self.process.kill()
 
 
-def _serve(connection: Connection, folder: str, places: dict[str, str | None], parent: int) -> None:
+def _processor_seconds(process: int | None) -> float:
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return float(fields[11]) + float(fields[12])  # user and system time, in ticks
+
+
+def _serve(
+    connection: Connection,
+    folder: str,
+    places: dict[str, str | None],
+    executor_name: str,
+    memory_bytes: int,
+    parent: int,
+) -> None:
     """Body of a worker: executes what is sent until the connection closes or the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops its workers
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a worker never outlives the study
     if os.getppid() != parent:
         return
-    from multipress.engines.execute import Executor, Places
-
-    executor = Executor(Store(Path(folder)), Places(**{k: Path(v) if v else None for k, v in places.items()}))
+    if memory_bytes:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    store = Store(Path(folder))
+    found = Places(**{key: Path(value) if value else None for key, value in places.items()})
+    executor = make_executor(executor_name, store, found)
     while True:
         try:
             run_id, spec = connection.recv()
         except EOFError:
             return
-        problem = ""
         try:
-            executor.execute(run_id, RunSpec.from_json(spec))
+            attempt = store.claim(run_id)
+            if attempt is None:
+                answer = ("ended" if store.done(run_id) is not None else "elsewhere", "")
+            else:
+                try:
+                    settle(attempt, executor.fill(run_id, RunSpec.from_json(spec), attempt.folder))
+                finally:
+                    attempt.release()
+                answer = ("ended", "")
         except StoreError as error:
-            problem = str(error)
-        connection.send(problem)
+            answer = ("lost", str(error))
+        connection.send(answer)

@@ -10,16 +10,9 @@ from pathlib import Path
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import save_model
 from multipress.durable import is_free, move_folder
-from multipress.engines.execute import (
-    ANYWHERE,
-    Executor,
-    OnStep,
-    Places,
-    check_tokenizers,
-    read_measurements,
-    read_notes,
-)
+from multipress.engines.execute import Executor, OnStep, check_tokenizers, read_measurements, read_notes
 from multipress.engines.identity import artifact_sha256, identity_of
+from multipress.engines.job import ANYWHERE, Places
 from multipress.errors import ArtifactError, InputError, ModelError, RunError, SettingError
 from multipress.measure import measure_quality, measure_size
 from multipress.models import load_pretrained

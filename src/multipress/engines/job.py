@@ -1,0 +1,82 @@
+"""What an engine is given and gives back: jobs, where their inputs are found, how they ended."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from multipress.spec import RunSpec
+from multipress.store import Attempt, Store
+
+__all__ = ["ANYWHERE", "EXECUTOR", "Executes", "Job", "Outcome", "Places", "make_executor", "settle"]
+
+EXECUTOR = "multipress.engines.execute:Executor"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run and the runs that must be done before it."""
+
+    run_id: str
+    spec: RunSpec
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where models and data are found; no part of a run's identity.
+
+    Args:
+        data_dir: Folder with `glue/<task>/<split>.parquet`; None: `MULTIPRESS_DATA`, then the hub.
+        models_dir: Folder of model folders; None: `MULTIPRESS_MODELS`, then the hub.
+    """
+
+    data_dir: Path | None = None
+    models_dir: Path | None = None
+
+
+ANYWHERE = Places()  # what the environment names, and the hub
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the work of an attempt ended.
+
+    Args:
+        state: `done`, `failed`, `diverged` or `refused`.
+        why: One line for the user; empty if done.
+        retryable: Whether the same run may succeed when tried again.
+    """
+
+    state: str = "done"
+    why: str = ""
+    retryable: bool = False
+
+
+class Executes(Protocol):
+    """Does the work of runs, one after the other, in one process; it keeps what they have in common."""
+
+    def fill(self, run_id: str, spec: RunSpec, folder: Path) -> Outcome:
+        """Put a run's result into the folder of an attempt."""
+        ...
+
+
+def make_executor(name: str, store: Store, places: Places) -> Executes:
+    """The executor that a name such as `package.module:Class` stands for; other processes are told the name."""
+    module, _, attribute = name.partition(":")
+    executor: Executes = getattr(importlib.import_module(module), attribute)(store, places)
+    return executor
+
+
+def settle(attempt: Attempt, outcome: Outcome) -> None:
+    """Commit an attempt whose work is done, or write why it failed.
+
+    Raises:
+        StoreError: neither can be written.
+    """
+    if outcome.state == "done":
+        attempt.commit()
+    else:
+        attempt.fail(outcome.state, outcome.why, outcome.retryable)

@@ -1,0 +1,161 @@
+"""Runs on a Ray cluster: the same runs as Ray tasks. Only this process claims and commits.
+
+Folders of runs lie on a file system that all nodes see. A task fills the folder of an attempt; what it made comes back
+by that folder, not by Ray. A task whose node is lost can write on into its old attempt, which nobody commits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from multipress.engines.job import EXECUTOR, Executes, Job, Outcome, Places, make_executor, settle
+from multipress.engines.local import ONE_THREAD, default_workers
+from multipress.engines.schedule import Answer
+from multipress.errors import InputError, StoreError
+from multipress.spec import RunSpec
+from multipress.store import Attempt, Store
+
+__all__ = ["RayEngine"]
+
+HERE = "127.0.0.1"
+MOUNT_ADVICE = "Put the folder of runs where every node sees it under the same path."
+
+
+class RayEngine:
+    """Tasks of one processor each on a Ray cluster; an `Engine`.
+
+    Args:
+        store: Where this process claims and commits, on a file system that every node sees.
+        places: Where models and data are found, on every node.
+        num_workers: Most tasks at a time; 0: one a processor of the cluster, or a core where Ray is started here.
+        address: A running cluster's; empty: Ray is started here, bound to this host, and ended with the engine.
+        memory_bytes: Memory that Ray must find free for a task; 0: it is not asked for.
+        num_gpus: GPUs a task needs.
+        executor: What executes, as `make_executor` reads it.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster cannot be reached.
+    """
+
+    tries = 4  # a node may be lost under a run more than once
+
+    def __init__(  # noqa: PLR0913 - what to run, where, and what a task needs
+        self,
+        store: Store,
+        places: Places,
+        num_workers: int = 0,
+        *,
+        address: str = "",
+        memory_bytes: int = 0,
+        num_gpus: float = 0.0,
+        executor: str = EXECUTOR,
+    ) -> None:
+        try:
+            import ray
+        except ImportError:
+            raise InputError("--engine ray needs Ray: pip install 'multipress[ray]'.") from None
+        self._ray = ray
+        self._store = Store(store.folder.absolute())
+        as_texts = {key: value and str(Path(value).absolute()) for key, value in asdict(places).items()}
+        self._setup = (str(self._store.folder), tuple(sorted(as_texts.items())), executor)
+        self._num_workers = num_workers
+        self._busy: dict[Any, tuple[Job, Attempt]] = {}
+        self._answers: deque[Answer] = deque()
+        self._start(address, num_workers)
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": num_gpus, "max_retries": 0}
+        self._task = ray.remote(_fill).options(**options | ({"memory": memory_bytes} if memory_bytes else {}))
+
+    def _start(self, address: str, num_workers: int) -> None:
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if address:
+            try:
+                self._ray.init(address=address, **quiet)
+            except (ConnectionError, ValueError) as error:
+                raise InputError(f"No Ray cluster answers at {address}: {error}") from None
+            return
+        # What Ray starts here inherits the environment; threads are a part of a run's identity.
+        saved = {name: os.environ.get(name) for name in ONE_THREAD}
+        os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+        try:
+            workers = num_workers or default_workers()
+            self._ray.init(address="local", num_cpus=workers, include_dashboard=False, _node_ip_address=HERE, **quiet)
+        finally:
+            for name, value in saved.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+    def has_room(self) -> bool:
+        """Whether another task may begin; that Ray has no processor for it yet does no harm."""
+        most = self._num_workers or int(self._ray.cluster_resources().get("CPU", 1))
+        return len(self._busy) + len(self._answers) < max(1, most)
+
+    def begin(self, job: Job) -> None:
+        """Claim a run and give its attempt to a task."""
+        attempt = self._store.claim(job.run_id)
+        if attempt is None:
+            state = "ended" if self._store.done(job.run_id) is not None else "elsewhere"
+            self._answers.append(Answer(job, state))
+            return
+        reference = self._task.remote(self._setup, job.run_id, job.spec.to_json(), str(attempt.folder))
+        self._busy[reference] = (job, attempt)
+
+    def wait(self, seconds: float | None) -> list[Answer]:
+        """As `Engine.wait`; commits what tasks have made."""
+        if not self._answers and (self._busy or seconds is not None):
+            references = list(self._busy)
+            if references:
+                ready, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
+            else:
+                ready = []
+            for reference in ready:
+                self._answers.append(self._settle(reference))
+        answers, self._answers = list(self._answers), deque()
+        return answers
+
+    def _settle(self, reference: Any) -> Answer:
+        job, attempt = self._busy.pop(reference)
+        try:
+            outcome = Outcome(**self._ray.get(reference))
+            settle(attempt, outcome)
+        except StoreError as error:
+            return Answer(job, "lost", str(error))
+        except self._ray.exceptions.RayError as error:
+            return Answer(
+                job, "lost", f"Ray lost its task ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
+            )
+        finally:
+            attempt.release()
+        return Answer(job, "ended")
+
+    def close(self) -> None:
+        """End the tasks, and the Ray that was started here."""
+        for reference, (_, attempt) in self._busy.items():
+            self._ray.cancel(reference, force=True)
+            attempt.release()
+        self._busy = {}
+        self._ray.shutdown()
+
+
+def _fill(
+    setup: tuple[str, tuple[tuple[str, str | None], ...], str], run_id: str, spec: dict[str, Any], folder: str
+) -> dict[str, Any]:
+    """Body of a task: fills the folder of an attempt; returns the outcome as plain values."""
+    if not Path(folder).is_dir():
+        why = f"The node {os.uname().nodename} does not see {folder}. {MOUNT_ADVICE}"
+        return asdict(Outcome("failed", why, retryable=True))
+    return asdict(_executor(*setup).fill(run_id, RunSpec.from_json(spec), Path(folder)))
+
+
+@lru_cache(maxsize=1)
+def _executor(folder: str, places: tuple[tuple[str, str | None], ...], name: str) -> Executes:
+    """This process's executor; Ray gives the next task to the same process where it can."""
+    found = Places(**{key: Path(value) if value else None for key, value in places})
+    return make_executor(name, Store(Path(folder)), found)
