@@ -28,7 +28,7 @@ class Executor:
     """Fills an attempt with numbers that follow from the run's id and from its teacher's result.
 
     A model named `hangs`, `dies`, `eats`, `diverges`, `refused` or `breaks` does so; with `-once` behind it, in the
-    run's first attempt alone. STUB_SECONDS says how long a run takes.
+    run's first attempt alone. STUB_SECONDS says how long a run sleeps, STUB_WORK_SECONDS how long it computes.
     """
 
     def __init__(self, store: Store, places: Places) -> None:
@@ -36,6 +36,9 @@ class Executor:
 
     def fill(self, run_id: str, spec: RunSpec, folder: Path) -> Outcome:
         time.sleep(float(os.environ.get("STUB_SECONDS", "0")))
+        until = time.monotonic() + float(os.environ.get("STUB_WORK_SECONDS", "0"))
+        while time.monotonic() < until:
+            pass
         fault, _, once = spec.model.partition("-")
         if not once or folder.name == "attempt-1":
             outcome = FAULTS.get(fault, lambda: None)()
@@ -53,6 +56,7 @@ class Executor:
             {"run_id": run_id, "name": "weights_bytes", "value": round(1e6 * number), "unit": "bytes", "context": {}},
         ]
         (folder / "measurements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / "worker").write_text(str(os.getpid()))
         (folder / "artifact").mkdir()
         (folder / "artifact" / "model.safetensors").write_bytes(digest.digest())
         return Outcome()
@@ -67,8 +71,11 @@ def _die():
 
 
 def _eat():
-    bytearray(1 << 40)  # a tebibyte, and every page of it
-    raise AssertionError("there was memory for it")
+    try:
+        bytearray(2 << 30)
+    except MemoryError as error:
+        return Outcome("failed", f"MemoryError: {error}", retryable=True)
+    return Outcome("failed", "there was memory for it")
 
 
 def _break():

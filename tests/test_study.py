@@ -8,14 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 from safetensors.numpy import load_file
 
+from multipress.engines import open_engine
 from multipress.engines.execute import Executor
 from multipress.engines.job import Places
-from multipress.engines.local import run_jobs
+from multipress.engines.local import LocalEngine
+from multipress.engines.schedule import run_jobs
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.estimate import FORWARD_EFFICIENCY, _num_tokens, describe, predicted_bytes, predicted_seconds
@@ -271,7 +274,8 @@ def test_runs_that_need_a_failed_run_fail_and_the_others_go_on(tiny_folder, tmp_
     jobs = [broken if job is label else job for job in jobs]
     for job in jobs:
         store.register(job.run_id, job.spec.to_json())
-    run_jobs(jobs, store, num_workers=1, places={"data_dir": None, "models_dir": None}, on_end=lambda job: None)
+    with closing(LocalEngine(store, Places(), 1)) as engine:
+        run_jobs(jobs, store, engine)
     states = {tuple(cell.spec.method_names): store.run(cell.run_id) for cell in cells}
     assert states[()].state == states[("quantization",)].state == "done"
     assert states[("pruning", "distillation")].state == "failed"
@@ -307,7 +311,8 @@ def test_a_worker_that_dies_is_replaced_and_its_run_tried_once_more(tiny_folder,
     ended, stop = [], threading.Event()
     killer = threading.Thread(target=kill_workers, args=(store, times, stop))
     killer.start()
-    run_jobs(jobs, store, num_workers=1, places={"data_dir": None, "models_dir": None}, on_end=ended.append)
+    with closing(LocalEngine(store, Places(), 1)) as engine:
+        run_jobs(jobs, store, engine, on_end=ended.append)
     stop.set()
     killer.join()
     assert [store.run(job.run_id).state for job in jobs] == states
@@ -422,3 +427,18 @@ def test_one_model_is_trained_into_a_folder_and_nothing_else_stays(tiny_folder, 
     trained = train_artifact(spec, tmp_path / "out", places=Places(models_dir=tiny_folder.parent))
     assert {row.name for row in trained.measurements} >= {"score", "accuracy", "weights_bytes", "ideal_bytes"}
     assert not (tmp_path / "out.partial").exists()
+
+
+@pytest.mark.slow
+def test_ray_gives_the_bytes_that_workers_of_this_computer_give(tiny_folder, finished, tmp_path):
+    pytest.importorskip("ray")
+    grid, store, _ = finished
+    other = Store(tmp_path / "runs")
+    with closing(open_engine("ray", other, Places(), 2)) as engine:
+        run_study(grid, other.folder, engine=engine)
+    assert table(other) == table(store)
+    for run in store.runs():
+        mine, theirs = store.done(run.run_id) / "artifact", other.done(run.run_id) / "artifact"
+        for path in mine.glob("*"):
+            if path.name != "README.md":  # the card says how long it took
+                assert path.read_bytes() == (theirs / path.name).read_bytes(), path

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from multipress.plain_text import plain
 from multipress.records import Run
@@ -13,6 +14,8 @@ from multipress.records import Run
 __all__ = ["Runs", "Steps", "recipe_name"]
 
 LINES = 10  # lines of a training where there is no terminal
+SECONDS_A_LINE = 2.0  # between two lines of a study there
+SHOWN = 4  # runs that are named while they run
 
 
 class Steps:
@@ -57,22 +60,89 @@ class Steps:
 
 
 class Runs:
-    """Shows the runs of a study as they end: a line a run, with the time left."""
+    """Shows the runs of a study: on a terminal a bar and what is running, elsewhere lines of those that ended."""
 
     def __init__(self) -> None:
         self._started = time.monotonic()
         self._ended_here = 0
+        self._failed = 0
+        self._unsaid = 0
+        self._said = float("-inf")
+        self._running: dict[str, str] = {}
+        self._bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    def __call__(self, run: Run, ended: int, total: int, score: float | None) -> None:
-        """Show a run that has ended; `ended` of `total` have."""
+            columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task("", total=None, state="")
+
+    def __enter__(self) -> Runs:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Show a line of text."""
+        self._line(plain(text))
+
+    def begin(self, run_id: str, spec: dict[str, Any]) -> None:
+        """Show that a run has begun; `spec` is its description."""
+        self._running[run_id] = _what(spec)
+        self._show_state("")
+
+    def end(self, run: Run, ended: int, total: int, score: float | None) -> None:
+        """Show that a run has ended; `ended` of `total` have."""
+        self._running.pop(run.run_id, None)
         self._ended_here += 1
-        left = (time.monotonic() - self._started) / self._ended_here * (total - ended)
-        spec = run.spec
-        methods = recipe_name(spec.get("methods", []))
-        result = f"score {score:.4f}" if score is not None else (run.why or "")
-        task = spec["data"]["task"] or Path(spec["data"]["train"]).name
-        what = f"{spec['kind']} {spec['model']} {task} {methods} seed {spec['seed']} {result}".rstrip()
-        print(f"[{ended}/{total}] {run.state} {plain(what)} ({_minutes(left)} left)", file=sys.stderr, flush=True)
+        self._failed += run.state != "done"
+        left = _minutes((time.monotonic() - self._started) / self._ended_here * (total - ended))
+        result = f"score {score:.4f}" if score is not None else plain(run.why)
+        line = f"[{ended}/{total}] {run.state} {_what(run.spec)} {result}".rstrip()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=ended, total=total)
+            self._show_state(f", {left} left")
+            self._line(line)
+            return
+        now = time.monotonic()
+        if run.state == "done" and ended < total and now - self._said < SECONDS_A_LINE:
+            self._unsaid += 1
+            return
+        more = f", {self._unsaid} more before it" if self._unsaid else ""
+        self._line(f"{line} ({left} left{more})")
+        self._said, self._unsaid = now, 0
+
+    def _show_state(self, left: str) -> None:
+        if self._bar is not None:
+            names = "; ".join(list(self._running.values())[:SHOWN]) + ("; ..." if len(self._running) > SHOWN else "")
+            state = f"{len(self._running)} running ({names}), {self._failed} failed{left}"
+            self._bar.update(self._task, state=rich_escape(state))
+
+    def _line(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+def rich_escape(text: str) -> str:
+    """A text that rich shows as it is."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _what(spec: dict[str, Any]) -> str:
+    """A run in few words: kind, model, task, methods, seed."""
+    task = spec["data"]["task"] or Path(spec["data"]["train"]).name
+    return plain(f"{spec['kind']} {spec['model']} {task} {recipe_name(spec.get('methods', []))} seed {spec['seed']}")
 
 
 def recipe_name(methods: list[dict[str, object]]) -> str:

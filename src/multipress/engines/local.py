@@ -8,7 +8,8 @@ import os
 import resource
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -19,7 +20,7 @@ from multipress.errors import StoreError
 from multipress.spec import RunSpec
 from multipress.store import Store
 
-__all__ = ["LocalEngine", "default_workers"]
+__all__ = ["LocalEngine", "default_workers", "one_thread"]
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 WATCH_SECONDS = 5.0
@@ -29,6 +30,21 @@ STOP_SECONDS = 3.0
 def default_workers() -> int:
     """One worker a core that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """What is started within uses one thread: libraries read their number of threads when they are loaded."""
+    saved = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class LocalEngine:
@@ -62,6 +78,7 @@ class LocalEngine:
         self._setup = (str(store.folder), {k: v and str(v) for k, v in asdict(places).items()}, executor, memory_bytes)
         self._num_workers = num_workers or default_workers()
         self._hang_seconds = hang_seconds
+        self._watch_seconds = min(WATCH_SECONDS, hang_seconds / 2)
         self._busy: dict[_Worker, Job] = {}
         self._idle: list[_Worker] = []
 
@@ -79,7 +96,7 @@ class LocalEngine:
         """As `Engine.wait`; watches the workers meanwhile."""
         end = None if seconds is None else time.monotonic() + seconds
         while self._busy or seconds is not None:
-            left = WATCH_SECONDS if end is None else min(WATCH_SECONDS, end - time.monotonic())
+            left = self._watch_seconds if end is None else min(self._watch_seconds, end - time.monotonic())
             ready = wait([worker.connection for worker in self._busy], max(0.0, left))
             if ready:
                 return [self._answer(worker) for worker in list(self._busy) if worker.connection in ready]
@@ -122,18 +139,9 @@ class _Worker:
         self._used = -1.0
         self._looked = 0.0
         self._idle_seconds = 0.0
-        # Libraries read their number of threads when they are loaded, and a child inherits the environment.
-        saved = {name: os.environ.get(name) for name in ONE_THREAD}
-        os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
-        try:
+        with one_thread():
             self.process = context.Process(target=_serve, args=(theirs, *setup, os.getpid()), daemon=True)
             self.process.start()
-        finally:
-            for name, value in saved.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
         theirs.close()
 
     def begin(self, job: Job) -> None:

@@ -7,6 +7,7 @@ by that folder, not by Ray. A task whose node is lost can write on into its old 
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from dataclasses import asdict
 from functools import lru_cache
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from multipress.engines.job import EXECUTOR, Executes, Job, Outcome, Places, make_executor, settle
-from multipress.engines.local import ONE_THREAD, default_workers
+from multipress.engines.local import default_workers, one_thread
 from multipress.engines.schedule import Answer
 from multipress.errors import InputError, StoreError
 from multipress.spec import RunSpec
@@ -22,7 +23,7 @@ from multipress.store import Attempt, Store
 
 __all__ = ["RayEngine"]
 
-HERE = "127.0.0.1"
+ANSWER_SECONDS = 5
 MOUNT_ADVICE = "Put the folder of runs where every node sees it under the same path."
 
 
@@ -74,23 +75,22 @@ class RayEngine:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if address:
+            host, _, port = address.rpartition(":")
             try:
+                if port.isdigit() and "/" not in host:  # Ray itself would try for half a minute
+                    socket.create_connection((host, int(port)), ANSWER_SECONDS).close()
                 self._ray.init(address=address, **quiet)
-            except (ConnectionError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 raise InputError(f"No Ray cluster answers at {address}: {error}") from None
             return
-        # What Ray starts here inherits the environment; threads are a part of a run's identity.
-        saved = {name: os.environ.get(name) for name in ONE_THREAD}
-        os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
+        # Ray has no setting for it: a computer that it takes to be no part of a cluster listens to itself alone.
+        self._ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
         try:
-            workers = num_workers or default_workers()
-            self._ray.init(address="local", num_cpus=workers, include_dashboard=False, _node_ip_address=HERE, **quiet)
+            with one_thread():
+                workers = num_workers or default_workers()
+                self._ray.init(address="local", num_cpus=workers, include_dashboard=False, **quiet)
         finally:
-            for name, value in saved.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            self._ray._private.ray_constants.ENABLE_RAY_CLUSTER = True
 
     def has_room(self) -> bool:
         """Whether another task may begin; that Ray has no processor for it yet does no harm."""

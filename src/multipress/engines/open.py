@@ -1,0 +1,41 @@
+"""An engine by its name."""
+
+from __future__ import annotations
+
+import os
+
+from multipress.engines.job import Places
+from multipress.engines.schedule import Engine
+from multipress.store import Store
+
+__all__ = ["open_engine"]
+
+SHARE_OF_MEMORY = 0.9
+
+
+def open_engine(
+    name: str, store: Store, places: Places, num_workers: int = 0, address: str = "", memory_bytes: int = 0
+) -> Engine:
+    """An engine to be closed at the end.
+
+    Args:
+        name: `local` or `ray`.
+        store: Where runs are claimed and committed.
+        places: Where models and data are found.
+        num_workers: Most runs at a time; 0: one a core, or one a processor of the cluster.
+        address: A running Ray cluster's; empty: Ray is started here.
+        memory_bytes: Most memory of a run; 0: nine tenths of this computer's, or on a cluster as much as it likes.
+
+    Raises:
+        InputError: Ray is not installed, or the cluster cannot be reached.
+    """
+    if name == "ray":
+        from multipress.engines.ray import RayEngine
+        from multipress.precision import device
+
+        num_gpus = 1.0 if device().type == "cuda" else 0.0
+        return RayEngine(store, places, num_workers, address=address, memory_bytes=memory_bytes, num_gpus=num_gpus)
+    from multipress.engines.local import LocalEngine
+
+    most = int(SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return LocalEngine(store, places, num_workers, memory_bytes=memory_bytes or most)

@@ -1,0 +1,202 @@
+"""The engine of this computer on a study without torch: order, lost workers, limits, many runners, an interrupt."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+import stub
+from multipress.engines.job import Job, Places
+from multipress.engines.local import LocalEngine
+from multipress.engines.schedule import run_jobs, run_what_is_left
+from multipress.spec import DataSpec, RunSpec
+from multipress.store import Store
+
+STUB = Path(stub.__file__)
+
+
+@contextmanager
+def engine(store, workers=1, **settings):
+    with closing(LocalEngine(store, Places(), workers, executor=stub.EXECUTOR, **settings)) as found:
+        yield found
+
+
+def job(number, model="stub", needs=()):
+    return Job(f"{number:012x}", RunSpec("train", model, DataSpec(task="t"), seed=number), tuple(needs))
+
+
+def states(store, jobs):
+    return [store.run(job.run_id).state for job in jobs]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_table_is_the_same_with_any_number_of_workers(tmp_path, workers):
+    tables = []
+    for number in (1, workers):
+        store = Store(tmp_path / f"{workers} {number}")
+        with engine(store, number) as local:
+            stub.run(store, stub.make_jobs(9), local)
+        tables.append(stub.table(store))
+    assert tables[0] == tables[1]
+    assert tables[0].count('"done"') == 9
+
+
+def test_jobs_begin_in_the_order_given_each_after_its_needs(tmp_path):
+    store = Store(tmp_path)
+    jobs = [job(1, needs=[job(4).run_id]), job(2), job(3, needs=[job(2).run_id]), job(4)]
+    begun, ended = [], []
+    with engine(store) as local:
+        run_what_is_left(
+            jobs,
+            store,
+            local,
+            on_begin=begun.append,
+            on_end=lambda run, done, total: ended.append((run.run_id, done, total)),
+        )
+    assert [one.spec.seed for one in begun] == [2, 3, 4, 1]
+    assert [(int(run_id, 16), done, total) for run_id, done, total in ended] == [
+        (2, 1, 4),
+        (3, 2, 4),
+        (4, 3, 4),
+        (1, 4, 4),
+    ]
+
+
+def test_what_needs_a_failed_run_fails_and_the_rest_goes_on(tmp_path):
+    store = Store(tmp_path)
+    jobs = [job(1, "diverges"), job(2, needs=[job(1).run_id]), job(3, needs=[job(2).run_id]), job(4)]
+    with engine(store, 2) as local:
+        run_what_is_left(jobs, store, local)
+    assert states(store, jobs) == ["diverged", "failed", "failed", "done"]
+    assert job(1).run_id in store.run(jobs[1].run_id).why
+    begun = []
+    with engine(store) as local:
+        run_what_is_left(jobs, store, local, on_begin=begun.append)
+    assert begun == []  # what diverged is not tried again, so what needs it cannot be
+
+
+@pytest.mark.parametrize(
+    ("model", "state", "attempts", "why"),
+    [
+        ("dies-once", "done", 2, ""),
+        ("dies", "failed", 3, "SIGKILL"),
+        ("breaks", "failed", 3, "exit code 1"),
+        ("hangs-once", "done", 2, ""),
+        ("hangs", "failed", 3, "did nothing for 1 seconds"),
+        ("refused", "refused", 1, "stub"),
+    ],
+)
+def test_a_worker_that_is_lost_is_replaced_and_its_neighbours_go_on(tmp_path, model, state, attempts, why):
+    store = Store(tmp_path)
+    jobs = [job(1, model), *(job(number) for number in range(2, 8))]
+    with engine(store, 2, hang_seconds=1.0) as local:
+        run_what_is_left(jobs, store, local)
+    assert states(store, jobs) == [state] + ["done"] * 6
+    run = store.run(jobs[0].run_id)
+    assert run.attempts == attempts
+    assert why in run.why
+    assert [store.run(one.run_id).attempts for one in jobs[1:]] == [1] * 6
+
+
+def test_a_worker_that_stands_still_is_found_and_one_that_works_is_not(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB_WORK_SECONDS", "3")
+    store = Store(tmp_path)
+    jobs = [job(1)]
+    with engine(store, 1, hang_seconds=1.0) as local:
+        run_what_is_left(jobs, store, local)
+    assert store.run(jobs[0].run_id).attempts == 1
+
+
+def test_a_run_that_takes_too_much_memory_fails_alone(tmp_path):
+    store = Store(tmp_path)
+    jobs = [job(1, "eats"), job(2)]
+    with engine(store, 1, memory_bytes=1 << 30) as local:
+        run_what_is_left(jobs, store, local)
+    assert states(store, jobs) == ["failed", "done"]
+    assert "MemoryError" in store.run(jobs[0].run_id).why
+    with engine(Store(tmp_path / "free"), 1) as local:  # without the limit there is memory for it
+        run_what_is_left(jobs, Store(tmp_path / "free"), local)
+    assert "there was memory" in Store(tmp_path / "free").run(jobs[0].run_id).why
+    assert resource.getrlimit(resource.RLIMIT_DATA)[0] == resource.RLIM_INFINITY  # of this process
+
+
+def runners(store, count, cells, seconds):
+    command = [sys.executable, str(STUB), str(store), "--cells", str(cells)]
+    environment = os.environ | {"STUB_SECONDS": str(seconds)}
+    started = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True)
+        for _ in range(count)
+    ]
+    return [process.communicate()[0] for process in started]
+
+
+def test_runners_on_one_folder_share_the_work_and_see_the_same_table(tmp_path):
+    tables = runners(tmp_path, 3, 30, 0.05)
+    assert len(set(tables)) == 1
+    assert tables[0].count('"done"') == 30
+    store = Store(tmp_path)
+    assert [run.attempts for run in store.runs()] == [1] * 31
+    workers = [(tmp_path / run.run_id / "attempt-1" / "worker").read_text() for run in store.runs()]
+    assert len(set(workers)) == 3
+    assert min(workers.count(name) for name in set(workers)) > 3
+
+
+def test_a_run_of_another_process_is_waited_for_behind_all_others(tmp_path):
+    store = Store(tmp_path)
+    jobs = [job(1), job(2), job(3)]
+    for one in jobs:
+        store.register(one.run_id, one.spec.to_json())
+    held = store.claim(jobs[0].run_id)
+    ended = []
+
+    def on_end(one):
+        ended.append(one.spec.seed)
+        if ended == [2, 3]:
+            held.release()
+
+    with engine(store) as local:
+        run_jobs(jobs, store, local, on_end=on_end)
+    assert ended == [2, 3, 1]
+    assert states(store, jobs) == ["done"] * 3
+
+
+def assert_gone(group, end):
+    """Nobody of the group of processes is left at that time."""
+    while time.monotonic() < end:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    raise AssertionError("a process outlived its study")
+
+
+@pytest.mark.parametrize("interrupts", [1, 2])
+def test_an_interrupt_ends_the_study_and_its_workers_within_five_seconds(tmp_path, interrupts):
+    command = [sys.executable, str(STUB), str(tmp_path), "--workers", "2"]
+    environment = os.environ | {"STUB_SECONDS": "60"}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+    while len(list(tmp_path.glob("*/attempt-1"))) < 2:
+        time.sleep(0.02)
+    began = time.monotonic()
+    for _ in range(interrupts):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the whole group
+    process.wait(10)
+    assert_gone(process.pid, began + 5)
+    assert {run.state for run in Store(tmp_path).runs()} == {"pending"}
+
+
+def test_a_study_that_is_killed_takes_its_workers_with_it(tmp_path):
+    command = [sys.executable, str(STUB), str(tmp_path), "--workers", "2"]
+    process = subprocess.Popen(command, env=os.environ | {"STUB_SECONDS": "60"}, start_new_session=True)
+    while len(list(tmp_path.glob("*/attempt-1"))) < 2:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert_gone(process.pid, time.monotonic() + 5)
