@@ -33,8 +33,14 @@ _CHUNK_BYTES = 1 << 20
 _LOCK_TRIES = 1000
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, sync: bool = True) -> None:
     """Write a file whole or not at all: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Args:
+        path: The file.
+        data: Its content.
+        sync: Whether it must survive a power cut. Without, it is still whole or not there for all other processes; for
+            what is written anew when it is missing or damaged.
 
     Raises:
         StoreError: the disk is full, the folder is missing or read-only, or the disk failed. What stood at
@@ -47,7 +53,8 @@ def write_bytes(path: Path, data: bytes) -> None:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
@@ -56,7 +63,8 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise StoreError(
             f"Cannot write {path}: {error.strerror}. Free or unlock the place and run the same command again."
         ) from error
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:

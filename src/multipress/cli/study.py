@@ -54,7 +54,7 @@ def run(
         return
 
     def on_begin(job: Job) -> None:
-        show.begin(job.run_id, job.spec.to_json())
+        show.begin(job.run_id, job.record)
 
     def on_end(ended: Run, number: int, total: int) -> None:
         show.end(ended, number, total, cell_row(ended, store.done(ended.run_id))["score"])

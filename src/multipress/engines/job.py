@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from multipress.spec import RunSpec
 from multipress.store import Attempt, Store
@@ -22,6 +23,11 @@ class Job:
     run_id: str
     spec: RunSpec
     needs: tuple[str, ...] = ()
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The spec as plain JSON values."""
+        return self.spec.to_json()
 
 
 @dataclass(frozen=True)

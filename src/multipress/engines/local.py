@@ -147,7 +147,7 @@ class _Worker:
     def begin(self, job: Job) -> None:
         self._used, self._idle_seconds, self._looked = -1.0, 0.0, time.monotonic()
         with suppress(OSError):  # a process that is gone shows in `answer`
-            self.connection.send((job.run_id, job.spec.to_json()))
+            self.connection.send((job.run_id, job.record))
 
     def answer(self) -> tuple[str, str]:
         """`Answer.state` and `Answer.why` of the job."""

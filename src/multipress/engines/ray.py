@@ -104,7 +104,7 @@ class RayEngine:
             state = "ended" if self._store.done(job.run_id) is not None else "elsewhere"
             self._answers.append(Answer(job, state))
             return
-        reference = self._task.remote(self._setup, job.run_id, job.spec.to_json(), str(attempt.folder))
+        reference = self._task.remote(self._setup, job.run_id, job.record, str(attempt.folder))
         self._busy[reference] = (job, attempt)
 
     def wait(self, seconds: float | None) -> list[Answer]:

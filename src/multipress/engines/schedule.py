@@ -78,7 +78,7 @@ def run_what_is_left(
         on_end: Called when a run has ended, with how many have ended and how many there are.
     """
     for job in jobs:
-        store.register(job.run_id, job.spec.to_json())
+        store.register(job.run_id, job.record)
     left = [job for job in jobs if is_to_do(store.run(job.run_id))]
     ended = len(jobs) - len(left)
 

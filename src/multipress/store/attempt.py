@@ -52,11 +52,12 @@ class Attempt:
                 disk failed. The run is then not done.
         """
         self._check_open()
-        files = {}
-        for path in _files_below(self.folder):
-            files[path.relative_to(self.folder).as_posix()] = file_fact(path, sync=True)
-        for folder, _, _ in os.walk(self.folder):
-            sync_folder(Path(folder))
+        paths, folders = _entries_below(str(self.folder))
+        start = len(str(self.folder)) + 1
+        files = {path[start:]: file_fact(Path(path), sync=True) for path in paths}
+        # The run's folder and the store's too: nothing above an attempt is brought to the disk before this.
+        for folder in [*map(Path, folders), self.folder, self.folder.parent, self.folder.parent.parent]:
+            sync_folder(folder)
         self._check_open()
         write_json(self.folder / "DONE", {"files": files})
         self.release()
@@ -124,15 +125,22 @@ def attempts_of(run_folder: Path | str) -> list[str]:
     return [f"{run_folder}/{name}" for name in sorted(filter(_ATTEMPT.fullmatch, names), key=attempt_number)]
 
 
-def _files_below(folder: Path) -> list[Path]:
-    """All plain files below a folder, sorted; a link or another thing that is not a file is an error."""
-    files = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise StoreError(f"{path} is not a plain file. A run's folder holds files only; remove it.")
-        if path.is_file():
-            files.append(path)
-    return files
+def _entries_below(folder: str) -> tuple[list[str], list[str]]:
+    """All plain files and all folders below a folder, each sorted; a link or another thing is an error."""
+    files, folders = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_file(follow_symlinks=False):
+                files.append(entry.path)
+            else:
+                raise StoreError(f"{entry.path} is not a plain file. A run's folder holds files only; remove it.")
+    for below in list(folders):
+        more_files, more_folders = _entries_below(below)
+        files += more_files
+        folders += more_folders
+    return sorted(files), sorted(folders)
 
 
 def _read_done(attempt: str) -> dict[str, dict[str, Any]]:
@@ -166,7 +174,7 @@ def verify_attempt(attempt: str) -> tuple[list[str], int]:
     """All problems of an attempt that has DONE, and how many files were hashed."""
     try:
         listed = _read_done(attempt)
-        there = {path.relative_to(attempt).as_posix(): path for path in _files_below(Path(attempt))}
+        there = {path[len(attempt) + 1 :]: Path(path) for path in _entries_below(attempt)[0]}
     except (OSError, ValueError) as error:
         return [f"{attempt}/DONE is damaged: {error}."], 0
     except StoreError as error:

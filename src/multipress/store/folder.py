@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from multipress.durable import Lock, sync_folder, write_bytes, write_json
+from multipress.durable import Lock, json_text, write_bytes, write_json
 from multipress.errors import SpecError, StoreError
 from multipress.records import Run
 from multipress.store.attempt import (
@@ -90,8 +90,8 @@ class Store:
             read_object(folder / "spec.json")
         except (OSError, ValueError):
             _make_folder(folder)
-            write_json(folder / "spec.json", spec)
-            sync_folder(self.folder)
+            # A power cut may take it: it is then written anew, and what was done lies in the attempt.
+            write_bytes(folder / "spec.json", json_text(spec).encode(), sync=False)
 
     def claim(self, run_id: str) -> Attempt | None:
         """Begin a new attempt at a registered run.
@@ -119,8 +119,7 @@ class Store:
             number = attempt_number(attempts[-1]) + 1 if attempts else 1
             attempt = Attempt(run_id, folder / f"attempt-{number}", lock)
             attempt.folder.mkdir()
-            write_bytes(attempt.folder / "spec.json", (folder / "spec.json").read_bytes())
-            sync_folder(folder)
+            write_bytes(attempt.folder / "spec.json", (folder / "spec.json").read_bytes(), sync=False)
         except OSError as error:
             lock.release()
             raise StoreError(f"Cannot begin an attempt in {folder}: {error.strerror}.") from error
