@@ -5,8 +5,8 @@ r"""What the engine of studies costs beside the work: cells that only sleep, aga
 Cells of 0.1 s without torch (`tests/stub.py`), by one worker and by several, then the same sleeps in
 `multiprocessing.Pool.imap_unordered`, which keeps nothing and survives nothing. The limit of both is cells x 0.1 s /
 workers. *Overhead* is the time of a worker above that, per cell: claiming, writing, hashing, fsync and committing
-included. A cell asks for a dozen fsyncs; on a folder in memory they cost nothing, on a disk what the disk takes for each,
-so the time of one is printed for the folder used. Then how long listing all runs and hashing files take.
+included. A cell asks for a dozen fsyncs; on a folder in memory they cost nothing, on a disk what the disk takes for
+each, so the time of one is printed for the folder used. Then how long listing all runs and hashing files take.
 """
 
 from __future__ import annotations

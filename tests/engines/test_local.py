@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing, contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,21 @@ def test_a_study_that_is_killed_takes_its_workers_with_it(tmp_path):
     process.kill()
     process.wait()
     assert_gone(process.pid, time.monotonic() + 5)
+
+
+def test_a_worker_that_cannot_be_told_its_job_is_replaced(tmp_path, monkeypatch):
+    """A write to a worker that fails once; without a look at it the study would wait for ever."""
+    real, failed = Connection.send, []
+
+    def send(connection, value):
+        if not failed:
+            failed.append(value)
+            raise OSError(28, "No space left on device")
+        real(connection, value)
+
+    monkeypatch.setattr(Connection, "send", send)
+    store = Store(tmp_path)
+    with engine(store) as local:
+        run_what_is_left([job(1)], store, local)
+    assert states(store, [job(1)]) == ["done"]
+    assert failed

@@ -9,7 +9,7 @@ import resource
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -146,8 +146,11 @@ class _Worker:
 
     def begin(self, job: Job) -> None:
         self._used, self._idle_seconds, self._looked = -1.0, 0.0, time.monotonic()
-        with suppress(OSError):  # a process that is gone shows in `answer`
+        try:
             self.connection.send((job.run_id, job.record))
+        except OSError as error:
+            if self.process.is_alive():  # one that is gone shows in `answer`, and says how it went
+                self.kill(f"its worker could not be reached ({error.strerror})")
 
     def answer(self) -> tuple[str, str]:
         """`Answer.state` and `Answer.why` of the job."""
