@@ -21,7 +21,7 @@ from multipress.spec import (
     read_study,
     run_id,
 )
-from multipress.study import expand_recipes
+from multipress.study import expand_chains
 from multipress.tasks import list_tasks
 
 STUDY = """
@@ -137,7 +137,7 @@ STUDIES = sorted((Path(__file__).parents[1] / "studies").rglob("*.toml"))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_every_study_that_is_shipped_can_be_read_and_expanded(path):
     study = read_study(path)
-    assert expand_recipes(study)[0] == ()
+    assert expand_chains(study)[0] == ((),)
     assert {data.task for data in study.data} <= set(list_tasks())
 
 

@@ -25,7 +25,7 @@ from multipress.estimate import FORWARD_EFFICIENCY, _num_tokens, describe, predi
 from multipress.recipe import Recipe
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
 from multipress.store import Store
-from multipress.study import Plan, choose_rates, expand_recipes, run_study
+from multipress.study import Plan, choose_rates, expand_chains, run_study
 from multipress.tasks import load_task
 
 DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)
@@ -50,7 +50,7 @@ def table(store):
 
 def test_all_means_the_eight_subsets_with_lists_as_axes(tiny_folder):
     grid = study(tiny_folder, subsets="all", methods={"pruning": {"sparsity": [0.4, 0.6]}})
-    recipes = [tuple(method.name for method in recipe) for recipe in expand_recipes(grid)]
+    recipes = [tuple(method.name for method in recipe) for (recipe,) in expand_chains(grid)]
     assert len(recipes) == 12
     assert len(set(recipes)) == 8
     assert recipes[0] == ()
@@ -58,7 +58,7 @@ def test_all_means_the_eight_subsets_with_lists_as_axes(tiny_folder):
 
 
 def test_the_dense_control_is_always_there_and_defaults_are_written_out(tiny_folder):
-    (dense, (quantization,)) = expand_recipes(study(tiny_folder, subsets=(("quantization",),)))
+    ((dense,), ((quantization,),)) = expand_chains(study(tiny_folder, subsets=(("quantization",),)))
     assert dense == ()
     assert quantization.settings["bits"] == 8
     assert quantization.settings["learned_step"] is False
@@ -92,7 +92,8 @@ def test_a_study_that_cannot_run_is_refused_before_anything_is_written(tiny_fold
 
 def test_the_largest_model_teaches_and_its_logits_are_made_once_a_task_and_seed(tiny_folder):
     plan = Plan(study("minilm-l3", models=("minilm-l3", str(tiny_folder)), seeds=(0, 1)))
-    jobs, cells = plan.jobs({(model, DATA): 1e-3 for model in plan.study.models})
+    cells = plan.cells({(model, DATA): 1e-3 for model in plan.study.models})
+    jobs = plan.with_needs(cells)
     labels = [job for job in jobs if job.spec.kind == "label"]
     assert len(cells) == 2 * 2 * 3
     assert len(labels) == 2
@@ -268,7 +269,9 @@ def test_runs_that_need_a_failed_run_fail_and_the_others_go_on(tiny_folder, tmp_
     grid = study(tiny_folder)
     store = Store(tmp_path / "runs")
     store.check_writable()
-    jobs, cells = Plan(grid).jobs({(str(tiny_folder), DATA): 1e-3})
+    plan = Plan(grid)
+    cells = plan.cells({(str(tiny_folder), DATA): 1e-3})
+    jobs = plan.with_needs(cells)
     label = next(job for job in jobs if job.spec.kind == "label")
     broken = replace(label, spec=replace(label.spec, teacher="f" * 12), needs=())
     jobs = [broken if job is label else job for job in jobs]
@@ -304,7 +307,7 @@ def kill_workers(store, times, stop):
 def test_a_worker_that_dies_is_replaced_and_its_run_tried_once_more(tiny_folder, tmp_path, times, states):
     grid = study(tiny_folder, subsets=((), ("quantization",)))
     store = Store(tmp_path / "runs")
-    jobs, _ = Plan(grid).jobs({(str(tiny_folder), DATA): 1e-3})
+    jobs = Plan(grid).cells({(str(tiny_folder), DATA): 1e-3})
     store.check_writable()
     for job in jobs:
         store.register(job.run_id, job.spec.to_json())
@@ -369,7 +372,7 @@ def test_a_rate_is_not_chosen_while_a_dense_run_may_still_end_well(finished, tmp
 
 def test_cells_without_a_rate_are_shown_and_what_needs_the_teacher_is_left_out(tiny_folder):
     plan = Plan(study("minilm-l3", models=("minilm-l3", str(tiny_folder)), learning_rates=(1e-3, 1e-4)))
-    _, cells = plan.jobs({(str(tiny_folder), DATA): 1e-3})
+    cells = plan.cells({(str(tiny_folder), DATA): 1e-3})
     assert [cell.spec.training.learning_rate for cell in cells[:2]] == [1e-3, 1e-4]
     assert [cell.spec.method_names for cell in cells] == [(), (), (), ("quantization",)]
 

@@ -34,11 +34,11 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
     """
     plan.check()
     study = plan.study
-    candidates = [job for by_rate in plan.rate_jobs().values() for job in by_rate.values()]
+    candidates = plan.with_needs(job for by_rate in plan.rate_jobs().values() for job in by_rate.values())
     # Which rate will win is not known; it changes no count and no time.
     rates = {(model, data): study.learning_rates[0] for model in plan.trained_models() for data in study.data}
-    jobs, cells = plan.jobs(rates)
-    every = {job.run_id: job for job in [*candidates, *jobs]}
+    cells = plan.cells(rates)
+    every = {job.run_id: job for job in [*candidates, *plan.with_needs(cells)]}
     left = [job for job in every.values() if store.done(job.run_id) is None]
     workers = num_workers or default_workers()
     seconds = sum(predicted_seconds(plan, job.spec) for job in left) / workers
@@ -86,7 +86,11 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     step = 6 * weights / (STEP_EFFICIENCY * _product_rate())
     if "teacher_model" in Recipe.from_specs(spec.methods).needs():
         step += 2 * plan.multiplied_weights(plan.teacher_name()) / (FORWARD_EFFICIENCY * _product_rate())
-    return spec.training.epochs * train_tokens * step + dev_tokens * forward + SECONDS_BESIDE
+    return (
+        (spec.part[1] - spec.part[0]) * spec.training.epochs * train_tokens * step
+        + dev_tokens * forward
+        + SECONDS_BESIDE
+    )
 
 
 def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
@@ -98,7 +102,8 @@ def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
         return (1 + made) * len(plan.data(spec.data).train) * (4 * plan.data(spec.data).task.num_outputs + states)
     bits = next((m.settings["bits"] for m in spec.methods if m.name == "quantization"), 16)
     rows = len(plan.data(spec.data).dev) * plan.data(spec.data).task.num_outputs
-    return plan.num_parameters(spec.model) * bits // 8 + 700_000 + 4 * rows
+    kept = 4 * len(spec.kept)
+    return plan.num_parameters(spec.model) * (bits + 8 * kept) // 8 + 700_000 + 4 * rows
 
 
 def _label_work(spec: RunSpec) -> tuple[int, int]:

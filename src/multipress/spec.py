@@ -114,6 +114,9 @@ class MethodSpec:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+_OF_CHAINS = ("start", "mask_from", "part", "kept", "before")
+
+
 @dataclass(frozen=True)
 class RunSpec:
     """One run.
@@ -125,6 +128,13 @@ class RunSpec:
         training: The training settings.
         methods: Compression methods in the order in which they are prepared; empty: the dense control.
         seed: Seed of the head, of the order of rows and of dropout.
+        start: run_id of the run whose artifact's weights the training begins with, its zeros kept; `RUN@SHARE`
+            stands for the weights that were kept after that share of its training. Empty: the model's own weights.
+        mask_from: run_id of the run by whose weights is pruned before the first step; empty: by the training's own.
+        part: Which part of the steps that `training` asks for, as two shares; stages of one chain have the steps of one
+            training together.
+        kept: Shares of the training after which the weights are kept for other runs to start with.
+        before: The methods of the stages that `start` stands for, the first one first; for tables only.
         teacher: run_id of the run whose artifact is the teacher (`label`), or of the `label` run whose logits
             are learned from (`train`); empty where there is none.
     """
@@ -136,10 +146,19 @@ class RunSpec:
     methods: tuple[MethodSpec, ...] = ()
     seed: int = 0
     teacher: str = ""
+    start: str = ""
+    mask_from: str = ""
+    part: tuple[float, float] = (0.0, 1.0)
+    kept: tuple[float, ...] = ()
+    before: tuple[tuple[MethodSpec, ...], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """The run as plain JSON values."""
-        return asdict(self)
+        """The run as plain JSON values; what only chains have is left out of other runs."""
+        values = asdict(self)
+        for name in _OF_CHAINS:
+            if values[name] == getattr(RunSpec, name):
+                del values[name]
+        return values
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> RunSpec:
@@ -152,6 +171,9 @@ class RunSpec:
                 "data": DataSpec(**data),
                 "training": TrainingSpec(**value["training"]),
                 "methods": tuple(MethodSpec(**method) for method in value["methods"]),
+                "part": tuple(value.get("part", cls.part)),
+                "kept": tuple(value.get("kept", ())),
+                "before": tuple(tuple(MethodSpec(**m) for m in stage) for stage in value.get("before", ())),
             }
         )
 
@@ -185,6 +207,41 @@ def run_id(spec: RunSpec, facts: dict[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
+class TicketSpec:
+    """Rounds of iterative magnitude pruning (Frankle and Carbin 2019; Movva and Zhao 2020, section 3).
+
+    Args:
+        rounds: How many; each is a whole training.
+        share: Share of the weights left that a round removes.
+        rewind: With what a round begins: `rate`, the last round's weights, the learning rate as at the beginning (Renda
+            et al. 2020), or `weights`, those of the dense training after the share `at`; several are run side by side.
+        at: Share of the dense training, for `weights`; 0: the weights before it.
+        importance: `magnitude`, or `random` as a control; several are run side by side.
+    """
+
+    rounds: int
+    share: float = 0.2
+    rewind: tuple[str, ...] = ("rate",)
+    at: float = 0.1
+    importance: tuple[str, ...] = ("magnitude",)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or not 1 <= self.rounds <= 100:
+            raise SpecError(f"tickets.rounds is {self.rounds!r}, but must be a whole number from 1 to 100.")
+        for name, low, high in (("share", 0.0, 1.0), ("at", 0.0, 0.99)):
+            value = getattr(self, name)
+            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+            if not fits or (name == "share" and value in (0, 1)):
+                raise SpecError(f"tickets.{name} is {value!r}, but must be a share from {low:g} to {high:g}.")
+        for name, known in (("rewind", ("rate", "weights")), ("importance", ("magnitude", "random"))):
+            if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
+                raise SpecError(f"tickets.{name} is {list(getattr(self, name))!r}; choose from: {', '.join(known)}.")
+
+
+Stages = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class StudySpec:
     """A grid of runs, as a study file says it.
 
@@ -195,7 +252,11 @@ class StudySpec:
         seeds: Seeds; each cell is run with each.
         training: Training settings; the learning rate is chosen from `learning_rates`.
         learning_rates: If several, the best for the dense run of (model, task) is chosen, then fixed.
-        subsets: `all`, or lists of method names; the empty list is the dense control.
+        subsets: `all`, or lists of method names; the empty list is the dense control. A list of such lists is a
+            chain of stages, one after another.
+        shared_start: Share of the steps that all cells of one (model, task, seed) have in common, trained without
+            compression; 0: none.
+        tickets: Rounds of iterative pruning beside the subsets; None: none.
         methods: Settings of each method; a list is an axis of the grid.
     """
 
@@ -205,7 +266,9 @@ class StudySpec:
     seeds: tuple[int, ...] = (0,)
     training: TrainingSpec = TrainingSpec()
     learning_rates: tuple[float, ...] = (1e-4,)
-    subsets: tuple[tuple[str, ...], ...] | str = "all"
+    subsets: tuple[tuple[str, ...] | Stages, ...] | str = "all"
+    shared_start: float = 0.0
+    tickets: TicketSpec | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -236,12 +299,12 @@ def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
         document: What the file holds.
         folder: Where it lies: paths of data files start there.
     """
-    _check_keys(document, "the study file", {"study", "models", "tasks", "training", "methods"})
+    _check_keys(document, "the study file", {"study", "models", "tasks", "training", "methods", "tickets"})
     study = _table(document, "study", {"name", "seeds"})
     models = _table(document, "models", {"names"})
     tasks = _table(document, "tasks", {"names", "metric", *_DATA_KEYS, *_FILE_KEYS})
     known_training = {f.name for f in dataclasses.fields(TrainingSpec)} - {"learning_rate"}
-    training = _table(document, "training", known_training | {"learning_rates"}, required=False)
+    training = _table(document, "training", known_training | {"learning_rates", "shared_start"}, required=False)
     methods = document.get("methods", {})
     if not isinstance(methods, dict):
         raise SpecError("[methods] must be a table.")
@@ -253,6 +316,12 @@ def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
                 "the only other key is subsets."
             )
     rates = training.pop("learning_rates", [TrainingSpec.learning_rate])
+    shared_start = training.pop("shared_start", 0.0)
+    if isinstance(shared_start, bool) or not isinstance(shared_start, (int, float)) or not 0 <= shared_start < 1:
+        raise SpecError(f"training.shared_start is {shared_start!r}, but must be a share from 0 to below 1.")
+    tickets = _tickets(document)
+    if tickets and shared_start:
+        raise SpecError("[tickets] and training.shared_start do not go together: rounds start from a whole training.")
     return StudySpec(
         name=_text(study, "study.name", "name"),
         models=tuple(_texts(models, "models.names", "names")),
@@ -261,6 +330,8 @@ def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
         training=TrainingSpec(**training),
         learning_rates=tuple(_rates(rates)),
         subsets=_subsets(methods.get("subsets", "all")),
+        shared_start=float(shared_start),
+        tickets=tickets,
         methods=settings,
     )
 
@@ -365,13 +436,35 @@ def _rates(values: Any) -> list[float]:
     return [float(value) for value in values]
 
 
-def _subsets(value: Any) -> tuple[tuple[str, ...], ...] | str:
+def _subsets(value: Any) -> tuple[tuple[str, ...] | Stages, ...] | str:
     if value == "all":
         return "all"
-    rows = isinstance(value, list) and value and all(isinstance(row, list) for row in value)
-    if not rows or not all(isinstance(name, str) for row in value for name in row):
+    if not isinstance(value, list) or not value or not all(_is_subset(row) for row in value):
         raise SpecError(
             f'methods.subsets is {value!r}, but must be "all" or lists of method names such as '
-            '[[], ["quantization"], ["quantization", "distillation"]].'
+            '[[], ["quantization"], ["quantization", "distillation"]]; a list of such lists, such as '
+            '[["pruning"], ["quantization"]], is a chain.'
         )
-    return tuple(tuple(row) for row in value)
+    return tuple(tuple(tuple(one) if isinstance(one, list) else one for one in row) for row in value)
+
+
+def _is_subset(row: Any) -> bool:
+    """Whether a value is a list of names, or of such lists."""
+
+    def names(value: Any) -> bool:
+        return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+    return names(row) or (isinstance(row, list) and all(names(stage) for stage in row))
+
+
+def _tickets(document: dict[str, Any]) -> TicketSpec | None:
+    if "tickets" not in document:
+        return None
+    table = _table(document, "tickets", {field.name for field in dataclasses.fields(TicketSpec)})
+    if "rounds" not in table:
+        raise SpecError("[tickets] needs rounds: how many.")
+    for name in ("rewind", "importance"):
+        if name in table:
+            one_or_many = table[name] if isinstance(table[name], list) else [table[name]]
+            table[name] = tuple(_texts({name: one_or_many}, f"tickets.{name}", name))
+    return TicketSpec(**table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import asdict, replace
 from math import prod
@@ -25,19 +25,20 @@ from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
 from multipress.records import Run
 from multipress.shrink import make_named
-from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec
+from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TicketSpec
 from multipress.store import Store, cell_row
 from multipress.tasks import TaskData, load_task
 
-__all__ = ["Plan", "choose_rates", "expand_recipes", "run_study"]
+__all__ = ["Plan", "choose_rates", "expand_chains", "run_study"]
 
 # The methods of the eight subsets that `subsets = "all"` means.
 PAPER_METHODS = ("quantization", "distillation", "pruning")
-DENSE: tuple[MethodSpec, ...] = ()
+Chain = tuple[tuple[MethodSpec, ...], ...]  # the recipes of stages that follow one another
+DENSE: Chain = ((),)
 
 
-def expand_recipes(study: StudySpec) -> list[tuple[MethodSpec, ...]]:
-    """Every recipe of the grid, the dense control first: subsets times the product of the settings given as lists.
+def expand_chains(study: StudySpec) -> list[Chain]:
+    """Every chain of the grid, the dense control first: subsets times the product of the settings given as lists.
 
     Raises:
         SpecError: an unknown method, or settings of a method that no subset uses.
@@ -48,22 +49,29 @@ def expand_recipes(study: StudySpec) -> list[tuple[MethodSpec, ...]]:
         subsets = tuple(
             subset for size in range(len(PAPER_METHODS) + 1) for subset in itertools.combinations(PAPER_METHODS, size)
         )
-    used = {name for subset in subsets for name in subset}
+    stages = [_stages(subset) for subset in subsets]
+    used = {name for chain in stages for stage in chain for name in stage}
     for name in sorted(used):
         get_method(name)
     for name in study.methods:
         get_method(name)
-        if name not in used:
+        if name not in used and not (name == "pruning" and study.tickets):
             raise SpecError(f"[methods.{name}] has no effect: no subset in methods.subsets uses {name}.")
-    recipes = [DENSE]
-    for subset in subsets:
-        choices = [_settings_of(study, name) for name in subset]
-        for chosen in itertools.product(*choices):
-            specs = tuple(MethodSpec(name, dict(settings)) for name, settings in zip(subset, chosen, strict=True))
-            recipe = Recipe.from_specs(specs).specs()
-            if recipe not in recipes:
-                recipes.append(recipe)
-    return recipes
+    chains = [DENSE]
+    for chain in stages:
+        names = sorted({name for stage in chain for name in stage})
+        for chosen in itertools.product(*(_settings_of(study, name) for name in names)):
+            settings = dict(zip(names, chosen, strict=True))
+            specs = tuple(tuple(MethodSpec(name, dict(settings[name])) for name in stage) for stage in chain)
+            made = tuple(Recipe.from_specs(stage).specs() for stage in specs)
+            if made not in chains:
+                chains.append(made)
+    return chains
+
+
+def _stages(subset: tuple[Any, ...]) -> tuple[tuple[str, ...], ...]:
+    """The stages of a subset: names are one stage, tuples of names are several."""
+    return (subset,) if all(isinstance(name, str) for name in subset) else subset
 
 
 def _settings_of(study: StudySpec, name: str) -> list[dict[str, Any]]:
@@ -96,13 +104,14 @@ class Plan:
         self._data: dict[DataSpec, TaskData] = {}
         self._models: dict[str, Checked] = {}
         self._shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+        self._made: dict[str, Job] = {}
 
     def check(self) -> None:
         """Read every model's header and every task's rows, and build every recipe, so that bad input shows first."""
-        recipes = expand_recipes(self.study)
+        stages = [Recipe.from_specs(stage) for chain in expand_chains(self.study) for stage in chain]
         for model in self.trained_models():
             self.identify(model).check_length(self.study.training.max_length)
-        if any("teacher_model" in Recipe.from_specs(recipe).needs() for recipe in recipes) and not self.absent:
+        if any("teacher_model" in recipe.needs() for recipe in stages) and not self.absent:
             teacher = self._teacher_model()
             if _is_artifact(teacher):
                 own = open_artifact(Path(teacher)).tokenizer_json()
@@ -174,36 +183,111 @@ class Plan:
             return {}
         seed = self.study.seeds[0]
         return {
-            (model, data): {rate: self._train(model, data, DENSE, seed, rate) for rate in self.study.learning_rates}
+            (model, data): {rate: self._chain(model, data, DENSE, seed, rate) for rate in self.study.learning_rates}
             for model in self.trained_models()
             for data in self.study.data
         }
 
-    def jobs(self, rates: dict[tuple[str, DataSpec], float]) -> tuple[list[Job], list[Job]]:
-        """All jobs in an order in which they can run, and those of them that are cells of the grid.
+    def cells(self, rates: dict[tuple[str, DataSpec], float]) -> list[Job]:
+        """The cells of the grid, in order.
 
         Args:
             rates: The learning rate of each (model, task). Where there is none, the dense runs of all rates stand for
                 the cells, so that what went wrong is seen; where the teacher has none, nothing is distilled.
         """
-        recipes = expand_recipes(self.study)
+        chains = expand_chains(self.study)
         cells: list[Job] = []
-        shared: dict[str, Job] = {}
-        for seed, data in itertools.product(self.study.seeds, self.study.data):
-            labels: list[Job | None] = [None] * len(recipes)
-            for index, recipe in enumerate(recipes):
-                for job in self._teacher(data, seed, rates, recipe) if _learns(recipe) else []:
-                    shared[job.run_id] = labels[index] = job
-            for model in self.study.models:
-                if (model, data) not in rates:
-                    cells += [self._train(model, data, DENSE, seed, rate) for rate in self.study.learning_rates]
-                    continue
-                for recipe, label in zip(recipes, labels, strict=True):
-                    if label is not None or not _learns(recipe):
-                        cells.append(self._train(model, data, recipe, seed, rates[model, data], label))
-        # Dense cells go first, because a teacher is one of them; then what others wait for.
-        jobs = {job.run_id: job for job in [*(c for c in cells if not c.spec.methods), *shared.values(), *cells]}
-        return list(jobs.values()), cells
+        for seed, data, model in itertools.product(self.study.seeds, self.study.data, self.study.models):
+            if (model, data) not in rates:
+                cells += [self._chain(model, data, DENSE, seed, rate) for rate in self.study.learning_rates]
+                continue
+            for chain in chains:
+                if not any(_learns(stage) for stage in chain) or self._has_teacher(data, rates):
+                    cells.append(self._chain(model, data, chain, seed, rates[model, data], rates))
+            if self.study.tickets:
+                cells += self._tickets(self.study.tickets, model, data, seed, rates[model, data])
+        return cells
+
+    def with_needs(self, jobs: Iterable[Job]) -> list[Job]:
+        """Jobs and all they need, each after what it needs; those without methods first, because others need them."""
+        ordered: dict[str, Job] = {}
+
+        def add(job: Job) -> None:
+            for run_id in job.needs:
+                if run_id not in ordered:
+                    add(self._made[run_id])
+            ordered.setdefault(job.run_id, job)
+
+        for job in sorted(jobs, key=lambda job: bool(job.spec.methods)):
+            add(job)
+        return list(ordered.values())
+
+    def _has_teacher(self, data: DataSpec, rates: dict[tuple[str, DataSpec], float]) -> bool:
+        teacher = self._teacher_model()
+        return _is_artifact(teacher) or (teacher, data) in rates
+
+    def _chain(
+        self,
+        model: str,
+        data: DataSpec,
+        chain: Chain,
+        seed: int,
+        rate: float,
+        rates: dict[tuple[str, DataSpec], float] | None = None,
+    ) -> Job:
+        """The last run of a chain; all stages together have the steps of one training."""
+        shared = self.study.shared_start
+        ends = [shared + (1 - shared) * number / len(chain) for number in range(len(chain) + 1)]
+        stages = [*([((), (0.0, shared))] if shared else []), *zip(chain, itertools.pairwise(ends), strict=True)]
+        spec = RunSpec("train", model, data, replace(self.study.training, learning_rate=rate), seed=seed)
+        job, before = None, Chain()
+        for stage, part in stages:
+            label = self._label(data, seed, rates or {}, stage) if _learns(stage) else None
+            job = self._job(
+                replace(
+                    spec,
+                    methods=stage,
+                    teacher=label.run_id if label else "",
+                    start=job.run_id if job else "",
+                    part=part,
+                    before=before,
+                    kept=self._kept() if not any((*before, stage)) and len(stages) == 1 else (),
+                )
+            )
+            before = (*before, stage)
+        assert job is not None
+        return job
+
+    def _kept(self) -> tuple[float, ...]:
+        """Where in a dense training its weights are kept for rounds of iterative pruning."""
+        tickets = self.study.tickets
+        return (float(tickets.at),) if tickets and "weights" in tickets.rewind and tickets.at else ()
+
+    def _tickets(self, tickets: TicketSpec, model: str, data: DataSpec, seed: int, rate: float) -> list[Job]:
+        """Rounds of iterative pruning, each with the zeros of the last one."""
+        dense = self._chain(model, data, DENSE, seed, rate)
+        others = {k: v for k, v in self.study.methods.get("pruning", {}).items() if k in ("scope", "embeddings")}
+        rounds = []
+        for rewind, importance in itertools.product(tickets.rewind, tickets.importance):
+            last, before = dense, Chain()
+            for number in range(1, tickets.rounds + 1):
+                sparsity = 1 - (1 - tickets.share) ** number
+                settings = {**others, "sparsity": sparsity, "importance": importance, "start": 0.0, "end": 0.0}
+                recipe = Recipe.from_specs((MethodSpec("pruning", settings),)).specs()
+                start = last.run_id if rewind == "rate" else f"{dense.run_id}@{tickets.at}" if tickets.at else ""
+                before = (*before, recipe)
+                last = self._job(
+                    replace(
+                        dense.spec,
+                        methods=recipe,
+                        start=start,
+                        kept=(),
+                        mask_from=last.run_id,
+                        before=before[:-1] if rewind == "rate" else (),
+                    )
+                )
+                rounds.append(last)
+        return rounds
 
     def _teacher_model(self) -> str:
         """The model to fine-tune as the teacher, or the folder of an artifact."""
@@ -214,38 +298,25 @@ class Plan:
             )
         return self._largest_model() if wanted == "largest" else wanted
 
-    def _teacher(
+    def _label(
         self, data: DataSpec, seed: int, rates: dict[tuple[str, DataSpec], float], recipe: tuple[MethodSpec, ...]
-    ) -> list[Job]:
-        """The run that makes a recipe's teacher, if there is one, and last the run that makes its logits."""
+    ) -> Job:
+        """The run that makes the logits of a recipe's teacher."""
         wanted = Recipe.from_specs(recipe).label_specs()
         model = self._teacher_model()
         if _is_artifact(model):
             spec = RunSpec("label", model, data, methods=wanted)
             run_id = identity_of(spec, model_sha256=artifact_sha256(Path(model)), data_sha256=self.data(data).sha256)
-            return [Job(run_id, spec)]
-        if (model, data) not in rates:
-            return []
-        teacher = self._train(model, data, DENSE, seed, rates[model, data])
-        spec = RunSpec("label", model, data, methods=wanted, teacher=teacher.run_id)
-        return [teacher, Job(self._identity(spec), spec, needs=(teacher.run_id,))]
+            return self._made.setdefault(run_id, Job(run_id, spec))
+        teacher = self._chain(model, data, DENSE, seed, rates[model, data])
+        return self._job(RunSpec("label", model, data, methods=wanted, teacher=teacher.run_id))
 
-    def _train(
-        self,
-        model: str,
-        data: DataSpec,
-        recipe: tuple[MethodSpec, ...],
-        seed: int,
-        rate: float,
-        label: Job | None = None,
-    ) -> Job:
-        training = replace(self.study.training, learning_rate=rate)
-        spec = RunSpec("train", model, data, training, recipe, seed, teacher=label.run_id if label else "")
-        return Job(self._identity(spec), spec, needs=(label.run_id,) if label else ())
-
-    def _identity(self, spec: RunSpec) -> str:
+    def _job(self, spec: RunSpec) -> Job:
+        """The job of a run; what it needs was made before."""
         model_sha256 = self.identify(spec.model).sha256
-        return identity_of(spec, model_sha256=model_sha256, data_sha256=self.data(spec.data).sha256)
+        run_id = identity_of(spec, model_sha256=model_sha256, data_sha256=self.data(spec.data).sha256)
+        needs = dict.fromkeys([spec.teacher, spec.start.partition("@")[0], spec.mask_from])
+        return self._made.setdefault(run_id, Job(run_id, spec, tuple(name for name in needs if name)))
 
 
 def _is_artifact(name: str) -> bool:
@@ -296,7 +367,7 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
                 study, folder, places=places, engine=local, on_begin=on_begin, on_end=on_end, on_note=on_note
             )
     store.check_writable()
-    expand_recipes(study)  # what is wrong with the study shows before a model is made
+    expand_chains(study)  # what is wrong with the study shows before a model is made
     for name in {*study.models, str(study.methods.get("distillation", {}).get("teacher", ""))}:
         make_named(name, on_note=on_note)
     plan = Plan(study, places)
@@ -305,15 +376,15 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
         for note in plan.data(data).notes:
             on_note(f"{data.name}: {note}")
     candidates = plan.rate_jobs()
-    dense = [job for by_rate in candidates.values() for job in by_rate.values()]
+    dense = plan.with_needs(job for by_rate in candidates.values() for job in by_rate.values())
     run_what_is_left(dense, store, engine, on_begin=on_begin, on_end=on_end)
     rates = choose_rates(plan, candidates, store)
     for model, data in candidates:
         if (model, data) not in rates:
             on_note(f"{data.name}: no learning rate could be chosen for {model}; see its dense runs.")
-    jobs, cells = plan.jobs(rates)
+    cells = plan.cells(rates)
     store.save_study(study.name, {"cells": [cell.run_id for cell in cells], "spec": asdict(study)})
-    run_what_is_left(jobs, store, engine, on_begin=on_begin, on_end=on_end)
+    run_what_is_left(plan.with_needs(cells), store, engine, on_begin=on_begin, on_end=on_end)
     runs = {run.run_id: run for run in store.runs()}
     return [runs[cell.run_id] for cell in cells]
 

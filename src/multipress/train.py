@@ -20,6 +20,7 @@ from multipress.durable import write_bytes
 from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context, Step
 from multipress.models.encoder import model_batch, model_inputs
+from multipress.models.held_zeros import HeldZeros
 from multipress.models.used_rows import UsedRows
 from multipress.precision import autocast, device, route, use_route
 from multipress.recipe import Recipe
@@ -60,11 +61,17 @@ class Saving:
         path: File of the checkpoint; it is replaced each time.
         identity: Written into the checkpoint; one with another identity is refused.
         every_steps: Optimizer steps between two checkpoints.
+        kept: Shares of the training after which the weights are kept, each in a file of its own beside the checkpoint.
     """
 
     path: Path
     identity: str
     every_steps: int = 100
+    kept: tuple[float, ...] = ()
+
+    def kept_path(self, share: float) -> Path:
+        """The file of the weights after this share of the training."""
+        return self.path.parent / f"kept-{share}.safetensors"
 
 
 def num_steps(num_rows: int, training: TrainingSpec) -> int:
@@ -100,6 +107,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     training: TrainingSpec,
     context: Context,
     *,
+    part: tuple[float, float] = (0.0, 1.0),
     saving: Saving | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> nn.Module:
@@ -111,6 +119,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
         recipe: Methods; none trains the dense control.
         training: Epochs, learning rate and so on.
         context: Target, seed and what the methods need.
+        part: Which part of the steps that the settings ask for, as two shares; a stage of a longer training has some.
         saving: Where checkpoints go; None: none are written.
         on_step: Called after each step with the steps done, all steps, and the loss.
 
@@ -128,9 +137,12 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
         for batch in islice(_all_batches(lengths, training, context.seed), FIRST_BATCHES):
             yield collate(rows, batch)
 
+    held = HeldZeros(model, context.held)
     model = recipe.prepare(model, replace(context, first_batches=first_batches)).to(device()).train()
     used = _used_rows(model, rows)
-    loop = _Loop(model, used, recipe, training, num_steps(len(rows.encodings) - rows.num_made, training))
+    steps = num_steps(len(rows.encodings) - rows.num_made, training)
+    total = max(1, round(part[1] * steps) - round(part[0] * steps))
+    loop = _Loop(model, used, held, recipe, training, total)
     done = loop.resume(saving) if saving is not None else 0
     for step, batch in enumerate(islice(_all_batches(lengths, training, context.seed), loop.total)):
         if step < done:
@@ -138,11 +150,15 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
         loss = loop.step(step, collate(rows, batch), name)
         if on_step is not None:
             on_step(step + 1, loop.total, loss)
+        if saving is not None:
+            loop.keep(saving, step + 1)  # before a checkpoint says that this step is done
         if saving is not None and (step + 1) % saving.every_steps == 0 and step + 1 < loop.total:
             loop.save(saving, step + 1)
     if used is not None:
         used.remove()
-    return recipe.convert(model.cpu().eval())
+    model = recipe.convert(model.cpu().eval())
+    held.finish()
+    return model
 
 
 def _used_rows(model: nn.Module, rows: Rows) -> UsedRows | None:
@@ -172,10 +188,17 @@ class _Loop:
     """What lives from one step to the next: the model under its recipe, and the optimizer."""
 
     def __init__(
-        self, model: nn.Module, used: UsedRows | None, recipe: Recipe, training: TrainingSpec, total: int
+        self,
+        model: nn.Module,
+        used: UsedRows | None,
+        held: HeldZeros,
+        recipe: Recipe,
+        training: TrainingSpec,
+        total: int,
     ) -> None:
         self.model = model
         self.used = used
+        self.held = held
         self.recipe = recipe
         self.training = training
         self.total = total
@@ -205,6 +228,7 @@ class _Loop:
         if self.used is not None:
             self.used.write()
         self.recipe.on_step_end(self.model, (index + 1) / self.total)
+        self.held.apply()
         if self.used is not None:
             self.used.read()
         return value
@@ -229,6 +253,13 @@ class _Loop:
             "loop_version": str(LOOP_VERSION),
         }
         write_bytes(saving.path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+
+    def keep(self, saving: Saving, steps_done: int) -> None:
+        """Write the weights that are to be kept after so many steps."""
+        for share in saving.kept:
+            if steps_done == round(share * self.total):
+                weights = {name: value.detach().cpu().contiguous() for name, value in self.model.named_parameters()}
+                write_bytes(saving.kept_path(share), save(weights))
 
     def resume(self, saving: Saving) -> int:
         """Load the checkpoint if there is one; returns the steps done.

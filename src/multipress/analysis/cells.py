@@ -80,7 +80,8 @@ def read_cells(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
     cells = []
     for row, task in zip(rows, tasks, strict=True):
         names = sorted(row["methods"], key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
-        levels = tuple((name, _level(name, row["settings"].get(name, {}), shown[name])) for name in names)
+        by_name = {name: _level(name, row["settings"].get(name, {}), shown[name]) for name in names}
+        levels = _chained(row, by_name)
         sizes = {key: row.get(key) for key in (*SIZES, "package_bytes", "dense_bytes")}
         done = row["state"] == "done"
         cells.append(
@@ -98,6 +99,20 @@ def read_cells(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
             )
         )
     return _told_apart(cells)
+
+
+def _chained(row: Mapping[str, Any], levels: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Methods and levels of a cell; stages that followed one another are one level, as `P60>Q8`."""
+    if row.get("rewound"):
+        levels = {name: f"{level}[rewound]" for name, level in levels.items()}
+    stages = row.get("stages")
+    if not stages:
+        return tuple(levels.items())
+    if len(stages) > 1 and all(stage == stages[0] for stage in stages):  # rounds of one method
+        return tuple(
+            (f"{name} in {len(stages)} rounds", f"{level}[{len(stages)} rounds]") for name, level in levels.items()
+        )
+    return ((">".join("+".join(stage) for stage in stages), ">".join("+".join(levels[n] for n in s) for s in stages)),)
 
 
 def _model_name(name: str) -> str:

@@ -123,7 +123,12 @@ class Executor:
             context.teacher_states = self._taught(spec.teacher, "states", len(rows.encodings))
         if "teacher_model" in recipe.needs():
             context.teacher_model = self._teacher_of(spec.teacher, pretrained.tokenizer_json)
-        saving = Saving(folder.parent / "checkpoint.safetensors", run_id)
+        if spec.start:
+            context.held = self._start(pretrained.model, spec.start)
+        if spec.mask_from:
+            ranked = open_artifact(self._result_of(spec.mask_from, "What is pruned by") / "artifact").dense_weights()
+            context.ranking = {name: torch.from_numpy(weight) for name, weight in ranked.items()}
+        saving = Saving(folder.parent / "checkpoint.safetensors", run_id, kept=spec.kept)
         log = TrainingLog(folder.parent / "log.partial.jsonl", on_step)
         try:
             model = train(
@@ -132,6 +137,7 @@ class Executor:
                 recipe,
                 spec.training,
                 context,
+                part=spec.part,
                 saving=saving,
                 on_step=log,
             )
@@ -149,8 +155,26 @@ class Executor:
         )
         self._measure(artifact, data, pretrained.note, folder)
         write_text(artifact.folder / "README.md", self._card(artifact, folder, spec))
-        for path in (saving.path, log.path):
+        kept = [saving.kept_path(share) for share in spec.kept]
+        for path in kept:
+            write_bytes(folder / path.name, path.read_bytes())
+        for path in (saving.path, log.path, *kept):  # the checkpoint first: without it all is made anew
             path.unlink(missing_ok=True)
+
+    @torch.no_grad()
+    def _start(self, model: torch.nn.Module, start: str) -> dict[str, torch.Tensor]:
+        """Gives a model the weights of another run; returns where those that were pruned there are kept."""
+        run_id, _, share = start.partition("@")
+        done = self._result_of(run_id, "What this run starts from")
+        pruned: dict[str, int] = {}
+        if share:
+            weights = load_file(done / f"kept-{share}.safetensors")
+        else:
+            artifact = open_artifact(done / "artifact")
+            weights, pruned = artifact.dense_weights(), artifact.facts["pruned"]
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(weights[name]))
+        return {name: torch.from_numpy(weights[name] != 0) for name, count in pruned.items() if count}
 
     def _measure(self, artifact: Artifact, data: TaskData, note: str, folder: Path) -> None:
         """Score and weigh a stored artifact; writes measurements, predictions and circumstances."""

@@ -48,6 +48,10 @@ class Context:
         teacher_states: (N, L + 1, D), a vector of each layer of the teacher for each of these rows, as
             `multipress.models.states.text_states` makes them; None unless a method needs them.
         teacher_model: The teacher as a torch module with the same tokenizer; None unless a method needs it.
+        held: By the name of a weight, where it is kept (bool, of its shape); what was removed before this training is
+            zero after every step.
+        ranking: By the name of a weight, the weights of the model by whose size is pruned, where it is another than the
+            one that is trained; None: this one.
         first_batches: Gives the first batches of the training, for what must be fitted before it: each what the model
             is called with, and `rows` (B,), indices of the rows. Set by the training loop.
     """
@@ -57,6 +61,8 @@ class Context:
     teacher_logits: Tensor | None = None
     teacher_states: Tensor | None = None
     teacher_model: nn.Module | None = None
+    held: dict[str, Tensor] = field(default_factory=dict)
+    ranking: dict[str, Tensor] | None = None
     first_batches: Callable[[], Iterable[dict[str, Tensor]]] = tuple
 
 

@@ -100,7 +100,23 @@ class Pruning(Method):
             module.register_buffer("pruning_mask", torch.ones_like(weight, dtype=torch.bool))
         self._level = -1
         self._seed = context.seed
+        if context.ranking is not None:
+            self._prune_at_once(context.ranking)
         return model
+
+    @torch.no_grad()
+    def _prune_at_once(self, ranking: dict[str, Tensor]) -> None:
+        """A round of iterative pruning: what is smallest in another model is removed before the first step.
+
+        Zeros of that model come first, so that a weight that an earlier round removed is never given back.
+        """
+        weights = {name: ranking[f"{name}.weight"] for name in self._targets}
+        for name, (module, weight) in self._targets.items():
+            module.pruning_mask.copy_(weights[name].to(weight.device) != 0)
+        self._grow_masks(self.sparsity, weights)
+        self._level = self.updates
+        for module, weight in self._targets.values():
+            weight.mul_(module.pruning_mask)
 
     def on_step_end(self, model: nn.Module, progress: float) -> None:
         """Grows the masks when it is time, and zeroes the weights they remove."""
@@ -121,10 +137,11 @@ class Pruning(Method):
             return 0
         return math.floor((progress - self.start) / (self.end - self.start) * self.updates)
 
-    def _grow_masks(self, sparsity: float) -> None:
+    def _grow_masks(self, sparsity: float, ranking: dict[str, Tensor] | None = None) -> None:
         scores = []
         for name, (module, weight) in self._targets.items():
-            score = weight.detach().abs() if self.importance == "magnitude" else self._random(name, weight)
+            ranked = weight if ranking is None else ranking[name].to(weight.device)
+            score = ranked.detach().abs() if self.importance == "magnitude" else self._random(name, weight)
             # What is gone ranks below everything, so a mask never gives a weight back.
             scores.append(score.masked_fill(~module.pruning_mask, -1.0).flatten())
         if self.scope == "global":

@@ -203,7 +203,8 @@ class Store:
             study: Only the cells of this study.
 
         Returns:
-            Rows with `run_id`, `studies`, `model`, `task`, `methods` (names), `settings` (name to settings),
+            Rows with `run_id`, `studies`, `model`, `task`, `methods` (names), `settings` (name to settings; of several
+            stages, each method's last), `stages` (names of methods by stage, where there are several), `rewound`,
             `seed`, `learning_rate`, `data`, `training`, `state`, `why`; and of a done run `score`, `metrics`
             (name to value), `ideal_bytes`, `weights_bytes`, `package_bytes`, `dense_bytes` and every other
             measured number that is not a share. Of a run that is not done these six are None (`metrics`:

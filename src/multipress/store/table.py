@@ -51,11 +51,19 @@ def cell_row(run: Run, attempt: Path | str | None) -> dict[str, Any]:
 
 def _asked(spec: dict[str, Any]) -> dict[str, Any]:
     data, methods = spec.get("data", {}), spec.get("methods", [])
+    stages = [stage for stage in [*spec.get("before", []), methods] if stage]
+    by_name = {method["name"]: method["settings"] for stage in stages for method in stage}
+    chain: dict[str, Any] = (
+        {"stages": [[method["name"] for method in stage] for stage in stages]} if len(stages) > 1 else {}
+    )
+    if spec.get("mask_from", "") != spec.get("start", "") and spec.get("mask_from"):
+        chain["rewound"] = True
     return {
         "model": spec.get("model", ""),
         "task": data.get("task") or os.path.basename(data.get("train", "")),
-        "methods": [method["name"] for method in methods],
-        "settings": {method["name"]: method["settings"] for method in methods},
+        "methods": list(by_name),
+        "settings": by_name,
+        **chain,
         "seed": spec.get("seed"),
         "learning_rate": spec.get("training", {}).get("learning_rate"),
         "data": dict(data),
