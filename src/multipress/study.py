@@ -28,6 +28,7 @@ from multipress.shrink import make_named
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TicketSpec
 from multipress.store import Store, cell_row
 from multipress.tasks import TaskData, load_task
+from multipress.tracking import Tracking
 
 __all__ = ["Plan", "choose_rates", "expand_chains", "run_study"]
 
@@ -367,6 +368,12 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
                 study, folder, places=places, engine=local, on_begin=on_begin, on_end=on_end, on_note=on_note
             )
     store.check_writable()
+    tracking = Tracking(study.report_to, store, on_note)
+
+    def tell(run: Run, ended: int, total: int) -> None:
+        tracking.log(run)
+        on_end(run, ended, total)
+
     expand_chains(study)  # what is wrong with the study shows before a model is made
     for name in {*study.models, str(study.methods.get("distillation", {}).get("teacher", ""))}:
         make_named(name, on_note=on_note)
@@ -377,14 +384,14 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
             on_note(f"{data.name}: {note}")
     candidates = plan.rate_jobs()
     dense = plan.with_needs(job for by_rate in candidates.values() for job in by_rate.values())
-    run_what_is_left(dense, store, engine, on_begin=on_begin, on_end=on_end)
+    run_what_is_left(dense, store, engine, on_begin=on_begin, on_end=tell)
     rates = choose_rates(plan, candidates, store)
     for model, data in candidates:
         if (model, data) not in rates:
             on_note(f"{data.name}: no learning rate could be chosen for {model}; see its dense runs.")
     cells = plan.cells(rates)
     store.save_study(study.name, {"cells": [cell.run_id for cell in cells], "spec": asdict(study)})
-    run_what_is_left(plan.with_needs(cells), store, engine, on_begin=on_begin, on_end=on_end)
+    run_what_is_left(plan.with_needs(cells), store, engine, on_begin=on_begin, on_end=tell)
     runs = {run.run_id: run for run in store.runs()}
     return [runs[cell.run_id] for cell in cells]
 

@@ -199,6 +199,11 @@ class Executor:
 
     def _card(self, artifact: Artifact, attempt: Path, spec: RunSpec) -> str:
         """The model card, with the command that makes the artifact again, and before it the one for its teacher."""
+        if spec.start or spec.mask_from:
+            text = f"multipress study run STUDY.toml  # one of its runs, {artifact.facts['run_id']}"
+            return model_card(
+                artifact, read_measurements(attempt), f"{text}; it goes on from run {spec.start or spec.mask_from}"
+            )
         commands, teacher = [], ""
         if spec.teacher:
             label = self._spec_of(spec.teacher)

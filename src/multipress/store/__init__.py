@@ -9,8 +9,8 @@ States: *done* (an attempt has a sound DONE), else what the last attempt says: *
 (it has FAILED), *running* (neither, and the lock is held), *pending* (no attempt, or an interrupted one).
 """
 
-from multipress.store.attempt import Attempt
+from multipress.store.attempt import Attempt, read_text
 from multipress.store.folder import Store, Verification
 from multipress.store.table import cell_row
 
-__all__ = ["Attempt", "Store", "Verification", "cell_row"]
+__all__ = ["Attempt", "Store", "Verification", "cell_row", "read_text"]
