@@ -77,8 +77,8 @@ def test_help_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "train", "study run", "study status", "study verify", "analyze", "report", "measure", "evaluate",
-        "predict", "inspect", "list methods", "list models", "list tasks",
+        "train", "study run", "study status", "study verify", "study measure", "analyze", "report", "measure",
+        "evaluate", "predict", "inspect", "list methods", "list models", "list tasks",
     ],
 )  # fmt: skip
 def test_every_command_has_help(line: str, capsys: pytest.CaptureFixture[str]) -> None:

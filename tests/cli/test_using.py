@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from multipress.runtime import Predictor
+from multipress.spec import DataSpec, RunSpec
+from multipress.store import Store
 
 LABELS = ["bad", "fair", "good"]
 
@@ -206,3 +208,25 @@ def test_a_file_is_meant_even_if_its_name_is_a_tasks(artifact, run, tmp_path, la
     code, _, err = run("evaluate", artifact.folder, "--data", "banking77")
     assert code == 2
     assert "card_arrival" not in err
+
+
+def test_study_measure_times_each_finished_model_once_beside_its_run(write_tiny, run, tmp_path):
+    store = Store(tmp_path / "runs")
+    for run_id in ("0" * 12, "1" * 12, "2" * 12):
+        store.register(run_id, RunSpec("train", "tiny", DataSpec(task="t")).to_json())
+    attempt = store.claim("0" * 12)
+    write_tiny(attempt.folder / "artifact")
+    attempt.commit()
+    label = store.claim("1" * 12)  # a run without a model
+    (label.folder / "logits.safetensors").write_bytes(b"x")
+    label.commit()
+    code, out, _ = run("study", "measure", store.folder, "--repeats", "2", "--json")
+    rows = json.loads(out)
+    assert code == 0
+    assert {row["name"] for row in rows} >= {"latency_p50_ms", "latency_p95_ms"}
+    assert run("study", "measure", store.folder, "--repeats", "3", "--json")[1] == out
+    shown = run("study", "measure", store.folder)[1]
+    assert shown.startswith("0" * 12)
+    assert " ms" in shown
+    assert [verdict.problems for verdict in store.verify()] == [(), (), ()]
+    assert run("study", "measure", store.folder, "--threads", "2", "--repeats", "2", "--json")[1] != out

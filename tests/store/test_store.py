@@ -317,3 +317,25 @@ def test_a_look_at_the_store_changes_nothing(store, done):
 
 def test_locks_of_done_runs_are_free(store, done):
     assert not Lock.is_taken(store.folder / ID / "lock")
+
+
+def test_a_later_measurement_lies_beside_its_run_and_touches_nothing_of_it(store, done):
+    before = store.cells(), store.run(ID), (store.done(ID) / "DONE").read_bytes()
+    assert store.done(ID, "speed-1") is None
+    attempt = store.claim(ID, "speed-1")
+    assert store.claim(ID, "speed-1") is None  # another works on it
+    (attempt.folder / "measurements.jsonl").write_text("{}\n")
+    attempt.commit()
+    assert store.claim(ID, "speed-1") is None
+    found = store.done(ID, "speed-1")
+    assert found == store.folder / ID / "measurements" / "speed-1" / "attempt-1"
+    assert store.done(ID, "speed-2") is None
+    assert before == (store.cells(), store.run(ID), (store.done(ID) / "DONE").read_bytes())
+    assert not any(verdict.problems for verdict in store.verify())
+    (found / "measurements.jsonl").write_text("[]\n")
+    (verdict,) = store.verify()
+    assert "measurements/speed-1" in verdict.problems[0]
+    assert str(found) in verdict.advice
+    for name in ("../speed-1", "speed", "speed-0", "a/b-1"):
+        with pytest.raises(StoreError, match="not the name"):
+            store.claim(ID, name)

@@ -24,6 +24,7 @@ from multipress.cli.predict import predict
 from multipress.cli.report import report
 from multipress.cli.shrink import shrink
 from multipress.cli.study import run
+from multipress.cli.study_state import measure as measure_runs
 from multipress.cli.study_state import status, verify
 from multipress.cli.train import train
 from multipress.errors import MissingExtraError, MultipressError
@@ -166,6 +167,7 @@ study_app = typer.Typer(help="Run a grid of runs, and look at it.", no_args_is_h
 study_app.command()(run)
 study_app.command()(status)
 study_app.command()(verify)
+study_app.command(name="measure")(measure_runs)
 
 app.command()(train)
 app.add_typer(study_app, name="study")

@@ -9,7 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["status", "verify"]
+__all__ = ["measure", "status", "verify"]
+
+SPEED_VERSION = 1  # raise it when the same options measure something else
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, made by `study run`.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
@@ -56,6 +58,56 @@ def verify(folder: Folder, as_json: AsJson = False) -> None:
         typer.echo(f"{len(verdicts)} runs, {done} done, {files} files hashed, {len(bad)} runs damaged.")
     if bad:
         raise typer.Exit(1)
+
+
+def measure(
+    folder: Folder,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="How often each batch is timed.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Measure latency and memory of every finished model, one after the other, beside its run.
+
+    What has been measured is left alone; these numbers are of this computer and no part of the study's table.
+    """
+    from multipress.artifact import open_artifact
+    from multipress.durable import write_text
+    from multipress.measure import measure_memory, measure_speed
+    from multipress.plain_text import plain
+    from multipress.store import Store, read_text
+
+    store, name = Store(folder), f"speed_{threads}_threads-{SPEED_VERSION}"
+    rows = []
+    for run in store.runs():
+        done = store.done(run.run_id)
+        if done is None or not (done / "artifact").is_dir():
+            continue
+        attempt = store.claim(run.run_id, name)
+        if attempt is not None:
+            try:
+                artifact = open_artifact(done / "artifact")
+                found = [*measure_speed(artifact, threads=threads, repeats=repeats), *measure_memory(artifact)]
+                lines = [json.dumps(row.to_json(), sort_keys=True) + "\n" for row in found]
+                write_text(attempt.folder / "measurements.jsonl", "".join(lines))
+                attempt.commit()
+            finally:
+                attempt.release()
+        measured = store.done(run.run_id, name)
+        if measured is None:
+            typer.echo(plain(f"{run.run_id}: another process measures it."), err=True)
+            continue
+        here = [json.loads(line) for line in read_text(measured / "measurements.jsonl").splitlines()]
+        rows += here
+        if not as_json:
+            typer.echo(plain(f"{run.run_id}  {_asked(run.spec)}: {_latencies(here)}"))
+    if as_json:
+        typer.echo(json.dumps(rows))
+
+
+def _latencies(rows: list[dict[str, Any]]) -> str:
+    """The median latency of each shape."""
+    shown = [row for row in rows if row["name"] == "latency_p50_ms"]
+    return ", ".join(f"{r['context']['batch_size']} x {r['context']['length']} {r['value']:.2f} ms" for r in shown)
 
 
 def _asked(spec: dict[str, Any]) -> str:

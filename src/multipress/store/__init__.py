@@ -4,6 +4,7 @@
     <folder>/<run_id>/spec.json             what is asked
     <folder>/<run_id>/lock                  kernel lock, held while an attempt runs
     <folder>/<run_id>/attempt-1/ ...        what came out, with DONE or FAILED written last
+    <folder>/<run_id>/measurements/<name>-<version>/attempt-1/ ...   what was measured later, with a DONE of its own
 
 States: *done* (an attempt has a sound DONE), else what the last attempt says: *failed*, *diverged*, *refused*
 (it has FAILED), *running* (neither, and the lock is held), *pending* (no attempt, or an interrupted one).

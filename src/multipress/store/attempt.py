@@ -55,8 +55,9 @@ class Attempt:
         paths, folders = _entries_below(str(self.folder))
         start = len(str(self.folder)) + 1
         files = {path[start:]: file_fact(Path(path), sync=True) for path in paths}
-        # The run's folder and the store's too: nothing above an attempt is brought to the disk before this.
-        for folder in [*map(Path, folders), self.folder, self.folder.parent, self.folder.parent.parent]:
+        # All above it too, up to the store: nothing there is brought to the disk before this.
+        above = [folder for folder in self.folder.parents if self.run_id in folder.parts]
+        for folder in [*map(Path, folders), self.folder, *above, above[-1].parent]:
             sync_folder(folder)
         self._check_open()
         write_json(self.folder / "DONE", {"files": files})

@@ -26,6 +26,7 @@ from multipress.store.table import cell_row
 __all__ = ["Store", "Verification"]
 
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
+_MEASURE = re.compile(r"[a-z][a-z0-9_]{0,30}-[1-9][0-9]{0,3}")
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -93,33 +94,40 @@ class Store:
             # A power cut may take it: it is then written anew, and what was done lies in the attempt.
             write_bytes(folder / "spec.json", json_text(spec).encode(), sync=False)
 
-    def claim(self, run_id: str) -> Attempt | None:
-        """Begin a new attempt at a registered run.
+    def claim(self, run_id: str, measure: str = "") -> Attempt | None:
+        """Begin a new attempt at a registered run, or at a later measurement of one that is done.
+
+        Args:
+            run_id: The run.
+            measure: Name and version of what is measured, such as `speed-1`; empty: the run itself.
 
         Returns:
-            The attempt; None if the run is done or another process works on it.
+            The attempt; None if it is done or another process works on it.
 
         Raises:
             StoreError: the run is not registered, or the folder cannot be written to.
         """
-        folder = Path(self._run_folder(run_id))
-        if not (folder / "spec.json").is_file():
+        folder = Path(self._place(run_id, measure))
+        if not Path(self._run_folder(run_id), "spec.json").is_file():
             raise StoreError(f"{folder} has no spec.json: the run was not registered. Run the study again.")
-        if self.done(run_id) is not None:
+        if self.done(run_id, measure) is not None:
             return None
+        if measure:
+            _make_folder(folder)
         lock = Lock(folder / "lock")
         if not lock.acquire():
             return None
         try:
             # Again, now that nobody else can commit: it may have been done between look and lock.
-            if self.done(run_id) is not None:
+            if self.done(run_id, measure) is not None:
                 lock.release()
                 return None
             attempts = attempts_of(folder)
             number = attempt_number(attempts[-1]) + 1 if attempts else 1
             attempt = Attempt(run_id, folder / f"attempt-{number}", lock)
             attempt.folder.mkdir()
-            write_bytes(attempt.folder / "spec.json", (folder / "spec.json").read_bytes(), sync=False)
+            if not measure:
+                write_bytes(attempt.folder / "spec.json", (folder / "spec.json").read_bytes(), sync=False)
         except OSError as error:
             lock.release()
             raise StoreError(f"Cannot begin an attempt in {folder}: {error.strerror}.") from error
@@ -128,12 +136,12 @@ class Store:
             raise
         return attempt
 
-    def done(self, run_id: str) -> Path | None:
-        """The folder of the attempt that is done, or None.
+    def done(self, run_id: str, measure: str = "") -> Path | None:
+        """The folder of the attempt that is done, at the run or at a later measurement of it, or None.
 
         Done means: DONE can be read and each file in it is there with its size. `verify` hashes them too.
         """
-        found = _newest_done(attempts_of(self._run_folder(run_id)))
+        found = _newest_done(attempts_of(self._place(run_id, measure)))
         return None if found is None else Path(found)
 
     def runs(self) -> list[Run]:
@@ -240,7 +248,7 @@ class Store:
         problems, num_files, damaged = [], 0, []
         if not run.spec:
             problems.append(run.why)
-        for attempt in attempts_of(self._run_folder(run_id)):
+        for attempt in [attempt for place in self._places(run_id) for attempt in attempts_of(place)]:
             if os.path.exists(f"{attempt}/DONE"):
                 found, count = verify_attempt(attempt)
                 problems += found
@@ -258,6 +266,18 @@ class Store:
         if not isinstance(run_id, str) or not _RUN_ID.fullmatch(run_id):
             raise StoreError(f"{run_id!r} is not a run's id, which has 12 hex digits.")
         return f"{self.folder}/{run_id}"
+
+    def _place(self, run_id: str, measure: str) -> str:
+        """The folder of a run's attempts, or of a later measurement's."""
+        if measure and not _MEASURE.fullmatch(measure):
+            raise StoreError(f"{measure!r} is not the name and version of a measurement, such as speed-1.")
+        return self._run_folder(run_id) + (f"/measurements/{measure}" if measure else "")
+
+    def _places(self, run_id: str) -> list[str]:
+        """The folder of a run's attempts, then those of its later measurements."""
+        folder = f"{self._run_folder(run_id)}/measurements"
+        names = sorted(filter(_MEASURE.fullmatch, os.listdir(folder))) if os.path.isdir(folder) else []
+        return [self._run_folder(run_id), *(f"{folder}/{name}" for name in names)]
 
     def _run_ids(self) -> list[str]:
         self._check_there()
