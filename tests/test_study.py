@@ -377,16 +377,15 @@ def test_cells_without_a_rate_are_shown_and_what_needs_the_teacher_is_left_out(t
     assert [cell.spec.method_names for cell in cells] == [(), (), (), ("quantization",)]
 
 
-@pytest.mark.slow
-def test_a_study_killed_at_any_moment_ends_with_the_same_table(tiny_folder, finished, tmp_path):
-    _, undisturbed, _ = finished
-    spec = tmp_path / "tiny.toml"
-    spec.write_text(
+def study_file(model, folder):
+    """The study `finished`, as a user writes it."""
+    path = folder / "tiny.toml"
+    path.write_text(
         f"""
 [study]
 name = "tiny"
 [models]
-names = ["{tiny_folder}"]
+names = ["{model}"]
 [tasks]
 names = ["banking77"]
 max_train_rows = 24
@@ -400,6 +399,13 @@ max_length = 12
 subsets = [[], ["quantization"], ["distillation", "pruning"]]
 """
     )
+    return path
+
+
+@pytest.mark.slow
+def test_a_study_killed_at_any_moment_ends_with_the_same_table(tiny_folder, finished, tmp_path):
+    _, undisturbed, _ = finished
+    spec = study_file(tiny_folder, tmp_path)
     runs = tmp_path / "runs"
     command = [
         sys.executable,
@@ -445,3 +451,32 @@ def test_ray_gives_the_bytes_that_workers_of_this_computer_give(tiny_folder, fin
         for path in mine.glob("*"):
             if path.name != "README.md":  # the card says how long it took
                 assert path.read_bytes() == (theirs / path.name).read_bytes(), path
+
+
+@pytest.mark.slow
+def test_a_study_needs_no_home_no_output_and_no_right_time(tiny_folder, finished, tmp_path):
+    """Nothing of the environment but a path, standard output closed, and the clock set back in the middle."""
+    _, undisturbed, _ = finished
+    spec = study_file(tiny_folder, tmp_path)
+    code = (
+        "import time; now = time.time; time.time = lambda: now() - 1e9 * (int(now()) % 2)\n"
+        "import sys; from multipress.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "study",
+        "run",
+        str(spec),
+        "--runs",
+        str(tmp_path / "runs"),
+        "--workers",
+        "1",
+    ]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *command], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert table(Store(tmp_path / "runs")) == table(undisturbed)

@@ -46,7 +46,7 @@ def main() -> int:
             twice += len(done) - len({path.parents[1] for path in done})
             different += len(set(tables[1:])) != 1 or len({path.parents[1] for path in done}) != arguments.cells + 1
     print(
-        f"{arguments.rounds} rounds of 2 to 8 runners, {arguments.cells} cells, {killed} runners killed: {claims} claims, "
+        f"{arguments.rounds} rounds of 2 to 8 runners, {arguments.cells} cells, {killed} killed: {claims} claims, "
         f"{twice} runs done twice, {different} rounds with another table"
     )
     return 1 if twice or different else 0

@@ -66,6 +66,7 @@ class Runs:
         self._started = time.monotonic()
         self._ended_here = 0
         self._failed = 0
+        self._left = ""
         self._unsaid = 0
         self._said = float("-inf")
         self._running: dict[str, str] = {}
@@ -96,19 +97,19 @@ class Runs:
     def begin(self, run_id: str, spec: dict[str, Any]) -> None:
         """Show that a run has begun; `spec` is its description."""
         self._running[run_id] = _what(spec)
-        self._show_state("")
+        self._show_state()
 
     def end(self, run: Run, ended: int, total: int, score: float | None) -> None:
         """Show that a run has ended; `ended` of `total` have."""
         self._running.pop(run.run_id, None)
         self._ended_here += 1
         self._failed += run.state != "done"
-        left = _minutes((time.monotonic() - self._started) / self._ended_here * (total - ended))
+        left = self._left = _minutes((time.monotonic() - self._started) / self._ended_here * (total - ended))
         result = f"score {score:.4f}" if score is not None else plain(run.why)
         line = f"[{ended}/{total}] {run.state} {_what(run.spec)} {result}".rstrip()
         if self._bar is not None:
             self._bar.update(self._task, completed=ended, total=total)
-            self._show_state(f", {left} left")
+            self._show_state()
             self._line(line)
             return
         now = time.monotonic()
@@ -119,11 +120,13 @@ class Runs:
         self._line(f"{line} ({left} left{more})")
         self._said, self._unsaid = now, 0
 
-    def _show_state(self, left: str) -> None:
+    def _show_state(self) -> None:
         if self._bar is not None:
-            names = "; ".join(list(self._running.values())[:SHOWN]) + ("; ..." if len(self._running) > SHOWN else "")
-            state = f"{len(self._running)} running ({names}), {self._failed} failed{left}"
-            self._bar.update(self._task, state=rich_escape(state))
+            names = list(self._running.values())[:SHOWN] + (["..."] if len(self._running) > SHOWN else [])
+            parts = [f"{self._left} left"] if self._left else []
+            parts += [f"{self._failed} failed"] if self._failed else []
+            parts += [f"{len(self._running)} running: {'; '.join(names)}"] if names else []
+            self._bar.update(self._task, state=_escape(", ".join(parts)))
 
     def _line(self, text: str) -> None:
         if self._bar is not None:
@@ -132,7 +135,7 @@ class Runs:
             print(text, file=sys.stderr, flush=True)
 
 
-def rich_escape(text: str) -> str:
+def _escape(text: str) -> str:
     """A text that rich shows as it is."""
     from rich.markup import escape
 

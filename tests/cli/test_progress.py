@@ -1,0 +1,57 @@
+"""What a study shows while it runs: lines where there is no terminal, a bar on one."""
+
+import sys
+
+import pytest
+
+from multipress.cli import progress
+from multipress.records import Run
+from multipress.spec import DataSpec, MethodSpec, RunSpec
+
+SPEC = RunSpec("train", "a[b]c", DataSpec("sst2"), methods=(MethodSpec("pruning"),)).to_json()
+
+
+def show_runs(show, count, failed):
+    for number in range(1, count + 1):
+        show.begin(str(number), SPEC)
+        run = (
+            Run(str(number), SPEC, "failed", why="by\x1b[31m hand")
+            if number == failed
+            else Run(str(number), SPEC, "done")
+        )
+        show.end(run, number, count, None if number == failed else 0.5)
+
+
+def test_lines_are_few_but_failures_and_the_last_are_always_there(capsys):
+    with progress.Runs() as show:
+        show.note("a note")
+        show_runs(show, 500, failed=250)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "a note"
+    assert lines[1].startswith("[1/500] done train a[b]c sst2 pruning seed 0 score 0.5000 (")
+    assert "[250/500] failed train a[b]c sst2 pruning seed 0 by" in lines[2]
+    assert "\x1b" not in lines[2]
+    assert "248 more before it" in lines[2]
+    assert lines[-1].startswith("[500/500] done")
+    assert len(lines) < 10
+
+
+def test_a_terminal_shows_what_runs_what_failed_and_how_long_it_takes(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "320")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with progress.Runs() as show:
+        show_runs(show, 3, failed=2)
+        for number in range(6):
+            show.begin(f"more {number}", SPEC)
+        show._bar.refresh()
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    assert "1 failed, 6 running: train a[b]c sst2 pruning seed 0; " in shown
+    assert "; ..." in shown
+    assert "left" in shown
+
+
+@pytest.mark.parametrize("names", [[], ["pruning"], ["pruning", "quantization"]])
+def test_a_recipe_is_named_by_its_methods(names):
+    assert progress.recipe_name([{"name": name} for name in names]) == ("+".join(names) or "dense")
