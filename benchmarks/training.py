@@ -45,7 +45,7 @@ from multipress.models.encoder import encoder_linears
 from multipress.precision import product_rate, route
 from multipress.recipe import Recipe
 from multipress.reproducibility import computer, cpu_flags, library_versions
-from multipress.runtime.tokenizer import TextEncoder
+from multipress.runtime.tokenizer import TextEncoder, batches_by_length, pad_batch
 from multipress.spec import DataSpec, TrainingSpec
 from multipress.tasks import TaskData, evaluate_logits, load_task
 from multipress.train import Rows, train
@@ -90,7 +90,31 @@ def trainer_rows(rows: Rows, padded: bool) -> list[dict]:
     return table
 
 
-def run_trainer(kind: str, name: str, data: TaskData, rows: Rows, training: TrainingSpec, seed: int, steps: int = -1):
+class DistillingTrainer(Trainer):
+    """Learns from a teacher that runs in each step, as scripts with the Trainer do it; temperature 4, both halves."""
+
+    teacher: torch.nn.Module
+
+    def compute_loss(self, model, inputs, return_outputs=False, **_):
+        outputs = model(**inputs)
+        with torch.no_grad():
+            wanted = self.teacher(**{key: value for key, value in inputs.items() if key != "labels"}).logits / 4
+        found = (outputs.logits / 4).log_softmax(-1)
+        divergence = torch.nn.functional.kl_div(found, wanted.log_softmax(-1), reduction="batchmean", log_target=True)
+        loss = outputs.loss / 2 + 8 * divergence
+        return (loss, outputs) if return_outputs else loss
+
+
+def run_trainer(
+    kind: str,
+    name: str,
+    data: TaskData,
+    rows: Rows,
+    training: TrainingSpec,
+    seed: int,
+    steps: int = -1,
+    teacher: torch.nn.Module | None = None,
+):
     """Train with the Hugging Face Trainer; returns the model and the times after each step."""
     pretrained = load_pretrained(name, label_names=data.task.labels, seed=seed, dropout=0.1)
     pretrained.model.set_attn_implementation("sdpa")
@@ -115,13 +139,15 @@ def run_trainer(kind: str, name: str, data: TaskData, rows: Rows, training: Trai
             report_to="none",
             disable_tqdm=True,
         )
-        Trainer(
+        trainer = (DistillingTrainer if teacher else Trainer)(
             pretrained.model,
             arguments,
             train_dataset=trainer_rows(rows, padded=not tuned),
             data_collator=DataCollatorWithPadding(fast_tokenizer(pretrained.tokenizer_json)),
             callbacks=[watch],
-        ).train()
+        )
+        trainer.teacher = teacher
+        trainer.train()
     return pretrained.model.eval(), watch.times
 
 
@@ -230,13 +256,15 @@ def scores(arguments: argparse.Namespace) -> None:
 
 
 def torch_logits(model: torch.nn.Module, tokenizer_json: str, data: TaskData) -> np.ndarray:
+    """Logits of the validation rows, in batches of similar length, as an evaluation with the Trainer's model has them."""
     encoder = TextEncoder(tokenizer_json, MAX_LENGTH)
-    with torch.no_grad():
-        rows = [
-            model(input_ids=torch.tensor([row.ids]), token_type_ids=torch.tensor([row.type_ids])).logits.numpy()
-            for row in encoder.encode(data.dev.texts, data.dev.pairs)
-        ]
-    return np.concatenate(rows)
+    rows = encoder.encode(data.dev.texts, data.dev.pairs)
+    logits = np.zeros((len(rows), data.task.num_outputs), np.float32)
+    for chosen in batches_by_length([len(row.ids) for row in rows], 32):
+        batch = pad_batch([rows[index] for index in chosen], encoder.pad_id)
+        with torch.no_grad():
+            logits[chosen] = model(**{key: torch.from_numpy(value) for key, value in batch.items()}).logits.numpy()
+    return logits
 
 
 def artifact_logits(model: torch.nn.Module, tokenizer_json: str, data: TaskData) -> np.ndarray:

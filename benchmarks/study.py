@@ -1,0 +1,158 @@
+r"""A whole grid by the study engine, against its cells one by one with the Hugging Face Trainer, tuned and naive.
+
+    python benchmarks/study.py --runs DIR --rows 1000 -o results/study-speed.json
+
+The grid: eight subsets, sparsity .4 and .6, minilm-l6 and minilm-l3, SST-2 and banking77, one seed: 48 cells. Ours is
+`multipress study run` from an empty folder, two workers of one thread, with `shared_start = 0.5`; everything is in its
+time: reading, training, labelling, storing, scoring.
+
+The rivals train each cell alone in a process of its own with two threads, as somebody would with the Trainer and a
+script: `tuned` and `naive` as in benchmarks/training.py; with distillation the teacher is fine-tuned once for the grid
+and runs in each step of each cell. Pruning and quantization cost them nothing here, which favours them. Of the rivals
+one cell in each group of equal cost is run (model x task x with or without distillation; the naive one for a limited
+number of steps, then scaled to all), the rest is that time again: 48 cells from 8 measured. Times of both sides are
+wall seconds, process starts and scoring included.
+
+Then the levers: the loop (examples a second of our dense training over the tuned Trainer's, one thread each), two
+workers in place of one, the shared beginning (steps of all cells over steps trained), the teacher's logits and states
+made once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from multipress.reproducibility import computer, library_versions
+from multipress.spec import DataSpec, TrainingSpec, read_study
+from multipress.store import Store
+from multipress.study import Plan
+
+MODELS = ("minilm-l6", "minilm-l3")
+TASKS = ("sst2", "banking77")
+EPOCHS = 2
+RATE = 3e-4
+THREADS = 2
+NAIVE_STEPS = 8
+STUDY = """
+[study]
+name = "speed"
+[models]
+names = ["minilm-l6", "minilm-l3"]
+[tasks]
+names = ["sst2", "banking77"]
+max_train_rows = {rows}
+[training]
+epochs = 2
+learning_rates = [3e-4]
+batch_size = 32
+max_length = 128
+shared_start = {shared}
+[methods]
+subsets = "all"
+[methods.pruning]
+sparsity = [0.4, 0.6]
+end = 0.6
+[methods.quantization]
+bits = [8]
+[methods.distillation]
+teacher = "minilm-l6"
+"""
+
+
+def train_cell(kind: str, model: str, task: str, rows: int, teacher: str, steps: int) -> None:
+    """One cell of a rival, in this process; prints its seconds and its score as JSON."""
+    began = time.perf_counter()
+    import torch
+    from training import MAX_LENGTH, encode, run_trainer, torch_logits
+
+    from multipress.models import load_pretrained
+    from multipress.tasks import evaluate_logits, load_task
+
+    torch.set_num_threads(THREADS)
+    data = load_task(DataSpec(task=task, max_train_rows=rows))
+    encoded, tokenizer_json = encode(model, data)
+    training = TrainingSpec(epochs=EPOCHS, learning_rate=RATE, max_length=MAX_LENGTH)
+    taught_by = None
+    if teacher:
+        taught_by = load_pretrained(teacher, label_names=data.task.labels, seed=0).model.eval()
+        taught_by.set_attn_implementation("sdpa")
+    trained, times = run_trainer(kind, model, data, encoded, training, 0, steps, taught_by)
+    found = {"training": times[-1] - times[0], "steps": len(times) - 1, "score": None}
+    if steps < 0:
+        logits = torch_logits(trained, tokenizer_json, data)
+        found["score"] = evaluate_logits(data.task, logits, data.dev.labels)["score"]
+    print(json.dumps(found | {"seconds": time.perf_counter() - began}))
+
+
+def rival_cell(kind: str, model: str, task: str, rows: int, teacher: str, steps: int) -> dict:
+    """The same in a process of its own, whose start is in its seconds."""
+    began = time.perf_counter()
+    command = [sys.executable, __file__, "--cell", kind, model, task, str(rows), teacher, str(steps)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(THREADS)}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout.splitlines()[-1]) | {"seconds": time.perf_counter() - began}
+
+
+def ours(runs: Path, spec: Path, workers: int) -> float:
+    command = [sys.executable, "-m", "multipress", "study", "run", str(spec), "--runs", str(runs), "--workers"]
+    began = time.perf_counter()
+    subprocess.run([*command, str(workers)], check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, help="a folder to be made")
+    parser.add_argument("--rows", type=int, default=1000)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--cell", nargs=6, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.cell:
+        kind, model, task, rows, teacher, steps = arguments.cell
+        train_cell(kind, model, task, int(rows), teacher, int(steps))
+        return
+    arguments.runs.mkdir(parents=True)
+    spec = arguments.runs / "study.toml"
+    spec.write_text(STUDY.format(rows=arguments.rows, shared=0.5))
+    seconds = ours(arguments.runs / "runs", spec, 2)
+    store = Store(arguments.runs / "runs")
+    plan = Plan(read_study(spec))
+    rates = {(model, data): RATE for model in plan.trained_models() for data in plan.study.data}
+    cells = plan.cells(rates)
+    runs = plan.with_needs(cells)
+    trained = sum(job.spec.part[1] - job.spec.part[0] for job in runs if job.spec.kind == "train")
+    print(f"ours: {seconds:.0f} s for {len(cells)} cells; {trained:.1f} whole trainings", flush=True)
+    result: dict = {"command": " ".join(sys.argv), "rows": arguments.rows, "cells": len(cells), "ours_s": seconds}
+    result |= {"trainings": trained, "computer": computer(), "versions": library_versions("torch", "transformers")}
+    scores = {(row["model"], row["task"], tuple(row["methods"])): row["score"] for row in store.cells()}
+    for kind in ("tuned", "naive"):
+        total, groups = 0.0, []
+        for model in MODELS:
+            for task in TASKS:
+                for distils in (False, True):
+                    steps = -1 if kind == "tuned" else NAIVE_STEPS
+                    teacher = "minilm-l6" if distils else ""
+                    found = rival_cell(kind, model, task, arguments.rows, teacher, steps)
+                    whole = EPOCHS * -(-arguments.rows // 32)
+                    if kind == "naive":  # its scoring is not counted at all
+                        found["seconds"] += found["training"] * (whole / found["steps"] - 1)
+                    # six recipes without distillation and six with it, of twelve
+                    total += 6 * found["seconds"]
+                    group = {"model": model, "task": task, "distils": distils, **found}
+                    group["ours"] = scores.get((model, task, ("distillation",) if distils else ()))
+                    groups.append(group)
+                    print(kind, group, flush=True)
+        result[kind] = {"seconds": total, "over_ours": total / seconds, "measured": groups}
+        print(f"{kind}: {total:.0f} s, {total / seconds:.1f} times ours", flush=True)
+    result["levers"] = {"shared beginning": len(cells) / trained}
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
