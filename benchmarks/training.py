@@ -256,7 +256,7 @@ def scores(arguments: argparse.Namespace) -> None:
 
 
 def torch_logits(model: torch.nn.Module, tokenizer_json: str, data: TaskData) -> np.ndarray:
-    """Logits of the validation rows, in batches of similar length, as an evaluation with the Trainer's model has them."""
+    """Logits of the validation rows by torch, in batches of similar length."""
     encoder = TextEncoder(tokenizer_json, MAX_LENGTH)
     rows = encoder.encode(data.dev.texts, data.dev.pairs)
     logits = np.zeros((len(rows), data.task.num_outputs), np.float32)
