@@ -7,15 +7,20 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from multipress import train
 from multipress.analysis import read_cells
 from multipress.artifact import open_artifact
 from multipress.engines.execute import Executor
 from multipress.engines.job import Places
 from multipress.errors import SettingError, SpecError
+from multipress.methods import Context
 from multipress.models import load_pretrained
+from multipress.recipe import Recipe
+from multipress.records import Run
+from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, StudySpec, TicketSpec, TrainingSpec, parse_study
-from multipress.store import Store
-from multipress.study import Plan, run_study
+from multipress.store import Store, cell_row
+from multipress.study import Plan, expand_chains, run_study
 from multipress.tasks import load_task
 
 DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)
@@ -90,6 +95,28 @@ def test_a_later_stage_begins_with_the_weights_and_keeps_the_zeros_of_the_one_be
     assert sum(weights.facts["pruned"].values()) == sum(
         open_artifact(store.done(pruned_first[1].run_id) / "artifact").facts["pruned"].values()
     )
+
+
+def test_stages_go_on_in_the_rows_where_the_last_one_ended(tiny_folder, monkeypatch):
+    """Together they see what one training sees, in its order."""
+    seen = []
+    real = train.collate
+    monkeypatch.setattr(train, "collate", lambda rows, batch: seen.append(batch.tolist()) or real(rows, batch))
+    data = load_task(DATA)
+    rows = None
+
+    def trained(part):
+        nonlocal rows
+        model = load_pretrained(str(tiny_folder), label_names=data.task.labels, seed=0)
+        encoder = TextEncoder(model.tokenizer_json, 12)
+        rows = train.Rows(encoder.encode(data.train.texts), data.train.labels, encoder.pad_id)
+        seen.clear()
+        train.train(model.model, rows, Recipe([]), replace(TRAINING, epochs=1), Context(), part=part)
+        return list(seen)
+
+    whole = trained((0.0, 1.0))
+    assert trained((0.0, 0.4)) + trained((0.4, 1.0)) == whole
+    assert sorted(row for batch in whole for row in batch) == list(range(24))
 
 
 def test_a_stage_starts_where_the_last_one_ended(chains, tmp_path, tiny_folder):
@@ -167,8 +194,9 @@ def test_rounds_are_nested_and_random_ones_differ(tickets):
         )
     magnitude, random = zeros(store, cells[1].run_id), zeros(store, cells[3].run_id)
     assert any((magnitude[name] != random[name]).any() for name in magnitude)
-    assert cells[5].spec["start"] == f"{cells[0].run_id}@0.25"
-    kept = load_file(store.done(cells[0].run_id) / "kept-0.25.safetensors")
+    source, share = cells[5].spec["start"].split("@")
+    assert share == "0.25"
+    kept = load_file(store.done(source) / "kept-0.25.safetensors")
     dense = open_artifact(store.done(cells[0].run_id) / "artifact").dense_weights()
     assert kept.keys() == dense.keys()
     moved = [np.abs(kept[name] - dense[name]).max() for name in kept]
@@ -193,16 +221,17 @@ def test_rounds_have_names_of_their_own(tickets):
 
 def test_a_training_whose_weights_are_kept_is_resumed_whole(tiny_folder, tmp_path, tickets):
     store, cells = tickets
-    spec = Plan(study(tiny_folder))._made  # nothing is planned before it is asked for
-    assert spec == {}
     grid = study(
         tiny_folder,
         subsets=((),),
         tickets=TicketSpec(rounds=1, rewind=("weights",), at=0.25),
         training=replace(TRAINING, epochs=2),
     )
-    dense, _ = Plan(grid).cells({(str(tiny_folder), DATA): 1e-3})
-    assert dense.run_id == cells[0].run_id
+    plan = Plan(grid)
+    (dense,) = [job for job in plan.with_needs(plan.cells({(str(tiny_folder), DATA): 1e-3})) if job.spec.kept]
+    assert dense.run_id == cells[5].spec["start"].split("@")[0]
+    plain = Plan(study(tiny_folder, subsets=((),), training=replace(TRAINING, epochs=2)))
+    assert plain.cells({(str(tiny_folder), DATA): 1e-3})[0].run_id == cells[0].run_id  # tickets rename nothing
     other = Store(tmp_path)
     other.register(dense.run_id, dense.record)
 
@@ -216,7 +245,9 @@ def test_a_training_whose_weights_are_kept_is_resumed_whole(tiny_folder, tmp_pat
     executor.execute(dense.run_id, dense.spec)
     for name in ("kept-0.25.safetensors", "artifact/model.safetensors"):
         assert (other.done(dense.run_id) / name).read_bytes() == (store.done(dense.run_id) / name).read_bytes()
-    assert not list((tmp_path / dense.run_id).glob("kept*"))
+    assert sorted(path.name for path in (tmp_path / dense.run_id).iterdir()) == [
+        "attempt-1", "attempt-2", "lock", "spec.json"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -232,6 +263,7 @@ def test_a_training_whose_weights_are_kept_is_resumed_whole(tiny_folder, tmp_pat
         ({"training": {"shared_start": 1.0}}, "shared_start"),
         ({"training": {"shared_start": 0.5}, "tickets": {"rounds": 2}}, "do not go together"),
         ({"methods": {"subsets": [[["pruning"], "quantization"]]}}, "chain"),
+        ({"tickets": {"rounds": 2, "rewind": []}}, "rewind"),
     ],
 )
 def test_a_wrong_chain_is_refused(changes, message):
@@ -249,3 +281,39 @@ def test_a_chain_is_read_as_it_is_written():
     assert found.tickets == TicketSpec(3, rewind=("weights",), at=0)
     with pytest.raises(SettingError, match="given twice"):
         Plan(replace(found, models=("none",), subsets=((("pruning", "pruning"),),))).check()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"subsets": ((("pruning", "quantization"), ("distillation",)),)}, SpecError, "last"),
+        ({"subsets": ((("pruning",), ("quantization",), ()),)}, SpecError, "last"),
+        ({"methods": {"pruning": {"embedings": True}}}, SpecError, "no effect"),
+        ({"methods": {"pruning": {"sparsity": 0.9}}}, SpecError, "no effect"),
+        ({"methods": {"pruning": {"scope": ["global", "matrix"]}}}, SettingError, "one value"),
+        ({"methods": {"pruning": {"scope": "rows"}}}, SettingError, "global, matrix"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_anything_is(changes, error, message):
+    grid = StudySpec("s", ("none",), (DATA,), subsets=((),), tickets=TicketSpec(2))
+    with pytest.raises(error, match=message):
+        expand_chains(replace(grid, **changes))
+
+
+def test_empty_stages_and_shared_beginnings_are_never_taken_for_one_training(tiny_folder):
+    rows = []
+    for number, changes in enumerate(
+        [
+            {"subsets": (("pruning",), (("pruning",), ()), ((), ("pruning",)))},
+            {"subsets": (("pruning",),), "shared_start": 0.5},
+        ]
+    ):
+        cells = Plan(study(tiny_folder, methods={"pruning": PRUNING}, **changes)).cells(
+            {(str(tiny_folder), DATA): 1e-3}
+        )
+        rows += [cell_row(Run(job.run_id, job.record, "pending"), None) | {"studies": [str(number)]} for job in cells]
+    cells = read_cells(rows)
+    assert [cell.label for cell in cells[:4]] == ["dense", "P50", "P50>dense", "dense>P50"]
+    assert [cell.label for cell in cells[4:]] == ["dense", "P50"]
+    assert len({(cell.task, cell.label) for cell in cells}) == 6
+    assert "shared_start=0.5" in cells[5].task

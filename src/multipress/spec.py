@@ -114,7 +114,7 @@ class MethodSpec:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-_OF_CHAINS = ("start", "mask_from", "part", "kept", "before")
+_OF_CHAINS = ("start", "mask_from", "part", "kept", "before", "shared")
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class RunSpec:
             training together.
         kept: Shares of the training after which the weights are kept for other runs to start with.
         before: The methods of the stages that `start` stands for, the first one first; for tables only.
+        shared: Share of the steps before all of them, which the cells of a study have in common; for tables only.
         teacher: run_id of the run whose artifact is the teacher (`label`), or of the `label` run whose logits
             are learned from (`train`); empty where there is none.
     """
@@ -151,6 +152,7 @@ class RunSpec:
     part: tuple[float, float] = (0.0, 1.0)
     kept: tuple[float, ...] = ()
     before: tuple[tuple[MethodSpec, ...], ...] = ()
+    shared: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain JSON values; what only chains have is left out of other runs."""

@@ -36,6 +36,7 @@ __all__ = ["Plan", "choose_rates", "expand_chains", "run_study"]
 PAPER_METHODS = ("quantization", "distillation", "pruning")
 Chain = tuple[tuple[MethodSpec, ...], ...]  # the recipes of stages that follow one another
 DENSE: Chain = ((),)
+_FOR_TICKETS = ("scope", "embeddings")
 
 
 def expand_chains(study: StudySpec) -> list[Chain]:
@@ -58,6 +59,10 @@ def expand_chains(study: StudySpec) -> list[Chain]:
         get_method(name)
         if name not in used and not (name == "pruning" and study.tickets):
             raise SpecError(f"[methods.{name}] has no effect: no subset in methods.subsets uses {name}.")
+    if study.tickets:
+        Recipe.from_specs((MethodSpec("pruning", _ticket_settings(study)),))
+    for chain in stages:
+        _check_chain(chain)
     chains = [DENSE]
     for chain in stages:
         names = sorted({name for stage in chain for name in stage})
@@ -68,6 +73,38 @@ def expand_chains(study: StudySpec) -> list[Chain]:
             if made not in chains:
                 chains.append(made)
     return chains
+
+
+def _ticket_settings(study: StudySpec) -> dict[str, Any]:
+    """The settings of pruning that hold for rounds of it too.
+
+    Raises:
+        SpecError: `[methods.pruning]` holds what has no effect there, and no subset prunes.
+        SettingError: a setting is a list; rounds need one value.
+    """
+    settings = study.methods.get("pruning", {})
+    prunes = isinstance(study.subsets, str) or any("pruning" in st for one in study.subsets for st in _stages(one))
+    for key, value in settings.items():
+        if key not in _FOR_TICKETS and not prunes:
+            raise SpecError(
+                f"methods.pruning.{key} has no effect: no subset prunes, and of [tickets] only "
+                f"{' and '.join(_FOR_TICKETS)} can be set there."
+            )
+        if key in _FOR_TICKETS and isinstance(value, list):
+            raise SettingError(f"methods.pruning.{key} is {value!r}, but [tickets] needs one value.")
+    return {key: value for key, value in settings.items() if key in _FOR_TICKETS}
+
+
+def _check_chain(chain: tuple[tuple[str, ...], ...]) -> None:
+    """Raise `SpecError` for a stage that could not tell removed weights from those that integers rounded to zero."""
+    pruned = False
+    for number, stage in enumerate(chain, 1):
+        pruned = pruned or "pruning" in stage
+        if pruned and "quantization" in stage and number < len(chain):
+            raise SpecError(
+                f"Stage {number} of {[list(stage) for stage in chain]} quantizes pruned weights, and stages follow, "
+                "which could not tell removed weights from those rounded to zero. Quantize pruned weights last."
+            )
 
 
 def _stages(subset: tuple[Any, ...]) -> tuple[tuple[str, ...], ...]:
@@ -240,7 +277,8 @@ class Plan:
         shared = self.study.shared_start
         ends = [shared + (1 - shared) * number / len(chain) for number in range(len(chain) + 1)]
         stages = [*([((), (0.0, shared))] if shared else []), *zip(chain, itertools.pairwise(ends), strict=True)]
-        spec = RunSpec("train", model, data, replace(self.study.training, learning_rate=rate), seed=seed)
+        training = replace(self.study.training, learning_rate=rate)
+        spec = RunSpec("train", model, data, training, seed=seed, shared=shared)
         job, before = None, Chain()
         for stage, part in stages:
             label = self._label(data, seed, rates or {}, stage) if _learns(stage) else None
@@ -252,22 +290,19 @@ class Plan:
                     start=job.run_id if job else "",
                     part=part,
                     before=before,
-                    kept=self._kept() if not any((*before, stage)) and len(stages) == 1 else (),
                 )
             )
-            before = (*before, stage)
+            before = (*before, stage) if part[0] or not shared else ()  # what is shared is no stage of a cell
         assert job is not None
         return job
-
-    def _kept(self) -> tuple[float, ...]:
-        """Where in a dense training its weights are kept for rounds of iterative pruning."""
-        tickets = self.study.tickets
-        return (float(tickets.at),) if tickets and "weights" in tickets.rewind and tickets.at else ()
 
     def _tickets(self, tickets: TicketSpec, model: str, data: DataSpec, seed: int, rate: float) -> list[Job]:
         """Rounds of iterative pruning, each with the zeros of the last one."""
         dense = self._chain(model, data, DENSE, seed, rate)
-        others = {k: v for k, v in self.study.methods.get("pruning", {}).items() if k in ("scope", "embeddings")}
+        # A run of its own: that weights are kept for others changes what a run leaves, and so its name.
+        rewinds = "weights" in tickets.rewind and tickets.at
+        kept = self._job(replace(dense.spec, kept=(float(tickets.at),))) if rewinds else dense
+        others = _ticket_settings(self.study)
         rounds = []
         for rewind, importance in itertools.product(tickets.rewind, tickets.importance):
             last, before = dense, Chain()
@@ -275,14 +310,14 @@ class Plan:
                 sparsity = 1 - (1 - tickets.share) ** number
                 settings = {**others, "sparsity": sparsity, "importance": importance, "start": 0.0, "end": 0.0}
                 recipe = Recipe.from_specs((MethodSpec("pruning", settings),)).specs()
-                start = last.run_id if rewind == "rate" else f"{dense.run_id}@{tickets.at}" if tickets.at else ""
+                rewound = f"{kept.run_id}@{float(tickets.at)}" if tickets.at else ""
+                start = last.run_id if rewind == "rate" else rewound
                 before = (*before, recipe)
                 last = self._job(
                     replace(
                         dense.spec,
                         methods=recipe,
                         start=start,
-                        kept=(),
                         mask_from=last.run_id,
                         before=before[:-1] if rewind == "rate" else (),
                     )
@@ -393,6 +428,8 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
     store.save_study(study.name, {"cells": [cell.run_id for cell in cells], "spec": asdict(study)})
     run_what_is_left(plan.with_needs(cells), store, engine, on_begin=on_begin, on_end=tell)
     runs = {run.run_id: run for run in store.runs()}
+    for job in plan.with_needs(cells) if study.report_to else []:  # also what an earlier call has made
+        tracking.log(runs[job.run_id])
     return [runs[cell.run_id] for cell in cells]
 
 

@@ -7,6 +7,7 @@ and nothing more; the run is done.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,12 +52,15 @@ class TensorBoard:
         folder = self._folder / run.run_id
         if folder.exists():
             return
-        with self._writer(str(folder)) as writer:
+        partial = self._folder / f"{run.run_id}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        with self._writer(str(partial)) as writer:
             writer.add_text("spec", f"```json\n{json.dumps(run.spec, indent=1, sort_keys=True)}\n```")
             for line in steps:
                 writer.add_scalar("loss", line["loss"], line["step"])
             for name, value in values.items():
                 writer.add_scalar(name, value)
+        partial.rename(folder)
 
 
 TRACKERS: dict[str, Callable[[Store], Tracker]] = {"tensorboard": TensorBoard}

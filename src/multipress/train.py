@@ -131,20 +131,23 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     name = route()
     use_route(name)
     torch.manual_seed(seed_for(context.seed, "training"))
+    steps = num_steps(len(rows.encodings) - rows.num_made, training)
+    first = round(part[0] * steps)
+    total = max(1, round(part[1] * steps) - first)
     lengths = np.array([len(row.ids) for row in rows.encodings])
 
+    def batches(count: int) -> Iterator[np.ndarray]:
+        return islice(_all_batches(lengths, training, context.seed), first, first + count)
+
     def first_batches() -> Iterator[dict[str, Tensor]]:
-        for batch in islice(_all_batches(lengths, training, context.seed), FIRST_BATCHES):
-            yield collate(rows, batch)
+        return (collate(rows, batch) for batch in batches(FIRST_BATCHES))
 
     held = HeldZeros(model, context.held)
     model = recipe.prepare(model, replace(context, first_batches=first_batches)).to(device()).train()
     used = _used_rows(model, rows)
-    steps = num_steps(len(rows.encodings) - rows.num_made, training)
-    total = max(1, round(part[1] * steps) - round(part[0] * steps))
     loop = _Loop(model, used, held, recipe, training, total)
     done = loop.resume(saving) if saving is not None else 0
-    for step, batch in enumerate(islice(_all_batches(lengths, training, context.seed), loop.total)):
+    for step, batch in enumerate(batches(total)):
         if step < done:
             continue
         loss = loop.step(step, collate(rows, batch), name)
@@ -257,7 +260,7 @@ class _Loop:
     def keep(self, saving: Saving, steps_done: int) -> None:
         """Write the weights that are to be kept after so many steps."""
         for share in saving.kept:
-            if steps_done == round(share * self.total):
+            if steps_done == max(1, round(share * self.total)):
                 weights = {name: value.detach().cpu().contiguous() for name, value in self.model.named_parameters()}
                 write_bytes(saving.kept_path(share), save(weights))
 

@@ -112,7 +112,8 @@ def _chained(row: Mapping[str, Any], levels: dict[str, str]) -> tuple[tuple[str,
         return tuple(
             (f"{name} in {len(stages)} rounds", f"{level}[{len(stages)} rounds]") for name, level in levels.items()
         )
-    return ((">".join("+".join(stage) for stage in stages), ">".join("+".join(levels[n] for n in s) for s in stages)),)
+    names = ">".join("+".join(stage) or DENSE for stage in stages)
+    return ((names, ">".join("+".join(levels[name] for name in stage) or DENSE for stage in stages)),)
 
 
 def _model_name(name: str) -> str:

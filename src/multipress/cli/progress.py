@@ -145,12 +145,22 @@ def _escape(text: str) -> str:
 def _what(spec: dict[str, Any]) -> str:
     """A run in few words: kind, model, task, methods, seed."""
     task = spec["data"]["task"] or Path(spec["data"]["train"]).name
-    return plain(f"{spec['kind']} {spec['model']} {task} {recipe_name(spec.get('methods', []))} seed {spec['seed']}")
+    return plain(f"{spec['kind']} {spec['model']} {task} {stages_name(spec)} seed {spec['seed']}")
 
 
 def recipe_name(methods: list[dict[str, object]]) -> str:
     """A recipe in few letters: method names joined by `+`, or `dense`."""
     return "+".join(str(method["name"]) for method in methods) or "dense"
+
+
+def stages_name(spec: dict[str, Any]) -> str:
+    """The recipes of a run's stages, one after another; of a round of pruning, what it prunes to."""
+    stages = [*spec.get("before", []), spec.get("methods", [])]
+    if spec.get("mask_from"):
+        return f"tickets pruned to {stages[-1][0]['settings']['sparsity']:.3g}"
+    if spec.get("shared") and spec.get("part", [0])[0] == 0:
+        return "the shared beginning"
+    return " > ".join(recipe_name(stage) for stage in stages)
 
 
 def _minutes(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +32,8 @@ def run(
     """Run what is not done yet of a study; the same command goes on where it was stopped."""
     if engine not in ENGINES:
         raise SettingError(f"--engine is {engine!r}; choose from: {', '.join(ENGINES)}.")
+    if not math.isfinite(memory_gb):
+        raise SettingError(f"--memory-gb is {memory_gb}, but must be a number of gigabytes.")
     if address and engine != "ray":
         raise SettingError("--address is that of a Ray cluster; add --engine ray.")
     from multipress.cli.progress import Runs

@@ -68,15 +68,17 @@ def measure(
 ) -> None:
     """Measure latency and memory of every finished model, one after the other, beside its run.
 
-    What has been measured is left alone; these numbers are of this computer and no part of the study's table.
+    What has been measured with the same options is left alone; the numbers are those of the computer that measured
+    them, and no part of the study's table.
     """
     from multipress.artifact import open_artifact
     from multipress.durable import write_text
+    from multipress.errors import MultipressError
     from multipress.measure import measure_memory, measure_speed
     from multipress.plain_text import plain
     from multipress.store import Store, read_text
 
-    store, name = Store(folder), f"speed_{threads}_threads-{SPEED_VERSION}"
+    store, name = Store(folder), f"speed_{threads}x{repeats}-{SPEED_VERSION}"
     rows = []
     for run in store.runs():
         done = store.done(run.run_id)
@@ -90,6 +92,9 @@ def measure(
                 lines = [json.dumps(row.to_json(), sort_keys=True) + "\n" for row in found]
                 write_text(attempt.folder / "measurements.jsonl", "".join(lines))
                 attempt.commit()
+            except MultipressError as error:
+                typer.echo(plain(f"{run.run_id}: {error}"), err=True)
+                continue
             finally:
                 attempt.release()
         measured = store.done(run.run_id, name)

@@ -17,7 +17,7 @@ from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import load_model, save_model
 from multipress.durable import write_bytes, write_json, write_text
 from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, identity_of
-from multipress.engines.job import Outcome, Places, settle
+from multipress.engines.job import Outcome, Places, scratch_of, settle
 from multipress.engines.log import TrainingLog
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
 from multipress.measure import measure_quality, measure_size
@@ -128,8 +128,9 @@ class Executor:
         if spec.mask_from:
             ranked = open_artifact(self._result_of(spec.mask_from, "What is pruned by") / "artifact").dense_weights()
             context.ranking = {name: torch.from_numpy(weight) for name, weight in ranked.items()}
-        saving = Saving(folder.parent / "checkpoint.safetensors", run_id, kept=spec.kept)
-        log = TrainingLog(folder.parent / "log.partial.jsonl", on_step)
+        scratch = scratch_of(folder)
+        saving = Saving(scratch / "checkpoint.safetensors", run_id, kept=spec.kept)
+        log = TrainingLog(scratch / "log.jsonl", on_step)
         try:
             model = train(
                 read_first_token_only(pretrained.model),
@@ -143,7 +144,7 @@ class Executor:
             )
         except CheckpointError:
             # It was written by another version or cut off by a crash; the training starts anew without it.
-            saving.path.unlink()
+            saving.path.unlink(missing_ok=True)
             self._train(run_id, spec, folder, on_step)
             return
         write_text(folder / "log.jsonl", log.text())
@@ -155,11 +156,9 @@ class Executor:
         )
         self._measure(artifact, data, pretrained.note, folder)
         write_text(artifact.folder / "README.md", self._card(artifact, folder, spec))
-        kept = [saving.kept_path(share) for share in spec.kept]
-        for path in kept:
+        for share in spec.kept:
+            path = saving.kept_path(share)
             write_bytes(folder / path.name, path.read_bytes())
-        for path in (saving.path, log.path, *kept):  # the checkpoint first: without it all is made anew
-            path.unlink(missing_ok=True)
 
     @torch.no_grad()
     def _start(self, model: torch.nn.Module, start: str) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from multipress.spec import RunSpec
 from multipress.store import Attempt, Store
 
-__all__ = ["ANYWHERE", "EXECUTOR", "Executes", "Job", "Outcome", "Places", "make_executor", "settle"]
+__all__ = ["ANYWHERE", "EXECUTOR", "Executes", "Job", "Outcome", "Places", "make_executor", "scratch_of", "settle"]
 
 EXECUTOR = "multipress.engines.execute:Executor"
 
@@ -76,6 +77,17 @@ def make_executor(name: str, store: Store, places: Places) -> Executes:
     return executor
 
 
+def scratch_of(attempt: Path) -> Path:
+    """The folder, made, for what a run goes on from after an interruption; beside the attempt's, gone with the commit.
+
+    All attempts at a run share it, and a run writes nothing there that depends on when it runs: an attempt that was
+    given up but works on does no harm.
+    """
+    folder = attempt.parent / "scratch"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 def settle(attempt: Attempt, outcome: Outcome) -> None:
     """Commit an attempt whose work is done, or write why it failed.
 
@@ -84,5 +96,6 @@ def settle(attempt: Attempt, outcome: Outcome) -> None:
     """
     if outcome.state == "done":
         attempt.commit()
+        shutil.rmtree(scratch_of(attempt.folder), ignore_errors=True)
     else:
         attempt.fail(outcome.state, outcome.why, outcome.retryable)

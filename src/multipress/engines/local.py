@@ -79,6 +79,7 @@ class LocalEngine:
         self._num_workers = num_workers or default_workers()
         self._hang_seconds = hang_seconds
         self._watch_seconds = min(WATCH_SECONDS, hang_seconds / 2)
+        self._watched = time.monotonic()
         self._busy: dict[_Worker, Job] = {}
         self._idle: list[_Worker] = []
 
@@ -96,16 +97,24 @@ class LocalEngine:
         """As `Engine.wait`; watches the workers meanwhile."""
         end = None if seconds is None else time.monotonic() + seconds
         while self._busy or seconds is not None:
+            self._watch()
             left = self._watch_seconds if end is None else min(self._watch_seconds, end - time.monotonic())
             ready = wait([worker.connection for worker in self._busy], max(0.0, left))
             if ready:
                 return [self._answer(worker) for worker in list(self._busy) if worker.connection in ready]
             if end is not None and time.monotonic() >= end:
-                return []
-            for worker in self._busy:
-                if worker.idle_seconds() >= self._hang_seconds:
-                    worker.kill(f"its worker did nothing for {self._hang_seconds:.0f} seconds and was stopped")
+                break
         return []
+
+    def _watch(self) -> None:
+        """Every so often, kill the workers that have done nothing for too long."""
+        now = time.monotonic()
+        if now - self._watched < self._watch_seconds:
+            return
+        self._watched = now
+        for worker in self._busy:
+            if worker.idle_seconds() >= self._hang_seconds:
+                worker.kill(f"its worker did nothing for {self._hang_seconds:.0f} seconds and was stopped")
 
     def _answer(self, worker: _Worker) -> Answer:
         job = self._busy.pop(worker)
@@ -203,7 +212,9 @@ def _serve(
     if os.getppid() != parent:
         return
     if memory_bytes:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        allowed = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
     store = Store(Path(folder))
     found = Places(**{key: Path(value) if value else None for key, value in places.items()})
     executor = make_executor(executor_name, store, found)

@@ -6,11 +6,13 @@ import os
 
 from multipress.engines.job import Places
 from multipress.engines.schedule import Engine
+from multipress.errors import SettingError
 from multipress.store import Store
 
 __all__ = ["open_engine"]
 
 SHARE_OF_MEMORY = 0.9
+LEAST_MEMORY = 1_000_000_000  # torch and its libraries alone
 
 
 def open_engine(
@@ -27,8 +29,15 @@ def open_engine(
         memory_bytes: Most memory of a run; 0: nine tenths of this computer's, or on a cluster as much as it likes.
 
     Raises:
-        InputError: Ray is not installed, or the cluster cannot be reached.
+        InputError: Ray is not installed, the cluster cannot be reached, or the limit cannot be kept.
     """
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if memory_bytes and memory_bytes < LEAST_MEMORY:
+        raise SettingError(
+            f"A worker needs {LEAST_MEMORY / 1e9:g} GB to start; the limit is {memory_bytes / 1e9:g} GB."
+        )
+    if memory_bytes > memory and name == "local":
+        raise SettingError(f"The limit is {memory_bytes / 1e9:g} GB; this computer has {memory / 1e9:.1f} GB.")
     if name == "ray":
         from multipress.engines.ray import RayEngine
         from multipress.precision import device
@@ -37,5 +46,4 @@ def open_engine(
         return RayEngine(store, places, num_workers, address=address, memory_bytes=memory_bytes, num_gpus=num_gpus)
     from multipress.engines.local import LocalEngine
 
-    most = int(SHARE_OF_MEMORY * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    return LocalEngine(store, places, num_workers, memory_bytes=memory_bytes or most)
+    return LocalEngine(store, places, num_workers, memory_bytes=memory_bytes or int(SHARE_OF_MEMORY * memory))

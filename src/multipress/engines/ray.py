@@ -68,6 +68,12 @@ class RayEngine:
         self._busy: dict[Any, tuple[Job, Attempt]] = {}
         self._answers: deque[Answer] = deque()
         self._start(address, num_workers)
+        wanted = {"CPU": 1.0, "GPU": num_gpus, "memory": float(memory_bytes)}
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not any(all(node.get(name, 0.0) >= count for name, count in wanted.items()) for node in nodes):
+            ray.shutdown()
+            needs = ", ".join(f"{name} {count:g}" for name, count in wanted.items() if count)
+            raise InputError(f"No node of the Ray cluster can run a task, which needs {needs}.")
         options: dict[str, Any] = {"num_cpus": 1, "num_gpus": num_gpus, "max_retries": 0}
         self._task = ray.remote(_fill).options(**options | ({"memory": memory_bytes} if memory_bytes else {}))
 

@@ -116,6 +116,7 @@ def run_jobs(
         on_end: Called when a job has ended, however it did.
     """
     queue = _Queue(jobs)
+    tried = {job.run_id: store.run(job.run_id).attempts for job in jobs}
     losses: dict[str, int] = defaultdict(int)
 
     def end(job: Job) -> None:
@@ -125,7 +126,10 @@ def run_jobs(
     while queue.open:
         while engine.has_room() and (job := queue.next()) is not None:
             missing = [run_id for run_id in job.needs if store.done(run_id) is None]
-            if missing:
+            run = store.run(job.run_id)
+            if run.state == "done" or not is_to_do(run) or (run.state == "failed" and run.attempts > tried[job.run_id]):
+                end(job)  # another runner's work meanwhile
+            elif missing:
                 _fail(store, job, f"a run that it needs is not done ({', '.join(missing)})")
                 end(job)
             else:

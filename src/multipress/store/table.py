@@ -51,7 +51,7 @@ def cell_row(run: Run, attempt: Path | str | None) -> dict[str, Any]:
 
 def _asked(spec: dict[str, Any]) -> dict[str, Any]:
     data, methods = spec.get("data", {}), spec.get("methods", [])
-    stages = [stage for stage in [*spec.get("before", []), methods] if stage]
+    stages = [*spec.get("before", []), methods]
     by_name = {method["name"]: method["settings"] for stage in stages for method in stage}
     chain: dict[str, Any] = (
         {"stages": [[method["name"] for method in stage] for stage in stages]} if len(stages) > 1 else {}
@@ -67,7 +67,7 @@ def _asked(spec: dict[str, Any]) -> dict[str, Any]:
         "seed": spec.get("seed"),
         "learning_rate": spec.get("training", {}).get("learning_rate"),
         "data": dict(data),
-        "training": dict(spec.get("training", {})),
+        "training": {**spec.get("training", {}), **({"shared_start": spec["shared"]} if spec.get("shared") else {})},
     }
 
 
