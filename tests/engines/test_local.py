@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import stub
-from multipress.engines.job import Job, Places
+from multipress.engines import open_engine
+from multipress.engines.job import Job, Outcome, Places, scratch_of, settle
 from multipress.engines.local import LocalEngine
 from multipress.engines.schedule import run_jobs, run_what_is_left
+from multipress.errors import SettingError
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
 
@@ -219,3 +221,79 @@ def test_a_worker_that_cannot_be_told_its_job_is_replaced(tmp_path, monkeypatch)
         run_what_is_left([job(1)], store, local)
     assert states(store, [job(1)]) == ["done"]
     assert failed
+
+
+def test_a_worker_that_hangs_is_found_while_others_are_busy(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB_SECONDS", "0.1")
+    store = Store(tmp_path)
+    jobs = [job(1, "hangs"), *(job(number) for number in range(2, 60))]
+    ended = []
+    with engine(store, 2, hang_seconds=1.0) as local:
+        run_what_is_left(jobs, store, local, on_end=lambda run, done, total: ended.append(int(run.run_id, 16)))
+    assert store.run(jobs[0].run_id).state == "failed"
+    assert ended.index(1) < len(ended) - 5
+
+
+def test_a_worker_that_hangs_is_found_while_a_run_is_elsewhere(tmp_path):
+    store = Store(tmp_path)
+    jobs = [job(1), job(2, "hangs")]
+    for one in jobs:
+        store.register(one.run_id, one.record)
+    held = store.claim(jobs[0].run_id)
+    with engine(store, 2, hang_seconds=1.0) as local:
+        run_jobs(jobs, store, local, on_end=lambda one: held.release())
+    assert states(store, jobs) == ["done", "failed"]
+
+
+@pytest.mark.parametrize("state", ["diverged", "refused", "failed", "done"])
+def test_what_another_runner_has_ended_meanwhile_is_not_run_again(tmp_path, state):
+    store = Store(tmp_path)
+    jobs = [job(1), job(2)]
+    ended = []
+
+    def on_begin(one):
+        attempt = store.claim(jobs[1].run_id)
+        if attempt is not None:
+            settle(attempt, Outcome(state, "stub", retryable=state == "failed"))
+
+    with engine(store) as local:
+        run_what_is_left(jobs, store, local, on_begin=on_begin, on_end=lambda *found: ended.append(found[0].state))
+    assert states(store, jobs) == ["done", state]
+    assert store.run(jobs[1].run_id).attempts == 1
+    assert ended == ["done", state]
+
+
+def test_what_an_attempt_leaves_for_the_next_one_goes_with_the_commit(tmp_path):
+    """Also what an attempt that was given up writes or removes late does no harm."""
+    store = Store(tmp_path)
+    store.register("0" * 12, job(0).record)
+    first = store.claim("0" * 12)
+    (scratch_of(first.folder) / "checkpoint").write_text("half")
+    first.release()
+    second = store.claim("0" * 12)
+    assert (scratch_of(second.folder) / "checkpoint").read_text() == "half"
+    settle(second, Outcome("failed", "stub", retryable=True))
+    third = store.claim("0" * 12)
+    assert (scratch_of(third.folder) / "checkpoint").is_file()
+    settle(third, Outcome())
+    assert not (tmp_path / ("0" * 12) / "scratch").exists()
+
+
+def test_a_memory_limit_below_the_hard_one_of_this_computer_is_taken(tmp_path):
+    code = (
+        "import resource; resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, 8 << 30))\n"
+        "import stub, sys; from contextlib import closing; from pathlib import Path\n"
+        "from multipress.engines.job import Places; from multipress.engines.local import LocalEngine\n"
+        "from multipress.store import Store\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "with closing(LocalEngine(store, Places(), 1, executor=stub.EXECUTOR, memory_bytes=16 << 30)) as engine:\n"
+        "    stub.run(store, stub.make_jobs(2), engine)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=STUB.parent, check=True)
+    assert {run.state for run in Store(tmp_path).runs()} == {"done"}
+
+
+@pytest.mark.parametrize(("memory", "message"), [(300e6, "to start"), (1e15, "this computer has")])
+def test_a_memory_limit_that_cannot_be_is_refused(tmp_path, memory, message):
+    with pytest.raises(SettingError, match=message):
+        open_engine("local", Store(tmp_path), Places(), memory_bytes=int(memory))
