@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -129,6 +130,8 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=12)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
+    if "STUB_PYTHON" in os.environ:  # what workers are started with
+        multiprocessing.set_executable(os.environ["STUB_PYTHON"])
     store = Store(arguments.runs)
     with closing(LocalEngine(store, Places(), arguments.workers, executor=EXECUTOR)) as engine:
         run(store, make_jobs(arguments.cells), engine)

@@ -4,20 +4,22 @@
     python tests/faults/kill_points.py --fault full --cells 12 -o rows.jsonl
     python tests/faults/kill_points.py --fault recovery --points 300 -o rows.jsonl
 
-Needs `strace`. One undisturbed study under `strace` says which system calls of the study's process and of its worker
-touch the folder of runs. Then, for each of them, a new study is disturbed at that call (`kill`: SIGKILL in its place;
-`full` and `broken`: the call fails with ENOSPC or EIO; `recovery`: killed at one call, and the next try at another),
-and run again undisturbed. Asked for: the same table byte for byte, every run done once, nothing that was done touched,
-no problem found by hashing all, no other step than the same command. One row a point; points that have a row are
-skipped, so that the script goes on where it was stopped. Ends with 1 if anything differed.
+Needs `strace`. Undisturbed studies, with the study's own process under `strace` and then its worker, say which system
+calls of each touch the folder of runs. Then, for each of them, a new study is disturbed at that call of that process
+(`kill`: SIGKILL in its place; `full` and `broken`: the call fails with ENOSPC or EIO; `recovery`: killed at one call,
+and the next try at another), and run again undisturbed. Asked for: the same table byte for byte, every run done once,
+nothing that was done touched, no problem found by hashing all, no other step than the same command. One row a point;
+points that have a row are skipped, so that the script goes on where it was stopped. Ends with 1 if anything differed,
+or if a point did not disturb its study.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
-import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,36 +35,59 @@ STUB = Path(__file__).parents[1] / "stub.py"
 # What changes the folder; stopping at a call that only looks leaves what stopping at the next of these leaves.
 CHANGING = ("openat", "mkdir", "rename", "unlink", "write", "fsync", "flock")
 ERRORS = {"full": "error=ENOSPC", "broken": "error=EIO", "kill": "signal=KILL", "recovery": "signal=KILL"}
-LINE = re.compile(r"(\d+)\s+(\w+)\((.*)")
 LIMIT_SECONDS = 300
 
 
-def study(folder: Path, cells: int, strace: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [*strace, sys.executable, str(STUB), str(folder), "--cells", str(cells)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
+Point = tuple[str, str, int]  # the process, the system call, its number in that process
 
 
-def traced(output: Path, calls: str, *more: str) -> list[str]:
-    return ["strace", "-f", "-y", "-qq", "-e", f"trace={calls}", *more, "-o", str(output)]
+class Watched:
+    """Runs the stub study with one process under `strace`: its own (`head`), or its first worker (`worker`)."""
+
+    def __init__(self, work: Path, cells: int) -> None:
+        self.runs, self.trace = work / "runs", work / "trace"
+        self._cells = cells
+        self._first = work / "first"
+        self._wrapper = work / "python"
+
+    def run(self, process: str = "", *options: str) -> subprocess.CompletedProcess[str]:
+        self.trace.write_text("")
+        shutil.rmtree(self._first, ignore_errors=True)
+        strace = ["strace", "-y", "-qq", *options, "-o", str(self.trace)]
+        command = [sys.executable, str(STUB), str(self.runs), "--cells", str(self._cells)]
+        environment = dict(os.environ)
+        if process == "head":
+            command = [*strace, *command]
+        elif process == "worker":
+            # With -D the tracer is a grandchild, and the worker stays its study's child. Only the first one is traced.
+            traced = shlex.join([strace[0], "-D", *strace[1:], sys.executable])
+            plain = shlex.quote(sys.executable)
+            self._wrapper.write_text(
+                f'#!/bin/sh\ncase "$*" in *spawn_main*)\n'
+                f'if mkdir {shlex.quote(str(self._first))} 2>/dev/null; then exec {traced} "$@"; fi;; esac\n'
+                f'exec {plain} "$@"\n'
+            )
+            self._wrapper.chmod(0o755)
+            environment["STUB_PYTHON"] = str(self._wrapper)
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS, env=environment
+        )
 
 
-def find_points(work: Path, cells: int, every: bool) -> tuple[str, list[tuple[str, int]]]:
-    """The table of an undisturbed study, and (system call, its number in its process) of all that touch the folder."""
-    runs = work / "runs"
-    done = study(runs, cells, traced(work / "trace", "%file,%desc"))
-    assert done.returncode == 0, done.stderr
-    counts: dict[tuple[str, str], int] = defaultdict(int)
+def find_points(watched: Watched, every: bool) -> tuple[str, list[Point]]:
+    """The table of an undisturbed study, and all system calls of its two processes that touch its folder."""
     points = set()
-    for line in (work / "trace").read_text().splitlines():
-        found = LINE.match(line)
-        if found is None:
-            continue
-        process, call, rest = found.groups()
-        counts[process, call] += 1
-        looks = call == "openat" and "O_CREAT" not in rest
-        if str(runs) in rest and (every or (call in CHANGING and not looks)):
-            points.add((call, counts[process, call]))
-    shutil.rmtree(runs)
+    for process in ("head", "worker"):
+        done = watched.run(process, "-e", "trace=%file,%desc")
+        assert done.returncode == 0, done.stderr
+        counts: dict[str, int] = defaultdict(int)
+        for line in watched.trace.read_text().splitlines():
+            call, _, rest = line.partition("(")
+            counts[call] += 1
+            looks = call == "openat" and "O_CREAT" not in rest
+            if str(watched.runs) in rest and (every or (call in CHANGING and not looks)):
+                points.add((process, call, counts[call]))
+        shutil.rmtree(watched.runs)
     return done.stdout, sorted(points)
 
 
@@ -71,34 +96,32 @@ def facts(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*/*/DONE")}
 
 
-def disturb(work: Path, cells: int, expected: str, fault: str, points: list[tuple[str, int]]) -> dict[str, object]:
+def disturb(watched: Watched, expected: str, fault: str, points: list[Point]) -> dict[str, object]:
     """Disturb a new study at these points, one after the other, then let it end; what was found."""
-    runs = work / "runs"
     disturbed = 0
-    for call, number in points:
-        inject = ("-e", f"inject={call}:{ERRORS[fault]}:when={number}")
-        done = study(runs, cells, traced(work / "trace", call, *inject))
-        trace = (work / "trace").read_text()
-        disturbed += done.returncode != 0 or "INJECTED" in trace or "killed by SIGKILL" in trace
-    before = facts(runs)
-    last = study(runs, cells, [])
-    after = facts(runs)
-    store = Store(runs)
+    for process, call, number in points:
+        watched.run(process, "-e", f"trace={call}", "-e", f"inject={call}:{ERRORS[fault]}:when={number}")
+        trace = watched.trace.read_text()
+        disturbed += "INJECTED" in trace or "killed by SIGKILL" in trace
+    before = facts(watched.runs)
+    last = watched.run()
+    after = facts(watched.runs)
     row = {
         "disturbed": disturbed,
         "ends": last.returncode == 0,
         "same_table": last.stdout == expected,
         "lost": sum(after.get(name) != fact for name, fact in before.items()),
         "twice": len(after) - len({name.split("/")[-3] for name in after}),
-        "problems": sum(len(found.problems) for found in store.verify()),
+        "problems": sum(len(found.problems) for found in Store(watched.runs).verify()),
         "done_before": len(before),
     }
-    shutil.rmtree(runs)
+    shutil.rmtree(watched.runs)
     return row
 
 
 def is_good(row: dict[str, object]) -> bool:
-    return bool(row["ends"] and row["same_table"]) and not (row["lost"] or row["twice"] or row["problems"])
+    wrong = row["lost"] or row["twice"] or row["problems"]
+    return bool(row["disturbed"] and row["ends"] and row["same_table"]) and not wrong
 
 
 def main() -> int:
@@ -114,8 +137,8 @@ def main() -> int:
         rows = [json.loads(line) for line in arguments.output.read_text().splitlines()]
         seen = {json.dumps(row["point"]): row for row in rows if row["fault"] == arguments.fault}
     with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        expected, points = find_points(work, arguments.cells, arguments.every)
+        watched = Watched(Path(folder), arguments.cells)
+        expected, points = find_points(watched, arguments.every)
         chosen = [[point] for point in points]
         if arguments.fault == "recovery":
             draw = random.Random(0)
@@ -128,7 +151,7 @@ def main() -> int:
             row = seen.get(name)
             if row is None:
                 row = {"fault": arguments.fault, "point": point}
-                row |= disturb(work, arguments.cells, expected, arguments.fault, point)
+                row |= disturb(watched, expected, arguments.fault, point)
                 with arguments.output.open("a") as file:
                     file.write(json.dumps(row) + "\n")
             results.append(row)

@@ -14,6 +14,7 @@ from multipress.store import Attempt, Store
 
 __all__ = ["ANYWHERE", "EXECUTOR", "Executes", "Job", "Outcome", "Places", "make_executor", "scratch_of", "settle"]
 
+SCRATCH = "scratch"
 EXECUTOR = "multipress.engines.execute:Executor"
 
 
@@ -83,7 +84,7 @@ def scratch_of(attempt: Path) -> Path:
     All attempts at a run share it, and a run writes nothing there that depends on when it runs: an attempt that was
     given up but works on does no harm.
     """
-    folder = attempt.parent / "scratch"
+    folder = attempt.parent / SCRATCH
     folder.mkdir(exist_ok=True)
     return folder
 
@@ -96,6 +97,6 @@ def settle(attempt: Attempt, outcome: Outcome) -> None:
     """
     if outcome.state == "done":
         attempt.commit()
-        shutil.rmtree(scratch_of(attempt.folder), ignore_errors=True)
+        shutil.rmtree(attempt.folder.parent / SCRATCH, ignore_errors=True)
     else:
         attempt.fail(outcome.state, outcome.why, outcome.retryable)
