@@ -28,10 +28,11 @@ import sys
 import time
 from pathlib import Path
 
+from multipress.plan import Plan
 from multipress.reproducibility import computer, library_versions
-from multipress.spec import DataSpec, TrainingSpec, read_study
+from multipress.spec import DataSpec, TrainingSpec
 from multipress.store import Store
-from multipress.study import Plan
+from multipress.study_file import read_study
 
 MODELS = ("minilm-l6", "minilm-l3")
 TASKS = ("sst2", "banking77")

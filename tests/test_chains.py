@@ -15,12 +15,14 @@ from multipress.engines.job import Places
 from multipress.errors import SettingError, SpecError
 from multipress.methods import Context
 from multipress.models import load_pretrained
+from multipress.plan import Plan, expand_chains
 from multipress.recipe import Recipe
 from multipress.records import Run
 from multipress.runtime.tokenizer import TextEncoder
-from multipress.spec import DataSpec, StudySpec, TicketSpec, TrainingSpec, parse_study
+from multipress.spec import DataSpec, StudySpec, TicketSpec, TrainingSpec
 from multipress.store import Store, cell_row
-from multipress.study import Plan, expand_chains, run_study
+from multipress.study import run_study
+from multipress.study_file import parse_study
 from multipress.tasks import load_task
 
 DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)

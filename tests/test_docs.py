@@ -14,7 +14,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from multipress.spec import DataSpec, TrainingSpec, parse_study
+from multipress.spec import DataSpec, TrainingSpec
+from multipress.study_file import parse_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

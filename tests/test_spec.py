@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from multipress.errors import SpecError
-from multipress.spec import (
-    DataSpec,
-    MethodSpec,
-    RunSpec,
-    TrainingSpec,
-    canonical_json,
-    parse_study,
-    read_study,
-    run_id,
-)
-from multipress.study import expand_chains
+from multipress.plan import expand_chains
+from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec, canonical_json, run_id
+from multipress.study_file import parse_study, read_study
 from multipress.tasks import list_tasks
 
 STUDY = """

@@ -22,10 +22,11 @@ from multipress.engines.schedule import run_jobs
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.estimate import FORWARD_EFFICIENCY, _num_tokens, describe, predicted_bytes, predicted_seconds
+from multipress.plan import Plan, expand_chains
 from multipress.recipe import Recipe
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
 from multipress.store import Store
-from multipress.study import Plan, choose_rates, expand_chains, run_study
+from multipress.study import choose_rates, run_study
 from multipress.tasks import load_task
 
 DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)

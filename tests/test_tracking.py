@@ -11,8 +11,8 @@ from multipress import tracking
 from multipress.engines.job import Places
 from multipress.engines.local import LocalEngine
 from multipress.errors import SpecError
-from multipress.spec import parse_study
 from multipress.store import Store
+from multipress.study_file import parse_study
 from multipress.tracking import Tracking
 
 

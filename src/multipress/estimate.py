@@ -7,12 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from multipress.engines.local import default_workers
+from multipress.plan import Plan
 from multipress.precision import product_rate
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
-from multipress.study import Plan
 
 __all__ = ["describe", "predicted_bytes", "predicted_seconds"]
 

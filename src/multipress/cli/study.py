@@ -38,8 +38,8 @@ def run(
         raise SettingError("--address is that of a Ray cluster; add --engine ray.")
     from multipress.cli.progress import Runs
     from multipress.records import Run
-    from multipress.spec import read_study
     from multipress.store import Store, cell_row
+    from multipress.study_file import read_study
 
     # What can be wrong without torch is found before torch is imported, which takes seconds.
     study = read_study(spec)
@@ -49,7 +49,8 @@ def run(
     from multipress.engines import open_engine
     from multipress.engines.job import Job, Places
     from multipress.estimate import describe
-    from multipress.study import Plan, run_study
+    from multipress.plan import Plan
+    from multipress.study import run_study
 
     places = Places(data_dir, models_dir)
     if dry_run:
