@@ -75,7 +75,7 @@ def test_a_study_file_is_read_with_its_defaults(tmp_path):
     ("old", "new", "message"),
     [
         ("[study]", "[stduy]", "stduy"),
-        ("seeds = [0, 1]", "seed = [0]", "known are: name, seeds"),
+        ("seeds = [0, 1]", "seed = [0]", "known are: name, report_to, seeds"),
         ("seeds = [0, 1]", "seeds = [0, 0]", "twice"),
         ("seeds = [0, 1]", "seeds = [-1]", "study.seeds"),
         ("seeds = [0, 1]", "seeds = []", "study.seeds"),

@@ -77,6 +77,8 @@ class Watched:
 def find_points(watched: Watched, every: bool) -> tuple[str, list[Point]]:
     """The table of an undisturbed study, and all system calls of its two processes that touch its folder."""
     points = set()
+    watched.run()  # what Python compiles once is no part of it
+    shutil.rmtree(watched.runs)
     for process in ("head", "worker"):
         done = watched.run(process, "-e", "trace=%file,%desc")
         assert done.returncode == 0, done.stderr
