@@ -182,7 +182,8 @@ def assert_gone(group, end):
 
 @pytest.mark.parametrize("interrupts", [1, 2])
 def test_an_interrupt_ends_the_study_and_its_workers_within_five_seconds(tmp_path, interrupts):
-    command = [sys.executable, str(STUB), str(tmp_path), "--workers", "2"]
+    # What a shell starts with `&` ignores interrupts, and so do these tests then.
+    command = ["env", "--default-signal=INT", sys.executable, str(STUB), str(tmp_path), "--workers", "2"]
     environment = os.environ | {"STUB_SECONDS": "60"}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
     while len(list(tmp_path.glob("*/attempt-1"))) < 2:
