@@ -36,6 +36,7 @@ class Executor:
         self._store = store
 
     def fill(self, run_id: str, spec: RunSpec, folder: Path) -> Outcome:
+        (folder / "worker").write_text(str(os.getpid()))
         time.sleep(float(os.environ.get("STUB_SECONDS", "0")))
         until = time.monotonic() + float(os.environ.get("STUB_WORK_SECONDS", "0"))
         while time.monotonic() < until:
@@ -57,7 +58,6 @@ class Executor:
             {"run_id": run_id, "name": "weights_bytes", "value": round(1e6 * number), "unit": "bytes", "context": {}},
         ]
         (folder / "measurements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        (folder / "worker").write_text(str(os.getpid()))
         (folder / "artifact").mkdir()
         (folder / "artifact" / "model.safetensors").write_bytes(digest.digest())
         return Outcome()

@@ -86,11 +86,16 @@ def test_a_node_that_is_killed_takes_nothing_along(ray, tmp_path, monkeypatch):
         with closing(RayEngine(store, Places(), address=cluster.address, executor=stub.EXECUTOR)) as engine:
 
             def kill():
-                while sum(run.state == "done" for run in store.runs()) < 6:
-                    time.sleep(0.02)
-                time.sleep(0.2)  # in the middle of two tasks
                 raylet = other.all_processes["raylet"][0].process.pid
-                children = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True).stdout.split()
+                while True:  # until a run is in the middle on that node
+                    found = subprocess.run(["pgrep", "-P", str(raylet)], capture_output=True, text=True)
+                    children = found.stdout.split()
+                    open_runs = [
+                        path for path in store.folder.glob("*/*/worker") if not (path.parent / "DONE").exists()
+                    ]
+                    if any(path.read_text() in children for path in open_runs):
+                        break
+                    time.sleep(0.02)
                 for process in [raylet, *map(int, children)]:  # all at once, as when its power fails
                     os.kill(process, signal.SIGKILL)
 
@@ -101,10 +106,6 @@ def test_a_node_that_is_killed_takes_nothing_along(ray, tmp_path, monkeypatch):
             killer.join()
     finally:
         cluster.shutdown()
-    workers = {
-        (tmp_path / "ray" / run.run_id / f"attempt-{run.attempts}" / "worker").read_text() for run in store.runs()
-    }
-    assert len(workers) > 1  # both nodes worked
     assert max(run.attempts for run in store.runs()) == 2  # what ran on the lost node ran again
     assert all(len(list((tmp_path / "ray" / run.run_id).glob("*/DONE"))) == 1 for run in store.runs())
     monkeypatch.setenv("STUB_SECONDS", "0")
