@@ -114,7 +114,7 @@ def test_a_node_that_is_killed_takes_nothing_along(ray, tmp_path, monkeypatch):
 
 def test_a_node_that_does_not_see_the_folder_says_so(tmp_path):
     spec = RunSpec("train", "stub", DataSpec(task="t")).to_json()
-    outcome = _fill((str(tmp_path), (), stub.EXECUTOR), "0" * 12, spec, str(tmp_path / "nowhere" / "attempt-1"))
+    outcome = _fill((tmp_path, Places(), stub.EXECUTOR), "0" * 12, spec, str(tmp_path / "nowhere" / "attempt-1"))
     assert outcome["state"] == "failed"
     assert outcome["retryable"]
     assert "every node" in outcome["why"]

@@ -73,10 +73,8 @@ def run(
             )
     except KeyboardInterrupt:
         raise KeyboardInterrupt("Stopped. What is done is kept; the same command goes on.") from None
-    typer.echo(
-        f"{sum(cell.state == 'done' for cell in cells)} of {len(cells)} cells of {study.name} are done, in {runs}."
-    )
     failed = [cell for cell in cells if cell.state != "done"]
+    typer.echo(f"{len(cells) - len(failed)} of {len(cells)} cells of {study.name} are done, in {runs}.")
     if failed:
         raise RunError(
             f"{len(failed)} of {len(cells)} cells failed, first {failed[0].run_id}: {failed[0].why} "

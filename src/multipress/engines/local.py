@@ -10,7 +10,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -75,7 +74,7 @@ class LocalEngine:
         executor: str = EXECUTOR,
     ) -> None:
         self._store = store
-        self._setup = (str(store.folder), {k: v and str(v) for k, v in asdict(places).items()}, executor, memory_bytes)
+        self._setup = (store.folder, places, executor, memory_bytes)
         self._num_workers = num_workers or default_workers()
         self._hang_seconds = hang_seconds
         self._watch_seconds = min(WATCH_SECONDS, hang_seconds / 2)
@@ -141,7 +140,7 @@ class LocalEngine:
 class _Worker:
     """A process that executes one job at a time."""
 
-    def __init__(self, setup: tuple[str, dict[str, str | None], str, int]) -> None:
+    def __init__(self, setup: tuple[Path, Places, str, int]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._why = ""
@@ -200,8 +199,8 @@ def _processor_seconds(process: int | None) -> float:
 
 def _serve(
     connection: Connection,
-    folder: str,
-    places: dict[str, str | None],
+    folder: Path,
+    places: Places,
     executor_name: str,
     memory_bytes: int,
     parent: int,
@@ -215,9 +214,8 @@ def _serve(
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         allowed = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
-    store = Store(Path(folder))
-    found = Places(**{key: Path(value) if value else None for key, value in places.items()})
-    executor = make_executor(executor_name, store, found)
+    store = Store(folder)
+    executor = make_executor(executor_name, store, places)
     while True:
         try:
             run_id, spec = connection.recv()

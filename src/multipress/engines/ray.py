@@ -62,8 +62,8 @@ class RayEngine:
             raise InputError("--engine ray needs Ray: pip install 'multipress[ray]'.") from None
         self._ray = ray
         self._store = Store(store.folder.absolute())
-        as_texts = {key: value and str(Path(value).absolute()) for key, value in asdict(places).items()}
-        self._setup = (str(self._store.folder), tuple(sorted(as_texts.items())), executor)
+        everywhere = Places(*(place and place.absolute() for place in (places.data_dir, places.models_dir)))
+        self._setup = (self._store.folder, everywhere, executor)
         self._num_workers = num_workers
         self._busy: dict[Any, tuple[Job, Attempt]] = {}
         self._answers: deque[Answer] = deque()
@@ -150,9 +150,7 @@ class RayEngine:
         self._ray.shutdown()
 
 
-def _fill(
-    setup: tuple[str, tuple[tuple[str, str | None], ...], str], run_id: str, spec: dict[str, Any], folder: str
-) -> dict[str, Any]:
+def _fill(setup: tuple[Path, Places, str], run_id: str, spec: dict[str, Any], folder: str) -> dict[str, Any]:
     """Body of a task: fills the folder of an attempt; returns the outcome as plain values."""
     if not Path(folder).is_dir():
         why = f"The node {os.uname().nodename} does not see {folder}. {MOUNT_ADVICE}"
@@ -161,7 +159,6 @@ def _fill(
 
 
 @lru_cache(maxsize=1)
-def _executor(folder: str, places: tuple[tuple[str, str | None], ...], name: str) -> Executes:
+def _executor(folder: Path, places: Places, name: str) -> Executes:
     """This process's executor; Ray gives the next task to the same process where it can."""
-    found = Places(**{key: Path(value) if value else None for key, value in places})
-    return make_executor(name, Store(Path(folder)), found)
+    return make_executor(name, Store(folder), places)

@@ -125,11 +125,10 @@ def run_jobs(
 
     while queue.open:
         while engine.has_room() and (job := queue.next()) is not None:
-            missing = [run_id for run_id in job.needs if store.done(run_id) is None]
             run = store.run(job.run_id)
-            if run.state == "done" or not is_to_do(run) or (run.state == "failed" and run.attempts > tried[job.run_id]):
+            if not is_to_do(run) or (run.state == "failed" and run.attempts > tried[job.run_id]):
                 end(job)  # another runner's work meanwhile
-            elif missing:
+            elif missing := [run_id for run_id in job.needs if store.done(run_id) is None]:
                 _fail(store, job, f"a run that it needs is not done ({', '.join(missing)})")
                 end(job)
             else:
