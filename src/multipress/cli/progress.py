@@ -6,10 +6,13 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from multipress.plain_text import plain
 from multipress.records import Run
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["Runs", "Steps", "recipe_name"]
 
@@ -18,20 +21,12 @@ SECONDS_A_LINE = 2.0  # between two lines of a study there
 SHOWN = 4  # runs that are named while they run
 
 
-class Steps:
-    """Shows the steps of one training; call it with the steps done, all steps, and the loss."""
+class _Shown:
+    """A bar on standard error while a terminal shows it, or None; lines go beside it."""
 
-    def __init__(self) -> None:
-        self._bar = None
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    _bar: Progress | None = None
 
-            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, TextColumn("loss {task.fields[loss]}"), console=Console(stderr=True))
-            self._task = self._bar.add_task("", total=None, loss="")
-
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> Self:
         if self._bar is not None:
             self._bar.start()
         return self
@@ -41,15 +36,33 @@ class Steps:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
-        if kind is KeyboardInterrupt:
-            print("The same command goes on from the last checkpoint.", file=sys.stderr)
 
     def note(self, text: str) -> None:
         """Show a line of text."""
         if self._bar is not None:
-            self._bar.console.print(plain(text), markup=False)
+            self._bar.console.print(plain(text), markup=False, highlight=False)
         else:
             print(plain(text), file=sys.stderr, flush=True)
+
+
+class Steps(_Shown):
+    """Shows the steps of one training; call it with the steps done, all steps, and the loss."""
+
+    def __init__(self) -> None:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, TextColumn("loss {task.fields[loss]}"), console=Console(stderr=True))
+            self._task = self._bar.add_task("", total=None, loss="")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if kind is KeyboardInterrupt:
+            print("The same command goes on from the last checkpoint.", file=sys.stderr)
 
     def __call__(self, done: int, total: int, loss: float) -> None:
         """Show that `done` of `total` steps are done."""
@@ -59,7 +72,7 @@ class Steps:
             print(f"step {done} of {total}, loss {loss:.3f}", file=sys.stderr, flush=True)
 
 
-class Runs:
+class Runs(_Shown):
     """Shows the runs of a study: on a terminal a bar and what is running, elsewhere lines of those that ended."""
 
     def __init__(self) -> None:
@@ -70,7 +83,6 @@ class Runs:
         self._unsaid = 0
         self._said = float("-inf")
         self._running: dict[str, str] = {}
-        self._bar = None
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -78,21 +90,6 @@ class Runs:
             columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
             self._bar = Progress(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task("", total=None, state="")
-
-    def __enter__(self) -> Runs:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """Show a line of text."""
-        self._line(plain(text))
 
     def begin(self, run_id: str, spec: dict[str, Any]) -> None:
         """Show that a run has begun; `spec` is its description."""
@@ -110,14 +107,14 @@ class Runs:
         if self._bar is not None:
             self._bar.update(self._task, completed=ended, total=total)
             self._show_state()
-            self._line(line)
+            self.note(line)
             return
         now = time.monotonic()
         if run.state == "done" and ended < total and now - self._said < SECONDS_A_LINE:
             self._unsaid += 1
             return
         more = f", {self._unsaid} more before it" if self._unsaid else ""
-        self._line(f"{line} ({left} left{more})")
+        self.note(f"{line} ({left} left{more})")
         self._said, self._unsaid = now, 0
 
     def _show_state(self) -> None:
@@ -127,12 +124,6 @@ class Runs:
             parts += [f"{self._failed} failed"] if self._failed else []
             parts += [f"{len(self._running)} running: {'; '.join(names)}"] if names else []
             self._bar.update(self._task, state=_escape(", ".join(parts)))
-
-    def _line(self, text: str) -> None:
-        if self._bar is not None:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
 
 
 def _escape(text: str) -> str:
