@@ -29,15 +29,16 @@ class Executor:
     """Fills an attempt with numbers that follow from the run's id and from its teacher's result.
 
     A model named `hangs`, `dies`, `eats`, `diverges`, `refused` or `breaks` does so; with `-once` behind it, in the
-    run's first attempt alone. STUB_SECONDS says how long a run sleeps, STUB_WORK_SECONDS how long it computes.
+    run's first attempt alone. STUB_SECONDS says how long a run takes (it sleeps), STUB_WORK_SECONDS how long
+    it computes.
     """
 
     def __init__(self, store: Store, places: Places) -> None:
         self._store = store
 
     def fill(self, run_id: str, spec: RunSpec, folder: Path) -> Outcome:
+        end = time.monotonic() + float(os.environ.get("STUB_SECONDS", "0"))
         (folder / "worker").write_text(str(os.getpid()))
-        time.sleep(float(os.environ.get("STUB_SECONDS", "0")))
         until = time.monotonic() + float(os.environ.get("STUB_WORK_SECONDS", "0"))
         while time.monotonic() < until:
             pass
@@ -60,6 +61,7 @@ class Executor:
         (folder / "measurements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         (folder / "artifact").mkdir()
         (folder / "artifact" / "model.safetensors").write_bytes(digest.digest())
+        time.sleep(max(0.0, end - time.monotonic()))
         return Outcome()
 
 

@@ -86,7 +86,7 @@ def json_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Make the names in a folder survive a power cut.
 
     Raises:
@@ -120,7 +120,7 @@ def move_folder(made: Path, place: Path) -> None:
     sync_folder(place.parent)
 
 
-def file_fact(path: Path, *, sync: bool = False) -> dict[str, Any]:
+def file_fact(path: Path | str, *, sync: bool = False) -> dict[str, Any]:
     """Size in bytes and SHA-256 of a file: `{"size", "sha256"}`.
 
     Args:
@@ -133,7 +133,7 @@ def file_fact(path: Path, *, sync: bool = False) -> dict[str, Any]:
     digest = hashlib.sha256()
     size = 0
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a text is looked at sooner than a Path is made
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)

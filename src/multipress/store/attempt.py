@@ -54,10 +54,10 @@ class Attempt:
         self._check_open()
         paths, folders = _entries_below(str(self.folder))
         start = len(str(self.folder)) + 1
-        files = {path[start:]: file_fact(Path(path), sync=True) for path in paths}
+        files = {path[start:]: file_fact(path, sync=True) for path in paths}
         # All above it too, up to the store: nothing there is brought to the disk before this.
         above = [folder for folder in self.folder.parents if self.run_id in folder.parts]
-        for folder in [*map(Path, folders), self.folder, *above, above[-1].parent]:
+        for folder in [*folders, self.folder, *above, above[-1].parent]:
             sync_folder(folder)
         self._check_open()
         write_json(self.folder / "DONE", {"files": files})
@@ -175,7 +175,7 @@ def verify_attempt(attempt: str) -> tuple[list[str], int]:
     """All problems of an attempt that has DONE, and how many files were hashed."""
     try:
         listed = _read_done(attempt)
-        there = {path[len(attempt) + 1 :]: Path(path) for path in _entries_below(attempt)[0]}
+        there = {path[len(attempt) + 1 :]: path for path in _entries_below(attempt)[0]}
     except (OSError, ValueError) as error:
         return [f"{attempt}/DONE is damaged: {error}."], 0
     except StoreError as error:
