@@ -13,9 +13,11 @@ one cell in each group of equal cost is run (model x task x with or without dist
 number of steps, then scaled to all), the rest is that time again: 48 cells from 8 measured. Times of both sides are
 wall seconds, process starts and scoring included.
 
-Then the levers: the loop (examples a second of our dense training over the tuned Trainer's, one thread each), two
-workers in place of one, the shared beginning (steps of all cells over steps trained), the teacher's logits and states
-made once.
+Then the levers, each a factor of time from the tuned rival to ours, all from the runs above: the loop with two cells
+at a time (a dense cell of the rival on both cores, over half of ours on one), what pruning and quantization cost us
+(below 1), distillation (what it adds to a cell of the rival, over what it adds to ours, labelling counted), the shared
+beginning (whole trainings in the grid over those trained). What their product leaves is the rest: starts, idle workers,
+scoring. The time that `--dry-run` predicts for ours stands beside what it took.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+from multipress.engines.job import Job
+from multipress.estimate import describe
 from multipress.plan import Plan
 from multipress.reproducibility import computer, library_versions
 from multipress.spec import DataSpec, TrainingSpec
@@ -91,7 +96,7 @@ def train_cell(kind: str, model: str, task: str, rows: int, teacher: str, steps:
     print(json.dumps(found | {"seconds": time.perf_counter() - began}))
 
 
-def rival_cell(kind: str, model: str, task: str, rows: int, teacher: str, steps: int) -> dict:
+def rival_cell(kind: str, model: str, task: str, rows: int, teacher: str, steps: int) -> dict[str, Any]:
     """The same in a process of its own, whose start is in its seconds."""
     began = time.perf_counter()
     command = [sys.executable, __file__, "--cell", kind, model, task, str(rows), teacher, str(steps)]
@@ -105,6 +110,64 @@ def ours(runs: Path, spec: Path, workers: int) -> float:
     began = time.perf_counter()
     subprocess.run([*command, str(workers)], check=True, capture_output=True)
     return time.perf_counter() - began
+
+
+def rival_grid(
+    kind: str, rows: int, scores: dict[tuple[str, str, tuple[str, ...]], float]
+) -> tuple[float, list[dict[str, Any]]]:
+    """Seconds of all cells by a rival, from one measured cell of each group; and those cells, ours beside them."""
+    total, groups = 0.0, []
+    for model in MODELS:
+        for task in TASKS:
+            for distils in (False, True):
+                steps = -1 if kind == "tuned" else NAIVE_STEPS
+                teacher = "minilm-l6" if distils else ""
+                found = rival_cell(kind, model, task, rows, teacher, steps)
+                whole = EPOCHS * -(-rows // 32)
+                if kind == "naive":  # its scoring is not counted at all
+                    found["seconds"] += found["training"] * (whole / found["steps"] - 1)
+                # six recipes without distillation and six with it, of twelve
+                total += 6 * found["seconds"]
+                group = {"model": model, "task": task, "distils": distils, **found}
+                group["ours"] = scores.get((model, task, ("distillation",) if distils else ()))
+                groups.append(group)
+                print(kind, group, flush=True)
+    return total, groups
+
+
+def run_seconds(store: Store, run_id: str) -> float:
+    """How long a run took in its worker."""
+    done = store.done(run_id)
+    assert done is not None, run_id
+    return (done / "DONE").stat().st_mtime - (done / "spec.json").stat().st_mtime
+
+
+def levers(
+    store: Store, jobs: list[Job], groups: list[dict[str, Any]], over_ours: float, num_cells: int
+) -> dict[str, float]:
+    """Factors of time from the tuned rival to ours, see above."""
+    seconds: dict[str, list[float]] = {"shared": [], "dense": [], "compressed": [], "learning": [], "label": []}
+    for job in jobs:
+        names = {method.name for method in job.spec.methods}
+        kind = "label" if job.spec.kind == "label" else "shared" if job.spec.part == (0.0, job.spec.shared) else ""
+        kind = kind or ("learning" if "distillation" in names else "compressed" if names else "dense")
+        seconds[kind].append(run_seconds(store, job.run_id))
+    mean = {kind: sum(values) / len(values) for kind, values in seconds.items()}
+    rival = {distils: sum(g["seconds"] for g in groups if g["distils"] == distils) for distils in (False, True)}
+    of_dense = rival[False] / (len(groups) / 2)
+    plain = (5 * mean["compressed"] + mean["dense"]) / 6 + mean["shared"]
+    labelling = sum(seconds["label"]) / len(seconds["learning"])
+    factors = {
+        "loop and two cells at a time": of_dense / ((mean["shared"] + mean["dense"]) / 2),
+        "pruning and quantization": (mean["shared"] + mean["dense"]) / plain,
+        "teacher's outputs once": (1 + rival[True] / rival[False])
+        / (1 + (mean["learning"] + mean["shared"] + labelling) / plain),
+        "shared beginning": num_cells * plain / (num_cells * (plain - mean["shared"]) + sum(seconds["shared"])),
+    }
+    product = 1.0
+    for factor in factors.values():
+        product *= factor
+    return factors | {"rest": over_ours / product}
 
 
 def main() -> None:
@@ -121,37 +184,30 @@ def main() -> None:
     arguments.runs.mkdir(parents=True)
     spec = arguments.runs / "study.toml"
     spec.write_text(STUDY.format(rows=arguments.rows, shared=0.5))
-    seconds = ours(arguments.runs / "runs", spec, 2)
-    store = Store(arguments.runs / "runs")
-    plan = Plan(read_study(spec))
+    store, plan = Store(arguments.runs / "runs"), Plan(read_study(spec))
+    predicted = describe(plan, store, 2)
+    seconds = ours(store.folder, spec, 2)
     rates = {(model, data): RATE for model in plan.trained_models() for data in plan.study.data}
     cells = plan.cells(rates)
     runs = plan.with_needs(cells)
     trained = sum(job.spec.part[1] - job.spec.part[0] for job in runs if job.spec.kind == "train")
-    print(f"ours: {seconds:.0f} s for {len(cells)} cells; {trained:.1f} whole trainings", flush=True)
-    result: dict = {"command": " ".join(sys.argv), "rows": arguments.rows, "cells": len(cells), "ours_s": seconds}
+    print(f"{predicted}\nours: {seconds:.0f} s for {len(cells)} cells; {trained:.1f} whole trainings", flush=True)
+    result: dict[str, Any] = {
+        "command": " ".join(sys.argv),
+        "rows": arguments.rows,
+        "cells": len(cells),
+        "ours_s": seconds,
+    }
+    result["predicted"] = predicted.splitlines()[2]
     result |= {"trainings": trained, "computer": computer(), "versions": library_versions("torch", "transformers")}
     scores = {(row["model"], row["task"], tuple(row["methods"])): row["score"] for row in store.cells()}
     for kind in ("tuned", "naive"):
-        total, groups = 0.0, []
-        for model in MODELS:
-            for task in TASKS:
-                for distils in (False, True):
-                    steps = -1 if kind == "tuned" else NAIVE_STEPS
-                    teacher = "minilm-l6" if distils else ""
-                    found = rival_cell(kind, model, task, arguments.rows, teacher, steps)
-                    whole = EPOCHS * -(-arguments.rows // 32)
-                    if kind == "naive":  # its scoring is not counted at all
-                        found["seconds"] += found["training"] * (whole / found["steps"] - 1)
-                    # six recipes without distillation and six with it, of twelve
-                    total += 6 * found["seconds"]
-                    group = {"model": model, "task": task, "distils": distils, **found}
-                    group["ours"] = scores.get((model, task, ("distillation",) if distils else ()))
-                    groups.append(group)
-                    print(kind, group, flush=True)
+        total, groups = rival_grid(kind, arguments.rows, scores)
         result[kind] = {"seconds": total, "over_ours": total / seconds, "measured": groups}
         print(f"{kind}: {total:.0f} s, {total / seconds:.1f} times ours", flush=True)
-    result["levers"] = {"shared beginning": len(cells) / trained}
+    tuned = result["tuned"]
+    result["levers"] = levers(store, runs, tuned["measured"], tuned["over_ours"], len(cells))
+    print(result["levers"])
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -133,7 +133,7 @@ def file_fact(path: Path | str, *, sync: bool = False) -> dict[str, Any]:
     digest = hashlib.sha256()
     size = 0
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a text is looked at sooner than a Path is made
+        with open(path, "rb", buffering=0) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)

@@ -7,20 +7,26 @@ from functools import lru_cache
 import numpy as np
 
 from multipress.engines.local import default_workers
+from multipress.models.catalogue import SHRUNK_FROM, SHRUNK_STEPS, shrunk_folder
 from multipress.plan import Plan
 from multipress.precision import product_rate
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
+from multipress.shrink import TOKENS_A_STEP
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
 
 __all__ = ["describe", "predicted_bytes", "predicted_seconds"]
 
-# Of the rate of a plain matrix product, what a whole training step and a whole forward pass of the runtime reach, and
-# what a run costs beside (reading the model, tracing, packing). From the runs in docs/log.md; an estimate only.
-STEP_EFFICIENCY = 0.65
-FORWARD_EFFICIENCY = 0.6
-SECONDS_BESIDE = 12.0
+# Fitted to 48 dense and compressed runs of six sizes on two tasks (docs/log.md, 2026-11-21), mean error 13 % a run. Of
+# the rate of a plain matrix product, what a whole training step and a whole forward pass reach; what masks and rounding
+# cost for each weight and step; what a run costs beside (reading the model, tracing, packing), and a study, once.
+STEP_EFFICIENCY = 0.53
+FORWARD_EFFICIENCY = 0.5
+COMPRESSING_SECONDS = 18e-9
+SECONDS_BESIDE = 2.2
+RECOVERY_FORWARD_EFFICIENCY = 0.75
+START_SECONDS = 8.0
 TOKENS_A_WORD = 1.3  # of English WordPiece, where the tokenizer is not here to count
 
 
@@ -39,9 +45,11 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
     rates = {(model, data): study.learning_rates[0] for model in plan.trained_models() for data in study.data}
     cells = plan.cells(rates)
     every = {job.run_id: job for job in [*candidates, *plan.with_needs(cells)]}
+    recoveries = plan.recoveries()
+    every |= {job.run_id: job for job in recoveries}
     left = [job for job in every.values() if store.done(job.run_id) is None]
     workers = num_workers or default_workers()
-    seconds = sum(predicted_seconds(plan, job.spec) for job in left) / workers
+    seconds = sum(predicted_seconds(plan, job.spec) for job in left) / workers + START_SECONDS * bool(left)
     megabytes = sum(predicted_bytes(plan, job.spec) for job in left) / 1e6
     labels = sum(job.spec.kind == "label" for job in every.values())
     groups = len(study.models) * len(study.data) * len(study.seeds)
@@ -49,7 +57,7 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
         f"{study.name}: {len(cells)} cells = {len(study.models)} models x {len(study.data)} tasks x "
         f"{len(study.seeds)} seeds x {len(cells) // groups} recipes\n"
         f"runs: {len(every)} in all, {labels} of them teachers' logits that cells share, "
-        f"{len(candidates)} to choose learning rates; {len(left)} are left to do\n"
+        f"{len(candidates)} to choose learning rates, {len(recoveries)} that make models; {len(left)} are left to do\n"
         f"time: about {_duration(seconds)} with {workers} workers on this computer\n"
         f"disk: about {megabytes:.0f} MB below {store.folder}{_absent(plan)}"
     )
@@ -76,6 +84,8 @@ def _product_rate() -> float:
 def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     """Seconds of one run on one core, from the floating-point operations it takes; a rough figure."""
     # A teacher that is an artifact is taken to be as large as the largest model of the study.
+    if spec.kind == "recover":
+        return _recovery_seconds(plan, spec.model)
     model = spec.model if spec.model in plan.trained_models() else plan.teacher_name()
     weights = plan.multiplied_weights(model)
     train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
@@ -83,18 +93,32 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     if spec.kind == "label":
         made, passes = _label_work(spec)
         return (1 + made) * train_tokens * passes * forward + SECONDS_BESIDE
+    share = spec.part[1] - spec.part[0]
     step = 6 * weights / (STEP_EFFICIENCY * _product_rate())
     if "teacher_model" in Recipe.from_specs(spec.methods).needs():
         step += 2 * plan.multiplied_weights(plan.teacher_name()) / (FORWARD_EFFICIENCY * _product_rate())
+    num_steps = spec.training.epochs * -(-len(plan.data(spec.data).train) // spec.training.batch_size)
+    compressing = any(method.name in ("pruning", "quantization") for method in spec.methods)
     return (
-        (spec.part[1] - spec.part[0]) * spec.training.epochs * train_tokens * step
+        share * (spec.training.epochs * train_tokens * step + num_steps * compressing * COMPRESSING_SECONDS * weights)
         + dev_tokens * forward
         + SECONDS_BESIDE
     )
 
 
+def _recovery_seconds(plan: Plan, model: str) -> float:
+    """Of a shrunk encoder: the passes of the bigger one, and the training of the small one."""
+    if shrunk_folder(model).is_dir():
+        return 0.0
+    bigger, smaller = plan.multiplied_weights(SHRUNK_FROM), plan.multiplied_weights(model)
+    forward = 2 * bigger / RECOVERY_FORWARD_EFFICIENCY
+    return SHRUNK_STEPS * TOKENS_A_STEP * (forward + 6 * smaller / STEP_EFFICIENCY) / _product_rate() + SECONDS_BESIDE
+
+
 def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
     """Bytes of one run's folder: the artifact's codes at their full width, the tokenizer, the predictions."""
+    if spec.kind == "recover":
+        return 2 * plan.num_parameters(spec.model) + 700_000
     if spec.kind == "label":
         made, passes = _label_work(spec)
         config = plan.identify(plan.teacher_name()).config

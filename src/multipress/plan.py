@@ -13,6 +13,7 @@ from multipress.artifact import open_artifact
 from multipress.engines.execute import check_tokenizers
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.job import ANYWHERE, Job, Places
+from multipress.engines.recover import recovery_of
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.methods import get_method
 from multipress.models.catalogue import find_model
@@ -207,6 +208,12 @@ class Plan:
         teacher = self._teacher_model()
         is_other = teacher not in self.study.models and not _is_artifact(teacher)
         return [*self.study.models, *([teacher] if is_other else [])]
+
+    def recoveries(self) -> list[Job]:
+        """The runs that make those models which are made from another one; they come before all others."""
+        teacher = self.study.methods.get("distillation", {}).get("teacher", "")
+        names = dict.fromkeys([*self.study.models, *([teacher] if isinstance(teacher, str) else [])])
+        return [job for name in names if (job := recovery_of(name)) is not None]
 
     def rate_jobs(self) -> dict[tuple[str, DataSpec], dict[float, Job]]:
         """For each (model, task) the dense run of each learning rate; empty where there is one rate only."""

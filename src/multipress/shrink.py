@@ -10,6 +10,7 @@ import copy
 import gzip
 import hashlib
 import json
+import secrets
 import shutil
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from multipress.errors import CheckpointError, DataError, ModelError, SettingErr
 from multipress.methods import Context
 from multipress.methods.distillation import PROJECTION, Distillation
 from multipress.models import load_pretrained
-from multipress.models.catalogue import SHRUNK_STEPS, Shape, shrunk_folder, shrunk_shape
+from multipress.models.catalogue import SHRUNK_FROM, SHRUNK_STEPS, Shape, shrunk_folder, shrunk_shape
 from multipress.models.families import config_values
 from multipress.models.shrinking import shrink
 from multipress.recipe import Recipe
@@ -37,10 +38,11 @@ from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
 from multipress.train import LOOP_VERSION, Rows, Saving, collate, train
 
-__all__ = ["check_family", "make_named", "shipped_text", "shrink_encoder"]
+__all__ = ["SHIPPED", "TOKENS_A_STEP", "adopt_named", "check_family", "make_named", "shipped_text", "shrink_encoder"]
 
 LENGTH = 64  # tokens of a row, special tokens counted
 BATCH = 32
+TOKENS_A_STEP = BATCH * LENGTH
 CALIBRATION_BATCHES = 16  # 32,768 tokens fit the LayerNorms
 LEARNING_RATE = 5e-4
 LOOK_AGAIN_SECONDS = 1.0
@@ -150,10 +152,29 @@ def make_named(
         time.sleep(LOOK_AGAIN_SECONDS)
     try:
         if not folder.is_dir():
-            on_note(f"{name} is made from minilm-l6, once: {SHRUNK_STEPS} steps of recovery on text.")
-            shrink_encoder("minilm-l6", shape, folder, steps=SHRUNK_STEPS, on_step=on_step)
+            on_note(f"{name} is made from {SHRUNK_FROM}, once: {SHRUNK_STEPS} steps of recovery on text.")
+            shrink_encoder(SHRUNK_FROM, shape, folder, steps=SHRUNK_STEPS, on_step=on_step)
     finally:
         lock.release()
+
+
+def adopt_named(name: str, made: Path) -> None:
+    """Take over a shrunk encoder that was made elsewhere, as a copy, unless there is one.
+
+    Raises:
+        StoreError: the cache folder cannot be written to.
+    """
+    folder = shrunk_folder(name)
+    copy_of = folder.parent / f"{name}.{secrets.token_hex(4)}.copy"
+    try:
+        shutil.copytree(made, copy_of)
+        if not folder.is_dir():  # else another process was faster
+            move_folder(copy_of, folder)
+    except OSError as error:
+        if not folder.is_dir():
+            raise StoreError(f"Cannot keep {name} in {folder}: {error.strerror}.") from None
+    finally:
+        shutil.rmtree(copy_of, ignore_errors=True)
 
 
 def _bridged(small: BertForSequenceClassification, basis: Tensor) -> BertForSequenceClassification:

@@ -121,7 +121,8 @@ class RunSpec:
     """One run.
 
     Args:
-        kind: `train` (makes an artifact) or `label` (a teacher's logits on the training rows).
+        kind: `train` (makes an artifact), `label` (a teacher's logits on the training rows) or `recover` (a smaller
+            encoder that the model's name stands for).
         model: Short name, folder or hub id of the model to train, or of the teacher's model for `label`.
         data: The rows.
         training: The training settings.

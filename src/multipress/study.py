@@ -9,10 +9,12 @@ from pathlib import Path
 
 from multipress.engines.job import ANYWHERE, Job, Places
 from multipress.engines.local import LocalEngine
+from multipress.engines.recover import fetch_encoder
 from multipress.engines.schedule import Engine, is_to_do, run_what_is_left
+from multipress.errors import ModelError
+from multipress.models.catalogue import SHRUNK_FROM, shrunk_folder
 from multipress.plan import Plan, expand_chains
 from multipress.records import Run
-from multipress.shrink import make_named
 from multipress.spec import DataSpec, StudySpec
 from multipress.store import Store, cell_row
 from multipress.tracking import Tracking
@@ -66,9 +68,8 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
         on_end(run, ended, total)
 
     expand_chains(study)  # what is wrong with the study shows before a model is made
-    for name in {*study.models, str(study.methods.get("distillation", {}).get("teacher", ""))}:
-        make_named(name, on_note=on_note)
     plan = Plan(study, places)
+    _make_models(plan, store, engine, on_begin, tell, on_note)
     plan.check()
     for data in study.data:
         for note in plan.data(data).notes:
@@ -87,6 +88,27 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
     for job in plan.with_needs(cells) if study.report_to else []:  # also what an earlier call has made
         tracking.log(runs[job.run_id])
     return [runs[cell.run_id] for cell in cells]
+
+
+def _make_models(
+    plan: Plan,
+    store: Store,
+    engine: Engine,
+    on_begin: Callable[[Job], None],
+    on_end: Callable[[Run, int, int], None],
+    on_note: Callable[[str], None],
+) -> None:
+    """Run what makes models that the study names, so that their weights, and with them all identities, are known."""
+    jobs = plan.recoveries()
+    for job in jobs:
+        if not shrunk_folder(job.spec.model).is_dir() and store.done(job.run_id) is None:
+            on_note(f"{job.spec.model} is made from {SHRUNK_FROM} first, once: about 5 to 10 minutes.")
+    run_what_is_left(jobs, store, engine, on_begin=on_begin, on_end=on_end)
+    for job in jobs:
+        run = store.run(job.run_id)
+        if run.state != "done":
+            raise ModelError(f"{job.spec.model} could not be made: {run.why}")
+        fetch_encoder(job.spec.model, store)
 
 
 def choose_rates(

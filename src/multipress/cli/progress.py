@@ -135,6 +135,8 @@ def _escape(text: str) -> str:
 
 def _what(spec: dict[str, Any]) -> str:
     """A run in few words: kind, model, task, methods, seed."""
+    if spec["kind"] == "recover":
+        return plain(f"recover {spec['model']}")
     task = spec["data"]["task"] or Path(spec["data"]["train"]).name
     return plain(f"{spec['kind']} {spec['model']} {task} {stages_name(spec)} seed {spec['seed']}")
 

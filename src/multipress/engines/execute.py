@@ -19,6 +19,7 @@ from multipress.durable import write_bytes, write_json, write_text
 from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, identity_of
 from multipress.engines.job import Outcome, Places, scratch_of, settle
 from multipress.engines.log import TrainingLog
+from multipress.engines.recover import fetch_encoder, fill_recovery
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
 from multipress.measure import measure_quality, measure_size
 from multipress.methods import Context
@@ -87,7 +88,9 @@ class Executor:
             on_step: Called after each training step with the steps done, all steps, and the loss.
         """
         try:
-            if spec.kind == "label":
+            if spec.kind == "recover":
+                fill_recovery(spec, folder)
+            elif spec.kind == "label":
                 self._label(run_id, spec, folder)
             else:
                 self._train(run_id, spec, folder, on_step)
@@ -104,6 +107,7 @@ class Executor:
     def _train(self, run_id: str, spec: RunSpec, folder: Path, on_step: OnStep | None) -> None:
         """Train, store the artifact, open that again and measure it, all below the attempt's folder."""
         data = self._load_data(spec.data)
+        fetch_encoder(spec.model, self._store)
         pretrained = load_pretrained(
             spec.model,
             label_names=data.task.labels,

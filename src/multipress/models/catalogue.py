@@ -28,6 +28,7 @@ EMBEDDED_BLOCKS = {
 
 # Encoders shrunk from it: their names say layers and hidden size. The version rises when a name is made otherwise.
 SHRUNK_NAMES = ("minilm-l4-h256", "minilm-l3-h192", "minilm-l2-h128", "minilm-l2-h64")
+SHRUNK_FROM = "minilm-l6"
 SHRUNK_STEPS = 400
 SHRUNK_VERSION = 1
 _SHRUNK = re.compile(r"minilm-l([1-6])-h([1-9][0-9]*)")

@@ -57,7 +57,9 @@ class Attempt:
         files = {path[start:]: file_fact(path, sync=True) for path in paths}
         # All above it too, up to the store: nothing there is brought to the disk before this.
         above = [folder for folder in self.folder.parents if self.run_id in folder.parts]
-        for folder in [*folders, self.folder, *above, above[-1].parent]:
+        for below in folders:
+            sync_folder(below)
+        for folder in [self.folder, *above, above[-1].parent]:
             sync_folder(folder)
         self._check_open()
         write_json(self.folder / "DONE", {"files": files})
