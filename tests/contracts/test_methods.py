@@ -181,6 +181,8 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, trained, subset, sto
         {"distillation": {"hidden": 1.0, "states": "token"}},
         {"quantization": {"bits": 4, "learned_step": True}},
         {"quantization": {"bits": 4, "learned_step": True, "start": 0.5}},
+        {"quantization": {"rate_weight": 0.1}},
+        {"quantization": {"rate_weight": 0.1, "steps": "tensor", "start": 0.25}},
         {"pruning": {"sparsity": 0.5, "updates": 3, "embeddings": True}},
     ],
     ids=str,

@@ -47,7 +47,7 @@ def test_parts_that_do_not_fit_are_refused():
     for values, scale, bits in (
         (CODES, None, 3),
         (CODES, SCALE.astype(np.float32), 3),
-        (CODES, SCALE[:1], 3),
+        (CODES, np.concatenate([SCALE, SCALE]), 3),
         (CODES, SCALE, 5),
         (CODES.astype(np.int16), SCALE, 3),
         (CODES.astype(np.float16), SCALE, 16),
@@ -56,6 +56,14 @@ def test_parts_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ArtifactError):
             StoredTensor(values, scale, bits)
+
+
+def test_one_scale_may_stand_for_all_rows():
+    codes = np.arange(-6, 6, dtype=np.int8).reshape(4, 3)
+    single = StoredTensor(codes, np.array([0.5], np.float16), 8)
+    every = StoredTensor(codes, np.full(4, 0.5, np.float16), 8)
+    assert np.array_equal(single.dense(), every.dense())
+    assert every.entropy_bound_bytes - single.entropy_bound_bytes == 6
 
 
 def test_the_hash_depends_on_every_value_and_on_the_scale():

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["UsedRows"]
+__all__ = ["UsedRows", "trained_rows"]
+
+
+def trained_rows(embedding: nn.Embedding) -> tuple[Tensor, Tensor | None]:
+    """The parameter that an embedding learns, (n, D), and which rows of its weight it stands for; None: all."""
+    found: tuple[Tensor, Tensor | None] = getattr(embedding, "trained", (embedding.weight, None))
+    return found
 
 
 class UsedRows:
@@ -39,6 +45,7 @@ class UsedRows:
             self._padding = int(self._places[embedding.padding_idx])
         weight.requires_grad_(False)
         embedding.forward = self._look_up  # type: ignore[method-assign]
+        embedding.trained = (self.rows, self._ids)  # type: ignore[assignment]
         self._seen = weight._version
 
     def _look_up(self, ids: Tensor) -> Tensor:
@@ -60,5 +67,5 @@ class UsedRows:
     def remove(self) -> None:
         """Leave the embedding as it was, with the rows as they are now."""
         self.write()
-        del self._embedding.forward
+        del self._embedding.forward, self._embedding.trained
         self._embedding.weight.requires_grad_(True)

@@ -12,7 +12,7 @@ import numpy as np
 from multipress.errors import ArtifactError
 from multipress.packing.packet import entropy_bound_bytes
 
-__all__ = ["BITS", "StoredTensor", "round_floats", "stored_dtype"]
+__all__ = ["BITS", "StoredTensor", "is_scale", "round_floats", "stored_dtype"]
 
 BITS = (2, 3, 4, 6, 8, 16, 32)
 
@@ -22,13 +22,18 @@ def stored_dtype(bits: int) -> np.dtype[Any]:
     return np.dtype({16: "float16", 32: "float32"}.get(bits, "int8"))
 
 
+def is_scale(dtype: str, shape: tuple[int, ...], of: tuple[int, ...]) -> bool:
+    """Whether an array can be the scale of codes of a shape."""
+    return dtype == "float16" and bool(of) and shape in (of[:1], (1,))
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     """A tensor as it is stored.
 
     Args:
         values: int8 codes (`bits` of 8 or less), float16 (16) or float32 (32); any shape.
-        scale: float16 (rows,), one a row of axis 0, for codes; None for floats.
+        scale: For codes float16 (rows,), one a row of axis 0, or (1,), one for all; None for floats.
         bits: 2, 3, 4, 6 or 8 for codes, which lie from -(2**(bits-1)-1) to 2**(bits-1)-1, so that zero is
             exact; 16 or 32 for floats.
 
@@ -51,8 +56,10 @@ class StoredTensor:
             if self.scale is not None:
                 raise ArtifactError(f"A tensor of {self.bits} bits holds floats and takes no scale.")
             return
-        if self.scale is None or self.scale.dtype != np.float16 or self.scale.shape != self.values.shape[:1]:
-            raise ArtifactError(f"Codes of shape {self.values.shape} need a float16 scale for each row.")
+        if self.scale is None or not is_scale(self.scale.dtype.name, self.scale.shape, self.values.shape):
+            raise ArtifactError(
+                f"Codes of shape {self.values.shape} need a float16 scale for each row, or one for all."
+            )
         limit = 2 ** (self.bits - 1) - 1
         if self.values.size and (int(self.values.min()) < -limit or int(self.values.max()) > limit):
             raise ArtifactError(f"A tensor of {self.bits} bits holds codes beyond -{limit} to {limit}.")

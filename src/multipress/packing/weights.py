@@ -16,7 +16,7 @@ from multipress.errors import ArtifactError
 from multipress.packing.container import Entry, read_header, write_container
 from multipress.packing.packet import decode, encode, peek
 from multipress.packing.strict_json import parse_object
-from multipress.packing.tensor import StoredTensor, stored_dtype
+from multipress.packing.tensor import StoredTensor, is_scale, stored_dtype
 
 __all__ = ["WEIGHTS", "check_weights", "read_tensors", "write_weights"]
 
@@ -112,7 +112,8 @@ def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
         if record["bits"] <= 8:
             scale = header.entries[_scale(name)]
             size = scale.end - scale.start
-            if (scale.dtype, scale.shape) != ("F16", shape[:1]) or entry.dtype != "U8":
+            fits = scale.dtype == "F16" and is_scale("float16", scale.shape, shape)
+            if not fits or entry.dtype != "U8":
                 raise ArtifactError(f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows.")
         if entry.dtype == "U8":
             found = peek(data[entry.start : entry.end])

@@ -25,7 +25,7 @@ SMALLEST_SCALE = 2.0**-24  # the smallest positive float16
 
 
 class QuantizedWeight(NamedTuple):
-    """Integer codes (int8, the weight's shape) and one float16 scale a row."""
+    """Integer codes (int8, the weight's shape) and float16 scales: one a row, or a single one."""
 
     codes: Tensor
     scale: Tensor
@@ -60,7 +60,7 @@ def quantize_rows(weight: Tensor, bits: int, scale: Tensor | None = None) -> Qua
     Args:
         weight: (R, D).
         bits: 2 to 8.
-        scale: (R, 1), float32 values that float16 can hold; None: `row_scale`.
+        scale: (R, 1) or (1, 1), float32 values that float16 can hold; None: `row_scale`.
     """
     scale = row_scale(weight, bits) if scale is None else scale
     limit = largest_code(bits)
@@ -86,21 +86,21 @@ class _LearnedStep(torch.autograd.Function):
     """Rounds to a grid with a learned step; gradients by Esser et al. 2020, equations 3 and 5, for its logarithm."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, log_step: Tensor, bits: int) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, log_step: Tensor, bits: int, gradient_scale: float) -> Tensor:
         scale = learned_scale(log_step)
         limit = largest_code(bits)
         ratio = weight / scale
         codes = ratio.round().clamp_(-limit, limit)
         inside = ratio.abs() <= limit
         ctx.save_for_backward(torch.where(inside, codes - ratio, codes), inside, scale)
-        ctx.gradient_scale = 1.0 / math.sqrt(weight.shape[-1] * limit)
+        ctx.gradient_scale = gradient_scale
         return codes * scale
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         slope, inside, scale = ctx.saved_tensors
-        step_gradient = (gradient * slope).sum(-1, keepdim=True) * scale * ctx.gradient_scale
-        return gradient * inside, step_gradient, None
+        step_gradient = (gradient * slope * scale).sum_to_size(scale.shape) * ctx.gradient_scale
+        return gradient * inside, step_gradient, None, None
 
 
 def learned_scale(log_step: Tensor) -> Tensor:
@@ -113,12 +113,15 @@ def fake_quantize(weight: Tensor, bits: int) -> Tensor:
     return _StraightThrough.apply(weight, bits)
 
 
-def fake_quantize_learned(weight: Tensor, log_step: Tensor, bits: int) -> Tensor:
+def fake_quantize_learned(weight: Tensor, log_step: Tensor, bits: int, *, plain_gradient: bool = False) -> Tensor:
     """The weight rounded to a grid of learned step.
 
     Args:
         weight: (..., D).
-        log_step: (..., 1), logarithm of the scale of each row.
+        log_step: (..., 1), logarithm of the scale of each row, or of all.
         bits: 2 to 8.
+        plain_gradient: Whether the gradient of the step stays as it is, to be weighed against another loss; else it is
+            scaled as Esser et al. 2020, section 2.2.
     """
-    return _LearnedStep.apply(weight, log_step, bits)
+    factor = 1.0 if plain_gradient else 1.0 / math.sqrt(weight.shape[-1] * largest_code(bits))
+    return _LearnedStep.apply(weight, log_step, bits, factor)

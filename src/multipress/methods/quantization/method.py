@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from multipress.errors import SettingError
-from multipress.methods.base import Context, Method, Stage, check_choice, check_share
+from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
 from multipress.methods.quantization.activations import quantize_activations
 from multipress.methods.quantization.grid import (
     fake_quantize,
@@ -19,8 +20,14 @@ from multipress.methods.quantization.grid import (
     quantize_rows,
     row_scale,
 )
+from multipress.methods.quantization.rate import coded_bits, first_log_step
+from multipress.models.used_rows import trained_rows
 
 __all__ = ["Quantization", "WeightQuantizer"]
+
+# The bits are counted in every so many steps, at so many times their weight: counting takes as long as a small step.
+CODED_EVERY = 4
+RAMP = 0.5  # share of the rounded training over which the weight of the bits rises
 
 
 class WeightQuantizer(nn.Module):
@@ -28,13 +35,16 @@ class WeightQuantizer(nn.Module):
 
     Args:
         bits: 2 to 8.
-        log_step: (R, 1) logarithm of the scales to learn; None: scales follow the weights.
+        log_step: (R, 1), or (1, 1) for one step of all rows: logarithm of the scales to learn; None: scales follow the
+            weights.
         active: Whether rounding has begun.
+        coded: Whether bits are a part of the loss, so that the gradient of a step stays as it is.
     """
 
-    def __init__(self, bits: int, log_step: Tensor | None, active: bool) -> None:
+    def __init__(self, bits: int, log_step: Tensor | None, active: bool, coded: bool = False) -> None:
         super().__init__()
         self.bits = bits
+        self.coded = coded
         self.log_step = None if log_step is None else nn.Parameter(log_step)
         self.register_buffer("active", torch.tensor(active))
 
@@ -48,7 +58,11 @@ class WeightQuantizer(nn.Module):
             return weight
         if log_step is None:
             return fake_quantize(weight, self.bits)
-        return fake_quantize_learned(weight, log_step, self.bits)
+        return fake_quantize_learned(weight, log_step, self.bits, plain_gradient=self.coded)
+
+    def steps_of(self, ids: Tensor) -> Tensor | None:
+        """The learned steps of these rows."""
+        return self.log_step if self.log_step is None or len(self.log_step) == 1 else self.log_step[ids]
 
     def scale(self) -> Tensor | None:
         """(R, 1) learned scales; None if they follow the weights."""
@@ -58,8 +72,7 @@ class WeightQuantizer(nn.Module):
 def _round_looked_up_rows(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
     """Rounds the rows that an embedding returned: the same as rounding its whole table, at a fraction of the cost."""
     quantizer = module.weight_quantizer
-    log_step = None if quantizer.log_step is None else quantizer.log_step[inputs[0]]
-    return quantizer.round_rows(output, log_step)
+    return quantizer.round_rows(output, quantizer.steps_of(inputs[0]))
 
 
 @dataclass
@@ -75,6 +88,8 @@ class Quantization(Method):
     learned_step: bool = False
     start: float = 0.0
     step_learning_rate: float = 1e-3
+    steps: str = "row"
+    rate_weight: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("quantization", "bits", self.bits, (8, 6, 4, 3, 2))
@@ -85,6 +100,11 @@ class Quantization(Method):
             raise SettingError("quantization.start is 1, so the training would never see the rounding.")
         if not 0 < self.step_learning_rate < 1:
             raise SettingError(f"quantization.step_learning_rate is {self.step_learning_rate}, not between 0 and 1.")
+        check_choice("quantization", "steps", self.steps, ("row", "tensor"))
+        if not 0 <= self.rate_weight < math.inf:
+            raise SettingError(f"quantization.rate_weight is {self.rate_weight}, but must be at least 0.")
+        if self.steps == "tensor" and not (self.learned_step or self.rate_weight):
+            raise SettingError("quantization.steps is 'tensor', which needs learned_step or rate_weight.")
         self._quantizers: dict[str, tuple[nn.Module, nn.Parameter, WeightQuantizer]] = {}
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
@@ -105,22 +125,50 @@ class Quantization(Method):
             self._quantizers[name] = (module, weight, quantizer)
         if self.activation_bits is not None:
             quantize_activations(model, self.activation_bits)
+        if self.rate_weight:
+            model.register_buffer("coded_steps", torch.zeros((), dtype=torch.int64))
         return model
 
     def _new_quantizer(self, module: nn.Module, weight: Tensor) -> WeightQuantizer:
         bits = self.embedding_bits if isinstance(module, nn.Embedding) and self.embedding_bits else self.bits
-        log_step = row_scale(weight.detach(), bits).log() if self.learned_step else None
-        return WeightQuantizer(bits, log_step, active=self.start == 0)
+        return WeightQuantizer(bits, self._first_log_step(weight, bits), self.start == 0, bool(self.rate_weight))
+
+    def _first_log_step(self, weight: Tensor, bits: int) -> Tensor | None:
+        """Where the learned steps of a weight begin; None if none are learned."""
+        if self.rate_weight:
+            return first_log_step(weight.detach(), self.steps)
+        if not self.learned_step:
+            return None
+        rows = weight.detach()
+        return row_scale(rows.reshape(1, -1) if self.steps == "tensor" else rows, bits).log()
 
     def parameter_groups(self, model: nn.Module) -> list[dict[str, Any]]:
         """The learned steps, with their own learning rate and no weight decay."""
-        if not self.learned_step:
+        if not (self.learned_step or self.rate_weight):
             return []
         steps = {id(q.log_step): q.log_step for _, _, q in self._quantizers.values()}
         return [{"params": list(steps.values()), "lr": self.step_learning_rate, "weight_decay": 0.0}]
 
+    def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
+        """Adds the mean bits of a weight, times `rate_weight`; its share rises to the whole over half the training."""
+        if not self.rate_weight or step.progress < self.start or step.model.coded_steps % CODED_EVERY:
+            return loss
+        seen: set[int] = set()
+        bits, count = loss.new_zeros(()), 0
+        for module, weight, quantizer in self._quantizers.values():
+            if id(weight) not in seen:
+                seen.add(id(weight))
+                rows, ids = trained_rows(module) if isinstance(module, nn.Embedding) else (weight, None)
+                steps = quantizer.log_step if ids is None else quantizer.steps_of(ids)
+                bits = bits + coded_bits(rows, steps, quantizer.bits)
+                count += rows.numel()
+        ramp = min(1.0, (step.progress - self.start) / ((1 - self.start) * RAMP))
+        return loss + CODED_EVERY * self.rate_weight * ramp * bits / count
+
     def on_step_end(self, model: nn.Module, progress: float) -> None:
         """Begins the rounding when `start` is reached."""
+        if self.rate_weight:
+            model.coded_steps.add_(1)
         if progress < self.start:
             return
         for _, weight, quantizer in self._quantizers.values():
@@ -129,10 +177,12 @@ class Quantization(Method):
                 if quantizer.log_step is not None:
                     # The weights have moved since `prepare`; the learned steps begin where the weights are now.
                     with torch.no_grad():
-                        quantizer.log_step.copy_(row_scale(weight.detach(), quantizer.bits).log())
+                        quantizer.log_step.copy_(self._first_log_step(weight, quantizer.bits))
 
     def convert(self, model: nn.Module) -> nn.Module:
         """Puts the rounded weights in place and leaves codes and scales on each module; changes `model`, returns it."""
+        if self.rate_weight:
+            del model.coded_steps
         for module, weight, quantizer in self._quantizers.values():
             _detach(module, weight)
             codes, scale = quantize_rows(weight.detach(), quantizer.bits, quantizer.scale())

@@ -1,0 +1,176 @@
+"""Bits in the loss: prices, gradients, and what a training makes of them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from torch import nn
+
+from multipress.checkpoint import stored_tensors
+from multipress.errors import SettingError
+from multipress.methods import Context, Step
+from multipress.methods.quantization import Quantization
+from multipress.methods.quantization.grid import fake_quantize_learned, learned_scale
+from multipress.methods.quantization.rate import coded_bits, first_log_step, price_of
+from multipress.packing.packet import encode, entropy_bound_bytes
+
+matrices = arrays(np.float32, (5, 9), elements=st.floats(-4, 4, width=32))
+
+
+@given(values=matrices, one_step=st.booleans())
+def test_bits_are_never_fewer_than_the_entropy_of_the_integers_that_are_stored(values, one_step):
+    weight = torch.from_numpy(values)
+    log_step = torch.full((1 if one_step else 5, 1), math.log(0.5))
+    codes = np.clip(np.rint(values / np.float32(0.5)), -127, 127).astype(np.int8)
+    assert coded_bits(weight, log_step, 8).item() >= 8 * entropy_bound_bytes(codes) - 1e-2
+
+
+def test_bits_are_the_entropy_where_integers_fall_off_geometrically():
+    random = np.random.default_rng(0)
+    sizes = random.geometric(0.4, 200_000) * random.choice([-1, 1], 200_000) * (random.random(200_000) < 0.3)
+    found = coded_bits(torch.tensor(sizes, dtype=torch.float32).reshape(400, 500), torch.zeros(1, 1), 8).item()
+    assert found == pytest.approx(8 * entropy_bound_bytes(sizes.astype(np.int8)), rel=1e-3)
+
+
+def test_the_gradient_is_the_price_between_two_integers():
+    """Against float64 loops: each weight's price on the line between its two integers, the prices held."""
+    torch.manual_seed(3)
+    weight = torch.randn(4, 30, requires_grad=True)
+    log_step = torch.full((4, 1), math.log(0.6), requires_grad=True)
+    (2 * coded_bits(weight, log_step, 4)).backward()
+    scale = learned_scale(log_step.detach()).double().numpy()
+    ratio = np.clip(weight.detach().double().numpy() / scale, -7, 7)
+    codes = np.rint(ratio).astype(int)
+    others = [abs(code) for code in codes.flatten() if code]
+    share, left = len(others) / 120, 1 - len(others) / sum(others)
+    price = {0: -math.log2(1 - share)}
+    price |= {k: -math.log2(share / 2 * (1 - left) * left ** (k - 1)) for k in range(1, 8)}
+    expected, of_steps = np.zeros((4, 30)), np.zeros((4, 1))
+    for index in np.ndindex(4, 30):
+        below = min(math.floor(abs(ratio[index])), 6)
+        slope = max(0, price[below + 1] - price[below])
+        expected[index] = 2 * slope * np.sign(ratio[index]) / scale[index[0], 0]
+        of_steps[index[0], 0] -= 2 * slope * abs(ratio[index])
+    np.testing.assert_allclose(weight.grad.numpy(), expected, rtol=1e-4)
+    np.testing.assert_allclose(log_step.grad.numpy(), of_steps, rtol=1e-4)
+
+
+def test_one_step_for_all_rows_gets_the_gradients_of_all():
+    torch.manual_seed(1)
+    weight, upstream = torch.randn(6, 20), torch.randn(6, 20)
+    by_row = torch.full((6, 1), math.log(0.5), requires_grad=True)
+    single = torch.full((1, 1), math.log(0.5), requires_grad=True)
+    for steps in (by_row, single):
+        (fake_quantize_learned(weight, steps, 8, plain_gradient=True) * upstream).sum().backward()
+        coded_bits(weight, steps, 8).backward()
+    torch.testing.assert_close(single.grad.item(), by_row.grad.sum().item(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_descent_on_bits_alone_brings_them_down_and_never_breaks():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(50, 40) * 0.05)
+    log_step = nn.Parameter(first_log_step(weight.detach(), "row"))
+    optimizer = torch.optim.Adam([{"params": [weight], "lr": 1e-3}, {"params": [log_step], "lr": 1e-2}])
+    first = coded_bits(weight, log_step, 8).item()
+    for _ in range(300):
+        optimizer.zero_grad()
+        coded_bits(weight, log_step, 8).backward()
+        optimizer.step()
+    last = coded_bits(weight, log_step, 8).item()
+    assert 3.5 < first / weight.numel() < 4.5
+    assert last < 0.1 * first
+    assert torch.isfinite(weight).all()
+    assert torch.isfinite(log_step).all()
+
+
+@pytest.mark.parametrize("codes", [torch.zeros(3, 4), torch.ones(3, 4), torch.full((1, 1), 127.0), -torch.eye(5)])
+def test_prices_are_finite_and_never_fall_away_from_zero(codes):
+    zero, first, further = price_of(codes)
+    assert zero >= 0
+    assert first >= 0
+    assert further >= 0
+    assert torch.isfinite(torch.stack([zero, first, further])).all()
+
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding = nn.Embedding(30, 16)
+        self.first = nn.Linear(16, 24)
+        self.second = nn.Linear(24, 2)
+        self.again = nn.Linear(16, 24)
+        self.again.weight = self.first.weight
+
+    def forward(self, ids):
+        return self.second(torch.tanh(self.first(self.embedding(ids)) + self.again(self.embedding(ids))))
+
+
+def loss_of(method, model, progress):
+    step = Step(model, torch.arange(2), None, torch.zeros(2, 2), progress)
+    return method.compute_loss(torch.zeros(()), step).item()
+
+
+def test_the_loss_is_the_mean_bits_of_a_weight_each_weight_once():
+    model = Pair()
+    method = Quantization(rate_weight=0.3)
+    method.prepare(model, Context())
+    weights = {
+        name: module.parametrizations.weight.original
+        for name, module in (("first", model.first), ("second", model.second))
+    } | {"embedding": model.embedding.weight}
+    bits = sum(coded_bits(w.detach(), first_log_step(w.detach(), "row"), 8).item() for w in weights.values())
+    mean = bits / sum(w.numel() for w in weights.values())
+    # In every fourth step four times; its weight rises over half the training.
+    assert loss_of(method, model, 1.0) == pytest.approx(4 * 0.3 * mean, rel=1e-3)
+    assert loss_of(method, model, 0.25) == pytest.approx(2 * 0.3 * mean, rel=1e-3)
+    assert loss_of(method, model, 0.0) == 0
+    method.on_step_end(model, 0.1)
+    assert loss_of(method, model, 1.0) == 0
+    for _ in range(3):
+        method.on_step_end(model, 0.1)
+    assert loss_of(method, model, 1.0) > 0
+
+
+@pytest.mark.parametrize("steps", ["row", "tensor"])
+def test_what_is_stored_is_what_was_trained_with_and_smaller(steps):
+    """The same few steps with and without bits in the loss; stored bytes by the real packer."""
+    sizes = {}
+    for rate_weight in (0.0, 0.5):
+        model = Pair()
+        method = Quantization(rate_weight=rate_weight, learned_step=True, steps=steps, step_learning_rate=0.02)
+        method.prepare(model, Context())
+        groups = method.parameter_groups(model)
+        known = {id(p) for group in groups for p in group["params"]}
+        optimizer = torch.optim.Adam([{"params": [p for p in model.parameters() if id(p) not in known]}, *groups], 5e-3)
+        ids = torch.randint(0, 30, (64, 3), generator=torch.Generator().manual_seed(0))
+        labels = (ids.sum(1) % 2).long()
+        for number in range(120):
+            logits = model(ids).mean(1)
+            loss = nn.functional.cross_entropy(logits, labels)
+            step = Step(model, torch.arange(64), labels, logits, number / 120)
+            optimizer.zero_grad()
+            method.compute_loss(loss, step).backward()
+            optimizer.step()
+            method.on_step_end(model, (number + 1) / 120)
+        trained_with = model(ids).detach()
+        method.convert(model)
+        assert torch.equal(model(ids), trained_with)
+        assert not list(model.buffers()) or "coded_steps" not in dict(model.named_buffers())
+        tensors, aliases = stored_tensors(model)
+        assert aliases == {"again.weight": "first.weight"}
+        scales = {name: t.scale.shape for name, t in tensors.items() if t.scale is not None}
+        assert scales["embedding.weight"] == ((30,) if steps == "row" else (1,))
+        sizes[rate_weight] = sum(len(encode(t.values)) for t in tensors.values() if t.scale is not None)
+    assert sizes[0.5] < 0.7 * sizes[0.0]
+
+
+def test_settings_that_cannot_be():
+    with pytest.raises(SettingError, match="rate_weight is -1"):
+        Quantization(rate_weight=-1.0)
+    with pytest.raises(SettingError, match="needs learned_step or rate_weight"):
+        Quantization(steps="tensor")
