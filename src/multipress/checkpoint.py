@@ -15,6 +15,7 @@ from multipress.methods.quantization import quantize_activations
 from multipress.models.encoder import build_classifier, expected_shapes
 from multipress.models.families import config_values, family_of, read_config
 from multipress.models.graph import trace_graph
+from multipress.models.vocabulary import shrink_tokenizer
 
 __all__ = ["load_model", "save_model", "stored_tensors"]
 
@@ -28,12 +29,15 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
     Args:
         folder: Made if needed.
         model: A classifier after `Recipe.convert`.
-        tokenizer_json: Its tokenizer.
+        tokenizer_json: The tokenizer it was trained with; words that a method dropped are taken away from it.
         facts: `run_id`, `spec`, `task`, `max_length`, `versions`; `pruned` and `quantization` are added.
     """
     tensors, aliases = stored_tensors(model)
     modules = {name: module for name, module in model.named_modules() if hasattr(module, "num_pruned")}
     pruned = {f"{name}.weight": module.num_pruned for name, module in modules.items()}
+    kept_words: Any = getattr(model, "kept_words", None)
+    if kept_words is not None:
+        tokenizer_json = shrink_tokenizer(tokenizer_json, kept_words)
     return write_artifact(
         folder,
         tensors=tensors,

@@ -90,9 +90,17 @@ def _ticket_settings(study: StudySpec) -> dict[str, Any]:
 
 
 def _check_chain(chain: tuple[tuple[str, ...], ...]) -> None:
-    """Raise `SpecError` for a stage that could not tell removed weights from those that integers rounded to zero."""
+    """Raise `SpecError` for stages that the next one could not go on from.
+
+    That could not tell removed weights from those that integers rounded to zero, or has all words where some are gone.
+    """
     pruned = False
     for number, stage in enumerate(chain, 1):
+        if "vocabulary" in stage and number < len(chain):
+            raise SpecError(
+                f"Stage {number} of {[list(stage) for stage in chain]} drops words, and stages follow, which begin "
+                "with all of them. Drop words in the last stage."
+            )
         pruned = pruned or "pruning" in stage
         if pruned and "quantization" in stage and number < len(chain):
             raise SpecError(

@@ -13,6 +13,7 @@ from transformers import BertForSequenceClassification
 from multipress.methods import Context, list_methods
 from multipress.models import read_first_token_only
 from multipress.models.states import text_states
+from multipress.models.vocabulary import words_to_keep
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import Encoding
 from multipress.spec import MethodSpec, TrainingSpec
@@ -20,6 +21,7 @@ from multipress.train import Rows, Saving, collate, train
 from tiny import SPECIAL, bert_config, word_piece
 
 WORDS = [f"word{i}" for i in range(60)]
+UNUSED = [f"rare{i}" for i in range(7)]  # in no row; last, so that the ids of the others stay when they are dropped
 TRAINING = TrainingSpec(epochs=3, learning_rate=1e-2, batch_size=8, max_length=16, dropout=0.1)
 # What makes a tiny run of 18 steps show every method at work.
 # The hidden states of its teacher say nothing of the classes.
@@ -35,7 +37,7 @@ def all_subsets() -> list[tuple[str, ...]]:
 def tiny_model(seed: int = 0, **changes: int) -> BertForSequenceClassification:
     """Two layers, 32 hidden units, three classes."""
     config = bert_config(
-        len(WORDS),
+        len(WORDS + UNUSED),
         num_labels=3,
         hidden_dropout_prob=0.1,
         attention_probs_dropout_prob=0.1,
@@ -57,8 +59,8 @@ def tiny_rows(count: int = 48) -> Rows:
 
 
 def tiny_tokenizer() -> str:
-    """A WordPiece tokenizer over `WORDS`."""
-    return word_piece(WORDS)
+    """A WordPiece tokenizer over `WORDS` and `UNUSED`."""
+    return word_piece(WORDS + UNUSED)
 
 
 def tiny_recipe(names: tuple[str, ...], **settings: dict) -> Recipe:
@@ -79,6 +81,7 @@ def tiny_context(seed: int = 0) -> Context:
         teacher_states=states,
         teacher_model=teacher,
         first_batches=lambda: [collate(tiny_rows(), np.arange(8))],
+        words=lambda general: words_to_keep(tiny_tokenizer(), tiny_rows().encodings, WORDS),
     )
 
 

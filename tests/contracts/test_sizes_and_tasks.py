@@ -15,7 +15,7 @@ from tiny import bert_config, word_piece
 
 METHODS = tuple(MethodSpec(name, {"sparsity": 0.5} if name == "pruning" else {}) for name in list_methods())
 TRAINING = TrainingSpec(epochs=1, learning_rate=1e-3, batch_size=8, max_length=24)
-WORDS = ["the", "a", "is", "not", "my", "card", "it", "to", "of", "and"]
+WORDS = ["the", "a", "is", "not", "my", "card", "it", "to", "of", "and", "zzyzxq"]  # the last one is in no row
 
 
 def write_model(folder, name):

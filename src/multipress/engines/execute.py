@@ -25,6 +25,7 @@ from multipress.measure import measure_quality, measure_size
 from multipress.methods import Context
 from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
 from multipress.models.states import text_states
+from multipress.models.vocabulary import words_to_keep
 from multipress.precision import route
 from multipress.recipe import Recipe
 from multipress.records import Measurement
@@ -32,6 +33,7 @@ from multipress.report.card import command_for, model_card
 from multipress.reproducibility import computer, library_versions
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
+from multipress.shrink import shipped_text
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
 from multipress.tasks import Split, TaskData, evaluate_logits, load_task
@@ -117,10 +119,14 @@ class Executor:
         )
         _check_identity(run_id, spec, pretrained.sha256, data.sha256)
         recipe = Recipe.from_specs(spec.methods)
-        context = Context(data.task.target, spec.seed)
         rows = self._encode(pretrained, spec, data)
         if any("augment" in method.settings for method in recipe.label_specs()):
             rows = self._with_made(rows, pretrained, spec)
+
+        def words(general: bool) -> torch.Tensor:
+            return words_to_keep(pretrained.tokenizer_json, rows.encodings, shipped_text() if general else ())
+
+        context = Context(data.task.target, spec.seed, words=words)
         if "teacher_logits" in recipe.needs():
             context.teacher_logits = self._taught(spec.teacher, "logits", len(rows.encodings))
         if "teacher_states" in recipe.needs():
@@ -158,7 +164,7 @@ class Executor:
             tokenizer_json=pretrained.tokenizer_json,
             facts=_facts(run_id, spec, data),
         )
-        self._measure(artifact, data, pretrained.note, folder)
+        self._measure(artifact, data, pretrained, folder)
         write_text(artifact.folder / "README.md", self._card(artifact, folder, spec))
         for share in spec.kept:
             path = saving.kept_path(share)
@@ -179,7 +185,7 @@ class Executor:
             parameter.copy_(torch.from_numpy(weights[name]))
         return {name: torch.from_numpy(weights[name] != 0) for name, count in pruned.items() if count}
 
-    def _measure(self, artifact: Artifact, data: TaskData, note: str, folder: Path) -> None:
+    def _measure(self, artifact: Artifact, data: TaskData, pretrained: PretrainedModel, folder: Path) -> None:
         """Score and weigh a stored artifact; writes measurements, predictions and circumstances."""
         quality, logits = measure_quality(artifact, data.dev, data.task)
         unseen = data.dev_unseen
@@ -187,11 +193,16 @@ class Executor:
             score = evaluate_logits(data.task, logits[unseen], data.dev.labels[unseen])["score"]
             context = {"rows": int(unseen.sum()), "left_out": "rows that are also in train"}
             quality.append(Measurement(str(artifact.facts["run_id"]), "score_unseen", score, "share", context))
+        broken = _rows_with_dropped_words(artifact, data.dev, pretrained.tokenizer_json)
+        if broken.any():
+            score = evaluate_logits(data.task, logits[broken], data.dev.labels[broken])["score"]
+            context = {"rows": int(broken.sum()), "of": len(broken)}
+            quality.append(Measurement(str(artifact.facts["run_id"]), "score_dropped_words", score, "share", context))
         measurements = [*quality, *measure_size(artifact)]
         lines = (json.dumps(row.to_json(), sort_keys=True) + "\n" for row in measurements)
         write_text(folder / "measurements.jsonl", "".join(lines))
         write_bytes(folder / "predictions.safetensors", save({"logits": logits, "labels": data.dev.labels}))
-        notes = [*data.notes, *filter(None, [note])]
+        notes = [*data.notes, *filter(None, [pretrained.note])]
         if data.task.target == "classes" and len(np.unique(logits.argmax(axis=1))) == 1:
             notes.append(
                 "The model gives one class for every row: it has learned nothing yet. Train for more steps, or with a "
@@ -300,6 +311,16 @@ class Executor:
             encodings = encoder.encode(data.train.texts, data.train.pairs)
             self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
         return self._rows[key]
+
+
+def _rows_with_dropped_words(artifact: Artifact, rows: Split, tokenizer_json: str) -> np.ndarray:
+    """Which rows hold a word that the artifact's tokenizer has lost, (N,) bool."""
+    max_length = int(artifact.facts["max_length"])
+    before, after = TextEncoder(tokenizer_json, max_length), TextEncoder(artifact.tokenizer_json(), max_length)
+    if before.vocab_size == after.vocab_size:
+        return np.zeros(len(rows), dtype=bool)
+    old, new = (encoder.tokens(rows.texts, rows.pairs) for encoder in (before, after))
+    return np.array([first != second for first, second in zip(old, new, strict=True)])
 
 
 def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> tuple[list[str], list[str] | None]:

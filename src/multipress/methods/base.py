@@ -10,7 +10,8 @@ Rules that let methods combine without knowing each other:
 - A method that has nothing to change raises `SettingError`.
 
 What a method leaves on a module for storage, after `convert`: `weight_codes` (int8, the weight's shape), `weight_scale`
-(float16, one a row) and `weight_bits` where the weight is stored as integers; `num_pruned` where weights were removed.
+(float16, one a row or a single one) and `weight_bits` where the weight is stored as integers; `num_pruned` where
+weights were removed. On the model, `kept_words`: the old ids of the words left, where words were dropped.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Context:
             one that is trained; None: this one.
         first_batches: Gives the first batches of the training, for what must be fitted before it: each what the model
             is called with, and `rows` (B,), indices of the rows. Set by the training loop.
+        words: Gives the ids of the tokens, (n,) rising, that the training rows and the tokenizer itself need, and, if
+            asked, those of a general text; None where there is no tokenizer.
     """
 
     target: str = "classes"
@@ -64,6 +67,7 @@ class Context:
     held: dict[str, Tensor] = field(default_factory=dict)
     ranking: dict[str, Tensor] | None = None
     first_batches: Callable[[], Iterable[dict[str, Tensor]]] = tuple
+    words: Callable[[bool], Tensor] | None = None
 
 
 @dataclass

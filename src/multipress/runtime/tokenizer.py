@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,6 +66,18 @@ class TextEncoder:
         Raises:
             DataError: `texts` is one string, a row is no string, or `pairs` has another length than `texts`.
         """
+        self.num_truncated = 0
+        encodings = []
+        for found in self._encoded(texts, pairs):
+            self.num_truncated += bool(found.overflowing)
+            encodings.append(Encoding(found.ids, found.type_ids))
+        return encodings
+
+    def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[str]]:
+        """The tokens of each row as texts; raises as `encode` does."""
+        return [found.tokens for found in self._encoded(texts, pairs)]
+
+    def _encoded(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Any]:
         if isinstance(texts, str) or isinstance(pairs, str):
             raise DataError("One text was given where a list of texts is needed: write [text].")
         if pairs is not None and len(pairs) != len(texts):
@@ -77,13 +89,8 @@ class TextEncoder:
                     f"Row {row % len(texts) + 1} holds a {type(text).__name__} where a text is needed. "
                     "Two texts a row are given as two lists: the first texts, then the second."
                 )
-        self.num_truncated = 0
-        encodings = []
         for first, second in rows:
-            found = self._tokenizer.encode(_well_formed(first), None if second is None else _well_formed(second))
-            self.num_truncated += bool(found.overflowing)
-            encodings.append(Encoding(found.ids, found.type_ids))
-        return encodings
+            yield self._tokenizer.encode(_well_formed(first), None if second is None else _well_formed(second))
 
 
 def _well_formed(text: str) -> str:

@@ -21,7 +21,7 @@ Settings:
         loss, times this number, and the scales are learned: the training decides which weights may be coarse or zero.
 
 Cost:
-    Training time: 3 to 8 %, with bits in the loss about 10 %, with 8-bit activations 10 to 20 %. Memory: nothing lasting.
+    Training time: 3 to 8 %, with 8-bit activations 10 to 20 %. Memory: nothing lasting.
 
 With other methods:
     Acts after pruning: it sees the masked weights, and a zero stays an exact zero. Distillation helps at 4 bits and
