@@ -1,6 +1,6 @@
 r"""What the engine of studies costs beside the work: cells that only sleep, against a plain pool of processes.
 
-    python benchmarks/scheduling.py --cells 10000 --folder /dev/shm/runs -o results/scheduling.json
+    python benchmarks/scheduling.py --cells 10000 --folder /dev/shm -o results/scheduling.json
 
 Cells of 0.1 s without torch (`tests/stub.py`), by one worker and by several, then the same sleeps in
 `multiprocessing.Pool.imap_unordered`, which keeps nothing and survives nothing. The limit of both is cells x 0.1 s /
@@ -19,6 +19,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -93,9 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--folder", type=Path, default=Path("/dev/shm/multipress-scheduling"))
+    parser.add_argument("--folder", type=Path, default=Path("/dev/shm"), help="where to work, in a new folder")
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
+    arguments.folder = Path(tempfile.mkdtemp(prefix="multipress-scheduling-", dir=arguments.folder)) / "runs"
     rows = []
     for workers in arguments.workers:
         limit = arguments.cells * SECONDS / workers
@@ -117,7 +119,7 @@ def main() -> None:
     rate, fsync = verify_rate(arguments.folder), fsync_seconds(arguments.folder)
     print(f"{len(runs)} runs listed in {listed:.2f} s, {len(cells)} cells as a table in {tabled:.2f} s")
     print(f"verify: {rate:.0f} MB/s; one fsync: {1000 * fsync:.2f} ms in {arguments.folder}")
-    shutil.rmtree(arguments.folder)
+    shutil.rmtree(arguments.folder.parent)
     if arguments.output:
         facts = {"list_s": listed, "table_s": tabled, "verify_mb_s": rate, "fsync_ms": 1000 * fsync}
         facts["benchmark_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

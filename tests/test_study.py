@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,12 +17,19 @@ from safetensors.numpy import load_file
 
 from multipress.engines import open_engine
 from multipress.engines.execute import Executor
-from multipress.engines.job import Places
+from multipress.engines.job import Job, Places
 from multipress.engines.local import LocalEngine
 from multipress.engines.schedule import run_jobs
 from multipress.engines.single import train_artifact
-from multipress.errors import ModelError, SettingError, SpecError
-from multipress.estimate import FORWARD_EFFICIENCY, _num_tokens, describe, predicted_bytes, predicted_seconds
+from multipress.errors import InputError, ModelError, SettingError, SpecError
+from multipress.estimate import (
+    FORWARD_EFFICIENCY,
+    _num_tokens,
+    describe,
+    predicted_bytes,
+    predicted_seconds,
+    scheduled_seconds,
+)
 from multipress.plan import Plan, expand_chains
 from multipress.recipe import Recipe
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
@@ -341,12 +349,94 @@ def test_rows_that_changed_after_the_run_was_named_fail_the_run(tiny_folder, tmp
     assert run.state == "failed"
     assert run.retryable
     assert "changed after" in run.why
+    # A teacher's answers on rows that changed since they were asked for are not kept either.
+    grid = study(tiny_folder, data=(spec.data,), subsets=(("distillation",),), training=TRAINING)
+    plan = Plan(grid)
+    jobs = plan.with_needs(plan.cells({(str(tiny_folder), spec.data): 1e-3}))
+    dense, label = (next(job for job in jobs if job.spec.kind == kind) for kind in ("train", "label"))
+    for job in (dense, label):
+        store.register(job.run_id, job.record)
+    Executor(store, Places()).execute(dense.run_id, dense.spec)
+    assert store.run(dense.run_id).state == "done"
+    kept = train.read_text()
+    train.write_text(kept.replace("card 3", "no card 3"))
+    Executor(store, Places()).execute(label.run_id, label.spec)
+    assert "changed after" in store.run(label.run_id).why
+    train.write_text(kept)
+    Executor(store, Places()).execute(label.run_id, label.spec)
+    assert store.run(label.run_id).state == "done"
     first = train_artifact(spec, tmp_path / "first")
     train.write_text(train.read_text().replace("card 3", "my lost card 3"))
     second = train_artifact(spec, tmp_path / "second")
     assert first.artifact.facts["run_id"] != second.artifact.facts["run_id"]
     weights = [one.artifact.dense_weights()["classifier.weight"] for one in (first, second)]
     assert not (weights[0] == weights[1]).all()
+
+
+class NoEngine:
+    """Fails when it is given anything to do."""
+
+    tries = 1
+
+    def has_room(self):
+        raise AssertionError("a job was begun")
+
+    begin = wait = close = has_room
+
+
+@pytest.mark.parametrize("fault", ["name", "model", "rows", "length"])
+def test_bad_input_shows_before_anything_is_made_or_run(tmp_path, monkeypatch, fault):
+    """An encoder that must be made first takes minutes."""
+    monkeypatch.setenv("MULTIPRESS_CACHE", str(tmp_path / "cache"))
+    changes = {"models": ("minilm-l1-h32",), "subsets": ((),), "training": TRAINING}
+    changes |= {
+        "name": {"name": "my study"},
+        "model": {"models": ("minilm-l1-h32", str(tmp_path / "nowhere"))},
+        "rows": {"data": (DataSpec(train=str(tmp_path / "no.csv"), dev=str(tmp_path / "no.csv")),)},
+        "length": {"training": replace(TRAINING, max_length=100_000)},
+    }[fault]
+    with pytest.raises(InputError):
+        run_study(study("", **changes), tmp_path / "runs", engine=NoEngine())
+    assert not (tmp_path / "cache").exists()
+
+
+def test_the_time_of_a_study_is_that_of_its_schedule():
+    """Chains wait for their beginnings: more workers than chains do not help. Against a slow simulation."""
+    spec = RunSpec("train", "m", DATA)
+    chains = [[Job(f"{c}{n}", spec, (f"{c}{n - 1}",) if n else ()) for n in range(3)] for c in "ab"]
+    jobs = [job for chain in chains for job in chain]
+    seconds = {job.run_id: 10.0 for job in jobs}
+    assert scheduled_seconds(jobs, seconds, 1) == 60
+    assert scheduled_seconds(jobs, seconds, 2) == scheduled_seconds(jobs, seconds, 8) == 30
+    assert scheduled_seconds([], {}, 2) == 0
+    draw = random.Random(0)
+    for _ in range(50):
+        names = [str(n) for n in range(draw.randint(1, 12))]
+        jobs = [
+            Job(name, spec, tuple(draw.sample(names[:n], min(n, draw.randint(0, 2))))) for n, name in enumerate(names)
+        ]
+        seconds = {name: float(draw.randint(1, 9)) for name in names}
+        workers = draw.randint(1, 4)
+        left, tick = {job.run_id: seconds[job.run_id] for job in jobs}, 0
+        busy: list[str] = []
+        while left:  # second by second
+            for job in jobs:
+                is_free = job.run_id in left and job.run_id not in busy and not set(job.needs) & set(left)
+                if is_free and len(busy) < workers:
+                    busy.append(job.run_id)
+            tick += 1
+            for name in list(busy):
+                left[name] -= 1
+                if not left[name]:
+                    del left[name]
+                    busy.remove(name)
+        assert scheduled_seconds(jobs, seconds, workers) == tick
+
+
+def test_a_finished_study_has_nothing_left_to_do_whatever_rate_won(finished):
+    grid, store, _ = finished
+    text = describe(Plan(grid), store, 1)
+    assert " 0 are left to do" in text
 
 
 def test_a_rate_is_not_chosen_while_a_dense_run_may_still_end_well(finished, tmp_path):

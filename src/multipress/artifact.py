@@ -31,6 +31,7 @@ from multipress.packing.weights import WEIGHTS, check_weights, read_tensors, wri
 
 __all__ = [
     "FORMAT_VERSION",
+    "MANIFEST",
     "MAX_TOKENIZER_BYTES",
     "Artifact",
     "StoredTensor",

@@ -30,7 +30,8 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
         folder: Made if needed.
         model: A classifier after `Recipe.convert`.
         tokenizer_json: The tokenizer it was trained with; words that a method dropped are taken away from it.
-        facts: `run_id`, `spec`, `task`, `max_length`, `versions`; `pruned` and `quantization` are added.
+        facts: `run_id`, `spec`, `task`, `max_length`, `versions`; `pruned`, `dropped` (weights that are gone with their
+            rows) and `quantization` are added.
     """
     tensors, aliases = stored_tensors(model)
     modules = {name: module for name, module in model.named_modules() if hasattr(module, "num_pruned")}
@@ -45,7 +46,12 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
         config=_config(model, facts),
         tokenizer_json=tokenizer_json,
         graph=trace_graph(model),
-        facts={**facts, "pruned": pruned, "quantization": _quantization(model)},
+        facts={
+            **facts,
+            "pruned": pruned,
+            "dropped": getattr(model, "num_dropped", 0),
+            "quantization": _quantization(model),
+        },
     )
 
 

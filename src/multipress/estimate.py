@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import defaultdict
 from functools import lru_cache
 
 import numpy as np
 
+from multipress.engines.job import Job
 from multipress.engines.local import default_workers
 from multipress.models.catalogue import SHRUNK_FROM, SHRUNK_STEPS, shrunk_folder
 from multipress.plan import Plan
@@ -15,8 +18,9 @@ from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import TOKENS_A_STEP
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
+from multipress.study import choose_rates
 
-__all__ = ["describe", "predicted_bytes", "predicted_seconds"]
+__all__ = ["describe", "predicted_bytes", "predicted_seconds", "scheduled_seconds"]
 
 # Fitted to 48 dense and compressed runs of six sizes on two tasks (docs/log.md, 2026-11-21), mean error 13 % a run. Of
 # the rate of a plain matrix product, what a whole training step and a whole forward pass reach; what masks and rounding
@@ -40,17 +44,22 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
     """
     plan.check()
     study = plan.study
-    candidates = plan.with_needs(job for by_rate in plan.rate_jobs().values() for job in by_rate.values())
-    # Which rate will win is not known; it changes no count and no time.
+    by_rates = plan.rate_jobs()
+    candidates = plan.with_needs(job for by_rate in by_rates.values() for job in by_rate.values())
+    # Where it is not known yet which rate will win, any stands for it; that changes no count and no time.
     rates = {(model, data): study.learning_rates[0] for model in plan.trained_models() for data in study.data}
-    cells = plan.cells(rates)
-    every = {job.run_id: job for job in [*candidates, *plan.with_needs(cells)]}
+    cells = plan.cells(rates | choose_rates(plan, by_rates, store))
     recoveries = plan.recoveries()
-    every |= {job.run_id: job for job in recoveries}
-    left = [job for job in every.values() if store.done(job.run_id) is None]
+    phases = [recoveries, candidates, plan.with_needs(cells)]  # each begins when the one before it has ended
+    every = {job.run_id: job for phase in phases for job in phase}
+    left = {run_id: job for run_id, job in every.items() if store.done(run_id) is None}
     workers = num_workers or default_workers()
-    seconds = sum(predicted_seconds(plan, job.spec) for job in left) / workers + START_SECONDS * bool(left)
-    megabytes = sum(predicted_bytes(plan, job.spec) for job in left) / 1e6
+    seconds, counted = START_SECONDS * bool(left), set[str]()
+    for phase in phases:
+        jobs = [job for job in phase if job.run_id in left and job.run_id not in counted]
+        counted |= {job.run_id for job in jobs}
+        seconds += scheduled_seconds(jobs, {job.run_id: predicted_seconds(plan, job.spec) for job in jobs}, workers)
+    megabytes = sum(predicted_bytes(plan, job.spec) for job in left.values()) / 1e6
     labels = sum(job.spec.kind == "label" for job in every.values())
     groups = len(study.models) * len(study.data) * len(study.seeds)
     return (
@@ -61,6 +70,31 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
         f"time: about {_duration(seconds)} with {workers} workers on this computer\n"
         f"disk: about {megabytes:.0f} MB below {store.folder}{_absent(plan)}"
     )
+
+
+def scheduled_seconds(jobs: list[Job], seconds: dict[str, float], num_workers: int) -> float:
+    """When the last job ends, if each takes its seconds and begins after those it needs; workers take them in order."""
+    order = {job.run_id: number for number, job in enumerate(jobs)}
+    waiting = {job.run_id: {name for name in job.needs if name in order} for job in jobs}
+    needed_by: dict[str, list[str]] = defaultdict(list)
+    for name, needs in waiting.items():
+        for need in needs:
+            needed_by[need].append(name)
+    ready = [order[name] for name, needs in waiting.items() if not needs]
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < num_workers:
+            number = heapq.heappop(ready)
+            heapq.heappush(running, (now + seconds[jobs[number].run_id], number))
+        now = running[0][0]
+        while running and running[0][0] == now:
+            ended = jobs[heapq.heappop(running)[1]].run_id
+            for name in needed_by[ended]:
+                waiting[name].remove(ended)
+                if not waiting[name]:
+                    heapq.heappush(ready, order[name])
+    return now
 
 
 def _absent(plan: Plan) -> str:

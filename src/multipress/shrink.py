@@ -24,7 +24,16 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from transformers import BertForSequenceClassification, PreTrainedConfig
 
-from multipress.durable import Lock, is_free, move_folder, write_bytes, write_json, write_text
+from multipress.durable import (
+    Lock,
+    file_fact,
+    is_free,
+    move_folder,
+    sync_folder,
+    write_bytes,
+    write_json,
+    write_text,
+)
 from multipress.errors import CheckpointError, DataError, ModelError, SettingError, StoreError
 from multipress.methods import Context
 from multipress.methods.distillation import PROJECTION, Distillation
@@ -168,6 +177,10 @@ def adopt_named(name: str, made: Path) -> None:
     copy_of = folder.parent / f"{name}.{secrets.token_hex(4)}.copy"
     try:
         shutil.copytree(made, copy_of)
+        for path in copy_of.iterdir():
+            if file_fact(path, sync=True) != file_fact(made / path.name):
+                raise StoreError(f"{path} is not what was copied. Check the disk.")
+        sync_folder(copy_of)
         if not folder.is_dir():  # else another process was faster
             move_folder(copy_of, folder)
     except OSError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "TicketSpec",
     "TrainingSpec",
     "canonical_json",
+    "check_study_name",
     "run_id",
 ]
 
@@ -241,6 +243,16 @@ class TicketSpec:
 
 
 Stages = tuple[tuple[str, ...], ...]
+_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def check_study_name(name: str) -> None:
+    """Raise `SpecError` for a name that cannot be a file's."""
+    if not isinstance(name, str) or not _STUDY_NAME.fullmatch(name):
+        raise SpecError(
+            f"The study is named {name!r}, but its name may hold only letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit."
+        )
 
 
 @dataclass(frozen=True)
@@ -274,3 +286,6 @@ class StudySpec:
     tickets: TicketSpec | None = None
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     report_to: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_study_name(self.name)

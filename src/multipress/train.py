@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -30,7 +31,7 @@ from multipress.spec import TrainingSpec
 
 __all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "epoch_batches", "num_steps", "train"]
 
-LOOP_VERSION = 2  # raise it when the same run gives other weights
+LOOP_VERSION = 3  # raise it when the same run gives other weights
 FIRST_BATCHES = 32  # what methods may fit on before the first step
 POOL_BATCHES = 32  # batches sorted by length together: padding is then under a tenth of the tokens
 
@@ -61,12 +62,14 @@ class Saving:
         path: File of the checkpoint; it is replaced each time.
         identity: Written into the checkpoint; one with another identity is refused.
         every_steps: Optimizer steps between two checkpoints.
+        every_seconds: The most seconds between two; no result depends on when one is written.
         kept: Shares of the training after which the weights are kept, each in a file of its own beside the checkpoint.
     """
 
     path: Path
     identity: str
     every_steps: int = 100
+    every_seconds: float = 60.0
     kept: tuple[float, ...] = ()
 
     def kept_path(self, share: float) -> Path:
@@ -147,6 +150,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     used = _used_rows(model, rows)
     loop = _Loop(model, used, held, recipe, training, total)
     done = loop.resume(saving) if saving is not None else 0
+    saved = time.monotonic()
     for step, batch in enumerate(batches(total)):
         if step < done:
             continue
@@ -155,8 +159,11 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
             on_step(step + 1, loop.total, loss)
         if saving is not None:
             loop.keep(saving, step + 1)  # before a checkpoint says that this step is done
-        if saving is not None and (step + 1) % saving.every_steps == 0 and step + 1 < loop.total:
-            loop.save(saving, step + 1)
+        if saving is not None and step + 1 < loop.total:
+            is_late = time.monotonic() - saved >= saving.every_seconds
+            if is_late or (step + 1) % saving.every_steps == 0:
+                loop.save(saving, step + 1)
+                saved = time.monotonic()
     if used is not None:
         used.remove()
     model = recipe.convert(model.cpu().eval())

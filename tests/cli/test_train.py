@@ -128,6 +128,13 @@ def test_a_users_file_in_the_way_is_kept(files, tiny_folder, tmp_path, capsys):
     assert (tmp_path / "out.partial" / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_crash_left_of_the_stores_own_writing_is_in_nobodys_way(files, tiny_folder, tmp_path):
+    (tmp_path / "out.partial").mkdir()
+    for name in (".writable-4711", ".0123456789abcdef.tmp"):
+        (tmp_path / "out.partial" / name).write_text("")
+    assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(tmp_path / "out")]) == 0
+
+
 def test_a_users_file_beside_a_finished_artifact_is_kept(files, tiny_folder, tmp_path, capsys):
     command = ["train", str(tiny_folder), *files, *QUICK, "-o", str(tmp_path / "out")]
     assert main(command) == 0

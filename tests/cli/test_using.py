@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -147,6 +148,24 @@ def test_inspect_says_what_is_stored(artifact, run):
         assert row["shape"] == list(tensor.values.shape)
         assert (row["bits"], row["nonzeros"]) == (tensor.bits, int((tensor.values != 0).sum()))
         assert {"bytes", "entropy_bound_bytes"} <= set(row)
+
+
+def test_inspect_shows_the_package_by_parts(artifact, run):
+    result = json.loads(run("inspect", artifact.folder, "--json")[1])
+    parts = {row["group"]: row for row in result["groups"]}
+    assert {"embeddings", "attention", "feed-forward", "head", "tokenizer.json", "manifest.json"} <= set(parts)
+    assert sum(row["bytes"] for row in parts.values()) == result["package_bytes"]
+    assert sum(row["share"] for row in parts.values()) == pytest.approx(1)
+    assert sum(row["weights"] for row in parts.values()) == sum(math.prod(row["shape"]) for row in result["tensors"])
+    for name, own in (("embeddings", "embeddings"), ("attention", ".attention."), ("head", "classifier")):
+        rows = [row for row in result["tensors"] if own in row["name"] or (name == "head" and "pooler" in row["name"])]
+        assert parts[name]["bytes"] == sum(row["bytes"] for row in rows)
+        assert parts[name]["nonzeros"] == sum(row["nonzeros"] for row in rows)
+        assert parts[name]["bits_per_weight"] == 8 * parts[name]["bytes"] / parts[name]["weights"]
+    assert parts["tokenizer.json"]["bits_per_weight"] is None
+    shown = run("inspect", artifact.folder)[1]
+    assert all(name in shown for name in parts)
+    assert "####" in shown
 
 
 def test_inspect_dumps_the_stored_integers(artifact, run, tmp_path):

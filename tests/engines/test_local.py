@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import multipress.engines.open as opening
 import stub
 from multipress.engines import open_engine
 from multipress.engines.job import Job, Outcome, Places, scratch_of, settle
@@ -20,6 +21,7 @@ from multipress.engines.schedule import run_jobs, run_what_is_left
 from multipress.errors import SettingError
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
+from multipress.store.attempt import state_of
 
 STUB = Path(stub.__file__)
 
@@ -262,6 +264,53 @@ def test_what_another_runner_has_ended_meanwhile_is_not_run_again(tmp_path, stat
     assert states(store, jobs) == ["done", state]
     assert store.run(jobs[1].run_id).attempts == 1
     assert ended == ["done", state]
+
+
+def test_what_was_running_elsewhere_at_the_start_and_failed_there_is_not_run_again(tmp_path):
+    store = Store(tmp_path)
+    jobs = [job(1), job(2)]
+    for one in jobs:
+        store.register(one.run_id, one.record)
+    elsewhere = store.claim(jobs[1].run_id)
+
+    def on_begin(one):
+        if one is jobs[0]:
+            settle(elsewhere, Outcome("failed", "stub", retryable=True))
+
+    with engine(store) as local:
+        run_what_is_left(jobs, store, local, on_begin=on_begin)
+    assert states(store, jobs) == ["done", "failed"]
+    assert store.run(jobs[1].run_id).attempts == 1
+
+
+def test_what_ended_between_a_look_and_a_claim_is_not_claimed(tmp_path):
+    store = Store(tmp_path)
+    store.register("0" * 12, job(0).record)
+    seen = store.run("0" * 12).attempts
+    settle(store.claim("0" * 12), Outcome("diverged", "stub"))
+    assert store.claim("0" * 12, seen=seen) is None
+    assert store.claim("0" * 12, seen=seen) is None  # the lock was given back
+    attempt = store.claim("0" * 12, seen=store.run("0" * 12).attempts)
+    settle(attempt, Outcome())
+    assert state_of(str(attempt.folder)) == ("done", "", False)  # also for who looked before it was
+
+
+def test_workers_share_the_memory_that_there_is(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(opening, "CONTAINER_LIMITS", (str(tmp_path / "none"), str(limit)))
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for text, expected in (("max", physical), (str(10**18), physical), ("3000000000\n", 3 * 10**9)):
+        limit.write_text(text)
+        assert opening._memory_here() == expected
+
+    def of_each(memory, workers):
+        monkeypatch.setattr(opening, "_memory_here", lambda: memory)
+        with closing(open_engine("local", Store(tmp_path), Places(), workers)) as local:
+            return local._setup[3]
+
+    assert of_each(20 * 10**9, 2) == 9 * 10**9
+    assert of_each(20 * 10**9, 16) == 4 * 10**9  # what a worker may need
+    assert of_each(2 * 10**9, 4) == 1_800_000_000
 
 
 def test_what_an_attempt_leaves_for_the_next_one_goes_with_the_commit(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import multipress.engines.ray as engine_module
 import stub
 from multipress.engines.job import Job, Places
 from multipress.engines.local import LocalEngine
@@ -117,7 +118,29 @@ def test_a_node_that_does_not_see_the_folder_says_so(tmp_path):
     outcome = _fill((tmp_path, Places(), stub.EXECUTOR), "0" * 12, spec, str(tmp_path / "nowhere" / "attempt-1"))
     assert outcome["state"] == "failed"
     assert outcome["retryable"]
-    assert "every node" in outcome["why"]
+    assert "All nodes" in outcome["why"]
+
+
+def test_a_cluster_with_a_node_that_differs_is_refused_before_anything_runs(ray, tmp_path, monkeypatch):
+    real = engine_module._probe
+    monkeypatch.setattr(engine_module, "_probe", lambda folder: real(folder) | {"versions": {"torch": "0.1"}})
+    store = Store(tmp_path / "ray")
+    # The nodes are asked with the real function: what the study's own process would find differs.
+    monkeypatch.setattr(RayEngine, "_probe_task", lambda self: self._ray.remote(real), raising=False)
+    with pytest.raises(InputError, match="has other versions than this one"):
+        RayEngine(store, Places(), 1, executor=stub.EXECUTOR)
+    monkeypatch.setattr(engine_module, "_probe", real)
+    monkeypatch.setattr(RayEngine, "_probe_task", lambda self: self._ray.remote(lambda folder: real(folder + "/x")))
+    with pytest.raises(InputError, match="does not see"):
+        RayEngine(store, Places(), 1, executor=stub.EXECUTOR)
+    assert store.runs() == []
+
+
+def test_waiting_for_a_run_that_is_elsewhere_takes_its_time(ray, tmp_path):
+    with closing(RayEngine(Store(tmp_path / "ray"), Places(), 1, executor=stub.EXECUTOR)) as engine:
+        began = time.monotonic()
+        assert engine.wait(0.3) == []
+        assert time.monotonic() - began >= 0.3
 
 
 def test_a_cluster_that_does_not_answer_and_a_missing_ray_are_told(tmp_path, monkeypatch):

@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -100,30 +101,38 @@ def facts(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 def disturb(watched: Watched, expected: str, fault: str, points: list[Point]) -> dict[str, object]:
     """Disturb a new study at these points, one after the other, then let it end; what was found."""
-    disturbed = 0
+    disturbed = lost = 0
+    known: dict[str, tuple[int, bytes]] = {}
     for process, call, number in points:
         watched.run(process, "-e", f"trace={call}", "-e", f"inject={call}:{ERRORS[fault]}:when={number}")
         trace = watched.trace.read_text()
         disturbed += "INJECTED" in trace or "killed by SIGKILL" in trace
-    before = facts(watched.runs)
+        now = facts(watched.runs)
+        lost += sum(now.get(name) != fact for name, fact in known.items())
+        known |= now
     last = watched.run()
     after = facts(watched.runs)
     row = {
         "disturbed": disturbed,
         "ends": last.returncode == 0,
         "same_table": last.stdout == expected,
-        "lost": sum(after.get(name) != fact for name, fact in before.items()),
+        "lost": lost + sum(after.get(name) != fact for name, fact in known.items()),
         "twice": len(after) - len({name.split("/")[-3] for name in after}),
         "problems": sum(len(found.problems) for found in Store(watched.runs).verify()),
-        "done_before": len(before),
+        "done_before": len(known),
     }
     shutil.rmtree(watched.runs)
     return row
 
 
-def is_good(row: dict[str, object]) -> bool:
+def is_good(row: dict[str, Any]) -> bool:
     wrong = row["lost"] or row["twice"] or row["problems"]
-    return bool(row["disturbed"] and row["ends"] and row["same_table"]) and not wrong
+    return bool(was_reached(row) and row["ends"] and row["same_table"]) and not wrong
+
+
+def was_reached(row: dict[str, Any]) -> bool:
+    """Whether the study was disturbed at every point; a second one may lie beyond what was left to do."""
+    return bool(row["disturbed"] == len(row["point"]))
 
 
 def main() -> int:
@@ -144,11 +153,17 @@ def main() -> int:
         chosen = [[point] for point in points]
         if arguments.fault == "recovery":
             draw = random.Random(0)
-            chosen = [draw.sample(points, 2) for _ in range(arguments.points or 300)]
+            wanted = arguments.points or 300
+            chosen = [draw.sample(points, 2) for _ in range(4 * wanted)]
         elif arguments.points:
             chosen = random.Random(0).sample(chosen, min(arguments.points, len(chosen)))
-        results = []
+        else:
+            wanted = len(chosen)
+        results: list[dict[str, Any]] = []
+        missed = 0
         for point in chosen:
+            if len(results) == wanted:
+                break
             name = json.dumps([list(one) for one in point])
             row = seen.get(name)
             if row is None:
@@ -156,13 +171,21 @@ def main() -> int:
                 row |= disturb(watched, expected, arguments.fault, point)
                 with arguments.output.open("a") as file:
                     file.write(json.dumps(row) + "\n")
+            if arguments.fault == "recovery" and not was_reached(row):
+                missed += 1
+                continue
             results.append(row)
+    return tell(arguments.fault, results, f"{len(points)} calls ({missed} pairs not reached), {arguments.cells} cells")
+
+
+def tell(fault: str, results: list[dict[str, Any]], of: str) -> int:
+    """Print the counts and what was wrong; the exit code."""
     bad = [row for row in results if not is_good(row)]
     print(
-        f"{arguments.fault}: {len(results)} points of {len(points)} calls, {sum(r['disturbed'] > 0 for r in results)} "
-        f"disturbed a study of {arguments.cells} cells; {sum(not r['same_table'] for r in results)} tables differ, "
-        f"{sum(r['lost'] for r in results)} finished runs lost, {sum(r['twice'] for r in results)} run twice, "
-        f"{sum(not r['ends'] for r in results)} needed more than the same command"
+        f"{fault}: {len(results)} points out of {of}; {sum(map(was_reached, results))} disturbed a study; "
+        f"{sum(not r['same_table'] for r in results)} tables differ, {sum(r['lost'] for r in results)} finished runs "
+        f"lost, {sum(r['twice'] for r in results)} run twice, {sum(not r['ends'] for r in results)} needed more than "
+        "the same command"
     )
     for row in bad[:10]:
         print(row)

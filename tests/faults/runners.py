@@ -29,6 +29,9 @@ def main() -> int:
     arguments = parser.parse_args()
     draw = random.Random(0)
     claims = twice = different = killed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        alone = [sys.executable, str(STUB), str(Path(folder) / "runs"), "--cells", str(arguments.cells)]
+        expected = subprocess.run(alone, capture_output=True, text=True, check=True).stdout
     for _ in range(arguments.rounds):
         with tempfile.TemporaryDirectory() as folder:
             runs = Path(folder) / "runs"
@@ -44,7 +47,8 @@ def main() -> int:
             done = list(runs.glob("*/*/DONE"))
             claims += sum(run.attempts for run in Store(runs).runs())
             twice += len(done) - len({path.parents[1] for path in done})
-            different += len(set(tables[1:])) != 1 or len({path.parents[1] for path in done}) != arguments.cells + 1
+            is_right = set(tables[1:]) == {expected} and not any(process.returncode for process in processes[1:])
+            different += not is_right or len({path.parents[1] for path in done}) != arguments.cells + 1
     print(
         f"{arguments.rounds} rounds of 2 to 8 runners, {arguments.cells} cells, {killed} killed: {claims} claims, "
         f"{twice} runs done twice, {different} rounds with another table"

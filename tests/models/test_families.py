@@ -19,17 +19,18 @@ from transformers import (
     AutoTokenizer,
 )
 
-from multipress.checkpoint import load_model
+from multipress.artifact import max_tokens
+from multipress.checkpoint import load_model, save_model
 from multipress.cli.main import main
 from multipress.engines.job import Places
 from multipress.engines.single import train_artifact
 from multipress.errors import ModelError, SettingError
-from multipress.measure import measure_speed
+from multipress.measure import measure_size, measure_speed
 from multipress.methods import Context, list_methods
 from multipress.methods.distillation import Distillation
 from multipress.models import load_pretrained, read_first_token_only
 from multipress.models.catalogue import Shape, find_model
-from multipress.models.encoder import encoder_linears, model_inputs
+from multipress.models.encoder import drop_positions, encoder_linears, model_inputs
 from multipress.models.families import FAMILIES, config_values, family_of, read_config
 from multipress.models.pretrained import identify
 from multipress.models.states import hidden_layers, text_states
@@ -91,6 +92,37 @@ def test_a_fine_tuned_classifier_gives_the_logits_that_transformers_gives(name, 
     assert expected.std() > 0.01
     assert torch.allclose(found, expected, atol=1e-5)
     assert torch.allclose(torch.stack(alone), expected, atol=1e-5)  # what is padded changes nothing
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_positions_that_no_row_reaches_are_dropped_and_no_logit_changes(name, tmp_path):
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    folder = make(name, tmp_path / "model", AutoModelForSequenceClassification, **labels)
+    rows = encoded()
+    longest = max(len(row.ids) for row in rows.encodings)  # a row that fills all positions left
+    whole, short = (load_pretrained(folder, label_names=LABELS, seed=1).model.eval() for _ in range(2))
+    drop_positions(short, longest)
+    assert max_tokens(short.config.to_dict()) == (longest if name != "modernbert" else 40)
+    gone = sum(p.numel() for p in whole.parameters()) - sum(p.numel() for p in short.parameters())
+    assert gone == getattr(short, "num_dropped", 0)
+    assert (gone > 0) == (name != "modernbert")
+    batch = collate(rows, np.arange(3))
+    with torch.no_grad():
+        assert torch.equal(short(**model_inputs(short, batch)).logits, whole(**model_inputs(whole, batch)).logits)
+    task = {"name": "t", "target": "classes", "labels": list(LABELS), "metrics": ["accuracy"], "score": "accuracy"}
+    facts = {"run_id": "0" * 12, "max_length": longest, "task": task}
+    artifacts = [
+        save_model(tmp_path / place, model, tokenizer_json=word_piece(WORDS), facts=facts)
+        for place, model in (("whole", whole), ("short", short))
+    ]
+    # A text of more tokens is cut, by both alike.
+    found = [Predictor(artifact.folder).logits([*TEXTS, "the card " * 30]) for artifact in artifacts]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+    sizes = [{row.name: row.value for row in measure_size(artifact)} for artifact in artifacts]
+    assert sizes[0]["dense_bytes"] == sizes[1]["dense_bytes"]
+    assert sizes[0]["num_parameters"] - sizes[1]["num_parameters"] == gone
+    again = getattr(drop_positions(short, longest), "num_dropped", 0)
+    assert again == gone
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["inspect", "inspect_artifact"]
 
+BAR_WIDTH = 30
+
 
 def inspect(
     artifact: Annotated[Path, typer.Argument(help="Folder of an artifact.")],
@@ -21,7 +23,7 @@ def inspect(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show shape, bits, non-zeros and bytes of each tensor."""
+    """Show where the bytes are: of each tensor shape, bits, non-zeros and bytes, then the package by parts."""
     from multipress.artifact import open_artifact
 
     opened = open_artifact(artifact)
@@ -40,13 +42,27 @@ def inspect(
             f"{row['name']:{width}}  {shape:>14}  {row['bits']:>4}  {row['nonzeros']:>10}  "
             f"{row['bytes']:>10}  {row['entropy_bound_bytes']:>10}"
         )
+    _show_groups(result["groups"])
     for name in ("weights_bytes", "package_bytes", "ideal_bytes", "entropy_bound_bytes", "dense_bytes"):
         typer.echo(f"{name:20} {result[name]:>12,}  {result[name] / 1e6:10.3f} MB")
 
 
+def _show_groups(groups: list[dict[str, Any]]) -> None:
+    """The parts of the package as a table with bars."""
+    typer.echo(f"\n{'part':22}{'weights':>12}{'bits each':>11}{'nonzeros':>12}{'bytes':>13}{'bound':>13}  share")
+    for row in groups:
+        bits = f"{row['bits_per_weight']:.2f}" if row["weights"] else ""
+        counts = f"{row['weights'] or '':>12}{bits:>11}{row['nonzeros'] if row['weights'] else '':>12}"
+        bar = "#" * round(BAR_WIDTH * row["share"])
+        typer.echo(
+            f"{row['group']:22}{counts}{row['bytes']:>13}{row['entropy_bound_bytes']:>13}  {row['share']:5.1%} {bar}"
+        )
+    typer.echo("")
+
+
 def inspect_artifact(artifact: Artifact) -> dict[str, Any]:
-    """What the manifest says: all sizes of `measure_size`, and per tensor shape, bits, nonzeros and bytes."""
-    from multipress.measure import measure_size
+    """What the manifest says: all sizes of `measure_size`; shape, bits, nonzeros, bytes by tensor and by group."""
+    from multipress.measure import group_sizes, measure_size
 
     sizes: dict[str, Any] = {row.name: row.value for row in measure_size(artifact)}
     tensors = [
@@ -54,7 +70,7 @@ def inspect_artifact(artifact: Artifact) -> dict[str, Any]:
         for name, record in artifact.manifest["tensors"].items()
     ]
     facts = {key: artifact.facts.get(key) for key in ("run_id", "task", "quantization", "pruned")}
-    return sizes | facts | {"aliases": artifact.aliases, "tensors": tensors}
+    return sizes | facts | {"aliases": artifact.aliases, "tensors": tensors, "groups": group_sizes(artifact)}
 
 
 def _dump(artifact: Artifact, folder: Path) -> int:

@@ -24,6 +24,8 @@ from multipress.errors import CheckpointError, DivergedError, MultipressError, R
 from multipress.measure import measure_quality, measure_size
 from multipress.methods import Context
 from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
+from multipress.models.encoder import drop_positions
+from multipress.models.pretrained import identify
 from multipress.models.states import text_states
 from multipress.models.vocabulary import words_to_keep
 from multipress.precision import route
@@ -118,6 +120,7 @@ class Executor:
             models_dir=self._places.models_dir,
         )
         _check_identity(run_id, spec, pretrained.sha256, data.sha256)
+        drop_positions(pretrained.model, spec.training.max_length)
         recipe = Recipe.from_specs(spec.methods)
         rows = self._encode(pretrained, spec, data)
         if any("augment" in method.settings for method in recipe.label_specs()):
@@ -238,6 +241,10 @@ class Executor:
         asked for, come from torch.
         """
         data = self._load_data(spec.data)
+        if spec.teacher:
+            fetch_encoder(spec.model, self._store)
+            of_model = identify(spec.model, self._places.models_dir).sha256
+            _check_identity(run_id, spec, of_model, data.sha256)
         teacher = self._teacher_folder(run_id, spec)
         predictor = Predictor(teacher)
         labels = tuple(predictor.artifact.facts["task"]["labels"])

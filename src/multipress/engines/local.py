@@ -24,6 +24,7 @@ __all__ = ["LocalEngine", "default_workers", "one_thread"]
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 WATCH_SECONDS = 5.0
 STOP_SECONDS = 3.0
+OOM_SCORE = "500"
 
 
 def default_workers() -> int:
@@ -90,7 +91,7 @@ class LocalEngine:
         """Give a job to a worker."""
         worker = self._idle.pop() if self._idle else _Worker(self._setup)
         self._busy[worker] = job
-        worker.begin(job)
+        worker.begin(job, self._store.run(job.run_id).attempts)
 
     def wait(self, seconds: float | None) -> list[Answer]:
         """As `Engine.wait`; watches the workers meanwhile."""
@@ -152,10 +153,10 @@ class _Worker:
             self.process.start()
         theirs.close()
 
-    def begin(self, job: Job) -> None:
+    def begin(self, job: Job, seen: int) -> None:
         self._used, self._idle_seconds, self._looked = -1.0, 0.0, time.monotonic()
         try:
-            self.connection.send((job.run_id, job.record))
+            self.connection.send((job.run_id, job.record, seen))
         except OSError as error:
             if self.process.is_alive():  # one that is gone shows in `answer`, and says how it went
                 self.kill(f"its worker could not be reached ({error.strerror})")
@@ -210,6 +211,7 @@ def _serve(
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a worker never outlives the study
     if os.getppid() != parent:
         return
+    Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)  # where memory is short, a worker goes before the study
     if memory_bytes:
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
         allowed = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
@@ -218,13 +220,13 @@ def _serve(
     executor = make_executor(executor_name, store, places)
     while True:
         try:
-            run_id, spec = connection.recv()
+            run_id, spec, seen = connection.recv()
         except EOFError:
             return
         try:
-            attempt = store.claim(run_id)
+            attempt = store.claim(run_id, seen=seen)
             if attempt is None:
-                answer = ("ended" if store.done(run_id) is not None else "elsewhere", "")
+                answer = ("elsewhere" if store.run(run_id).state in ("pending", "running") else "ended", "")
             else:
                 try:
                     settle(attempt, executor.fill(run_id, RunSpec.from_json(spec), attempt.folder))

@@ -25,27 +25,43 @@ class TrainingLog:
         self.path = path
         self._on_step = on_step
         self._since = time.perf_counter()
+        self._began = False
+        if path.exists():
+            with path.open("a", encoding="utf-8") as file:
+                file.write("\n")  # a line that a crash cut off ends here, and takes no other along
 
     def __call__(self, done: int, total: int, loss: float) -> None:
-        """Note that `done` of `total` steps are done."""
+        """Note that `done` of `total` steps are done; the first time, where the training goes on from."""
+        if not self._began:
+            self._began = True
+            if done > 1:
+                self._write({"resumed_after": done - 1})
         if done % EVERY_STEPS == 0 or done == total:
             now = time.perf_counter()
             line = {"step": done, "loss": loss, "seconds": round(now - self._since, 3)}
             self._since = now
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            self._write(line)
         if self._on_step is not None:
             self._on_step(done, total, loss)
 
+    def _write(self, line: dict[str, Any]) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
     def text(self) -> str:
-        """The log: one line a step noted, the last word on each, and last the seconds of all together."""
+        """The log: one line a step noted, the last word on each; last the seconds of all, and where it was resumed."""
         lines: dict[int, dict[str, Any]] = {}
+        resumed: list[int] = []
         for text in self.path.read_text(encoding="utf-8").splitlines():
             try:
                 line = json.loads(text)
             except ValueError:  # cut off by a crash; the step was done again
                 continue
-            lines[line["step"]] = line
+            if "resumed_after" in line:
+                resumed.append(line["resumed_after"])
+            else:
+                lines[line["step"]] = line
         ordered = [lines[step] for step in sorted(lines)]
-        seconds = sum(line["seconds"] for line in ordered)
-        return "".join(json.dumps(line) + "\n" for line in [*ordered, {"training_seconds": round(seconds, 1)}])
+        total: dict[str, Any] = {"training_seconds": round(sum(line["seconds"] for line in ordered), 1)}
+        total |= {"resumed_after": resumed} if resumed else {}
+        return "".join(json.dumps(line) + "\n" for line in [*ordered, total])

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections import deque
 from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from multipress.engines.identity import LIBRARIES
 from multipress.engines.job import EXECUTOR, Executes, Job, Outcome, Places, make_executor, settle
 from multipress.engines.local import default_workers, one_thread
 from multipress.engines.schedule import Answer
 from multipress.errors import InputError, StoreError
+from multipress.reproducibility import computer, library_versions
 from multipress.spec import RunSpec
 from multipress.store import Attempt, Store
 
 __all__ = ["RayEngine"]
 
 ANSWER_SECONDS = 5
-MOUNT_ADVICE = "Put the folder of runs where every node sees it under the same path."
+PROBE_SECONDS = 120
+MOUNT_ADVICE = (
+    "All nodes need the folder of runs under one path, the same libraries and the same kind of processor; start Ray "
+    "without those that differ."
+)
 
 
 class RayEngine:
@@ -74,6 +81,8 @@ class RayEngine:
             ray.shutdown()
             needs = ", ".join(f"{name} {count:g}" for name, count in wanted.items() if count)
             raise InputError(f"No node of the Ray cluster can run a task, which needs {needs}.")
+        store.check_writable()
+        self._check_nodes()
         options: dict[str, Any] = {"num_cpus": 1, "num_gpus": num_gpus, "max_retries": 0}
         self._task = ray.remote(_fill).options(**options | ({"memory": memory_bytes} if memory_bytes else {}))
 
@@ -98,6 +107,36 @@ class RayEngine:
         finally:
             self._ray._private.ray_constants.ENABLE_RAY_CLUSTER = True
 
+    def _check_nodes(self) -> None:
+        """Refuse a cluster with a node that does not see the store, or whose runs would have other names than ours.
+
+        Such a node answers at once, so that it would be given, and fail, one run after another.
+        """
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        probe = self._probe_task().options(num_cpus=0, max_retries=0)
+        asked = [
+            probe.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(str(self._store.folder))
+            for node in nodes
+        ]
+        here = _probe(str(self._store.folder))
+        for node, reference in zip(nodes, asked, strict=True):
+            name = node["NodeManagerHostname"]
+            try:
+                found = self._ray.get(reference, timeout=PROBE_SECONDS)
+            except self._ray.exceptions.RayError as error:
+                problem = f"does not answer ({type(error).__name__})"
+            else:
+                other = sorted(key for key in here if found.get(key) != here[key])
+                problem = f"has other {' and '.join(other)} than this one" if other else ""
+                problem = problem if found["folder"] == here["folder"] else f"does not see {self._store.folder}"
+            if problem:
+                self._ray.shutdown()
+                raise InputError(f"The node {name} of the Ray cluster {problem}. {MOUNT_ADVICE}")
+
+    def _probe_task(self) -> Any:
+        return self._ray.remote(_probe)
+
     def has_room(self) -> bool:
         """Whether another task may begin; that Ray has no processor for it yet does no harm."""
         most = self._num_workers or int(self._ray.cluster_resources().get("CPU", 1))
@@ -121,6 +160,7 @@ class RayEngine:
                 ready, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
             else:
                 ready = []
+                time.sleep(seconds or 0.0)
             for reference in ready:
                 self._answers.append(self._settle(reference))
         answers, self._answers = list(self._answers), deque()
@@ -148,6 +188,15 @@ class RayEngine:
             attempt.release()
         self._busy = {}
         self._ray.shutdown()
+
+
+def _probe(folder: str) -> dict[str, Any]:
+    """What must be the same on every node."""
+    return {
+        "folder": Path(folder).is_dir(),
+        "versions": library_versions("multipress", *LIBRARIES),
+        "instruction sets": computer()["instruction_sets"],
+    }
 
 
 def _fill(setup: tuple[Path, Places, str], run_id: str, spec: dict[str, Any], folder: str) -> dict[str, Any]:

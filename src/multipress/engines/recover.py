@@ -5,12 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from multipress.engines.identity import identity_of
 from multipress.engines.job import Job
 from multipress.models.catalogue import shrunk_folder, shrunk_shape
 from multipress.reproducibility import file_sha256
 from multipress.shrink import SHIPPED, adopt_named, make_named
-from multipress.spec import DataSpec, RunSpec
+from multipress.spec import DataSpec, RunSpec, run_id
 from multipress.store import Store
 
 __all__ = ["fetch_encoder", "fill_recovery", "recovery_of"]
@@ -27,9 +26,11 @@ def recovery_of(model: str) -> Job | None:
     """
     if Path(model).is_dir() or shrunk_shape(model) is None:
         return None
+    # What the name stands for, and no versions of libraries: once made, an encoder is kept. What trains on it has its
+    # weights' hash in its own name.
     spec = RunSpec("recover", model, TEXT)
     made_from = shrunk_folder(model).parent.name  # a hash of the bigger encoder, the shape and the steps
-    return Job(identity_of(spec, model_sha256=made_from, data_sha256=file_sha256(SHIPPED)), spec)
+    return Job(run_id(spec, {"model": made_from, "data": file_sha256(SHIPPED)}), spec)
 
 
 def fill_recovery(spec: RunSpec, folder: Path) -> None:

@@ -116,7 +116,7 @@ def run_jobs(
         on_end: Called when a job has ended, however it did.
     """
     queue = _Queue(jobs)
-    tried = {job.run_id: store.run(job.run_id).attempts for job in jobs}
+    tried = {job.run_id: _ended_attempts(store.run(job.run_id)) for job in jobs}
     losses: dict[str, int] = defaultdict(int)
 
     def end(job: Job) -> None:
@@ -145,6 +145,11 @@ def run_jobs(
                     continue
                 _fail(store, answer.job, answer.why)
             end(answer.job)
+
+
+def _ended_attempts(run: Run) -> int:
+    """Attempts that have ended: one that is running now may yet end in another way."""
+    return run.attempts - (run.state == "running")
 
 
 class _Queue:

@@ -149,7 +149,8 @@ class _Single:
         if not self.store.folder.is_dir():
             return
         # What ended for good may be tried with other settings; what can go on, or is a user's file, must not be lost.
-        names = {entry.name for entry in self.store.folder.iterdir()} - {"teachers"}
+        # A name with a dot is what a crash left of the store's own writing.
+        names = {entry.name for entry in self.store.folder.iterdir() if not entry.name.startswith(".")} - {"teachers"}
         ended = {run.run_id for run in self.store.runs() if run.state in ("refused", "diverged")}
         if names - run_ids - ended:
             raise SettingError(

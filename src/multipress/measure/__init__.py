@@ -3,7 +3,15 @@
 from multipress.measure.memory import measure_memory
 from multipress.measure.outcomes import read_outcome
 from multipress.measure.quality import measure_quality
-from multipress.measure.size import ideal_bytes, measure_size
+from multipress.measure.size import group_sizes, ideal_bytes, measure_size
 from multipress.measure.speed import measure_speed
 
-__all__ = ["ideal_bytes", "measure_memory", "measure_quality", "measure_size", "measure_speed", "read_outcome"]
+__all__ = [
+    "group_sizes",
+    "ideal_bytes",
+    "measure_memory",
+    "measure_quality",
+    "measure_size",
+    "measure_speed",
+    "read_outcome",
+]

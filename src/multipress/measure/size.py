@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
-from multipress.artifact import Artifact
+from multipress.artifact import MANIFEST, Artifact
 from multipress.errors import ArtifactError
+from multipress.packing.weights import WEIGHTS
 from multipress.records import Measurement
 
-__all__ = ["ideal_bytes", "measure_size"]
+__all__ = ["group_sizes", "ideal_bytes", "measure_size"]
 
 _FLOAT_BYTES = 4
+# The first that fits: BERT's attention has an `output` too.
+_GROUPS = {
+    "embeddings": re.compile(r"embeddings"),
+    "attention": re.compile(r"\.attention\.|\.attn|\.sa_layer_norm\."),
+    "feed-forward": re.compile(r"\.(layer|layers)\.\d+\.|\.final_norm\."),
+}
 
 
 def measure_size(artifact: Artifact) -> list[Measurement]:
@@ -20,7 +28,7 @@ def measure_size(artifact: Artifact) -> list[Measurement]:
     - `weights_bytes`: the file of the weights;
     - `package_bytes`: all that must be shipped to predict;
     - `ideal_bytes`: see `ideal_bytes`;
-    - `dense_bytes`: 4 bytes a parameter, the size before any compression;
+    - `dense_bytes`: 4 bytes a parameter of the model that was compressed, those counted whose rows are gone;
     - `entropy_bound_bytes`: order-0 entropy of the stored integers, the rest at its stored width;
     - `num_parameters`, `nonzeros`, `num_pruned`: weights stored, of them not zero, and removed by pruning.
 
@@ -33,7 +41,7 @@ def measure_size(artifact: Artifact) -> list[Measurement]:
         "weights_bytes": artifact.weights_bytes,
         "package_bytes": artifact.package_bytes,
         "ideal_bytes": ideal_bytes(artifact),
-        "dense_bytes": _FLOAT_BYTES * num_parameters,
+        "dense_bytes": _FLOAT_BYTES * (num_parameters + artifact.facts.get("dropped", 0)),
         "entropy_bound_bytes": sum(record["entropy_bound_bytes"] for record in records),
     }
     counts = {
@@ -46,6 +54,42 @@ def measure_size(artifact: Artifact) -> list[Measurement]:
         *(Measurement(run_id, name, value, "bytes") for name, value in sizes.items()),
         *(Measurement(run_id, name, value, "count") for name, value in counts.items()),
     ]
+
+
+def group_sizes(artifact: Artifact) -> list[dict[str, Any]]:
+    """The package by parts: groups of tensors, what holds them together, and the other files.
+
+    Returns:
+        Rows, the largest first, of `group`, `weights`, `bits_per_weight` (None without weights), `nonzeros`, `bytes`,
+        `entropy_bound_bytes` and `share` of the package's bytes.
+    """
+    sums: dict[str, list[int]] = {}
+    for name, record in artifact.manifest["tensors"].items():
+        total = sums.setdefault(_group(name), [0, 0, 0, 0])
+        values = (math.prod(record["shape"]), record["nonzeros"], record["bytes"], record["entropy_bound_bytes"])
+        total[:] = [old + new for old, new in zip(total, values, strict=True)]
+    files = {name: record["bytes"] for name, record in artifact.manifest["files"].items()}
+    files[MANIFEST] = artifact.package_bytes - sum(files.values())
+    files["header of the weights"] = files.pop(WEIGHTS) - sum(total[2] for total in sums.values())
+    sums |= {name: [0, 0, size, size] for name, size in files.items()}
+    rows = [
+        {
+            "group": name,
+            "weights": weights,
+            "bits_per_weight": 8 * size / weights if weights else None,
+            "nonzeros": nonzeros,
+            "bytes": size,
+            "entropy_bound_bytes": bound,
+            "share": size / artifact.package_bytes,
+        }
+        for name, (weights, nonzeros, size, bound) in sums.items()
+    ]
+    return sorted(rows, key=lambda row: (-row["bytes"], row["group"]))
+
+
+def _group(name: str) -> str:
+    """Embeddings, attention, feed-forward or head, by a tensor's name in any of the families."""
+    return next((group for group, pattern in _GROUPS.items() if pattern.search(name)), "head")
 
 
 def ideal_bytes(artifact: Artifact) -> int:

@@ -11,7 +11,8 @@ Rules that let methods combine without knowing each other:
 
 What a method leaves on a module for storage, after `convert`: `weight_codes` (int8, the weight's shape), `weight_scale`
 (float16, one a row or a single one) and `weight_bits` where the weight is stored as integers; `num_pruned` where
-weights were removed. On the model, `kept_words`: the old ids of the words left, where words were dropped.
+weights were removed. On the model: `kept_words`, the old ids of the words left, where words were dropped, and
+`num_dropped`, to which is added how many weights are gone with their rows.
 """
 
 from __future__ import annotations

@@ -70,6 +70,8 @@ class Vocabulary(Method):
         """Takes the rows away, with their codes and scales, and leaves `kept_words`; changes `model`, returns it."""
         embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
         kept = self._kept
+        dropped = (len(embedding.weight) - len(kept)) * embedding.embedding_dim
+        model.num_dropped = getattr(model, "num_dropped", 0) + dropped
         embedding.weight = nn.Parameter(embedding.weight.detach()[kept].clone())
         embedding.num_embeddings = len(kept)
         if hasattr(embedding, "weight_codes"):

@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from multipress.artifact import max_tokens
 from multipress.models.families import family_of
 from multipress.precision import device
 from multipress.runtime.tokenizer import Encoding, pad_batch
 
 __all__ = [
     "build_classifier",
+    "drop_positions",
     "encoder_linears",
     "expected_shapes",
     "model_batch",
@@ -51,6 +53,28 @@ def build_classifier(config: PreTrainedConfig, weights: dict[str, Tensor]) -> Pr
             setattr(encoder.embeddings, name, value)
     if hasattr(encoder, "rotary_emb"):
         encoder.rotary_emb = type(encoder.rotary_emb)(config)
+    return model
+
+
+def drop_positions(model: PreTrainedModel, max_length: int) -> PreTrainedModel:
+    """Take away the learned positions that rows of at most `max_length` tokens never reach; changes and returns it.
+
+    What a model has not is left as it is: ModernBERT computes its positions. How many weights are gone is added to
+    `model.num_dropped`.
+    """
+    config: Any = model.config
+    own = max_tokens(config.to_dict())
+    embeddings = family_of(config).encoder(model).embeddings
+    table = getattr(embeddings, "position_embeddings", None)
+    if own is None or own <= max_length or not isinstance(table, nn.Embedding):
+        return model
+    rows = config.max_position_embeddings - (own - max_length)
+    model.num_dropped = getattr(model, "num_dropped", 0) + (len(table.weight) - rows) * table.embedding_dim
+    table.weight = nn.Parameter(table.weight.detach()[:rows].clone())
+    table.num_embeddings = config.max_position_embeddings = rows
+    for name in ("position_ids", "token_type_ids"):
+        if hasattr(embeddings, name):
+            setattr(embeddings, name, getattr(embeddings, name)[:, :rows])
     return model
 
 

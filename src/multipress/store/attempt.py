@@ -195,9 +195,11 @@ def verify_attempt(attempt: str) -> tuple[list[str], int]:
 
 
 def state_of(attempt: str) -> tuple[str, str, bool]:
-    """State, reason and whether to retry, as the last attempt of a run that is not done tells them."""
+    """State, reason and whether to retry, as the last attempt of a run tells them."""
+    is_taken = Lock.is_taken(Path(attempt).parent / "lock")  # before the files: what ends meanwhile has written them
     if os.path.exists(f"{attempt}/DONE"):
-        return "failed", done_problem(attempt), True
+        problem = done_problem(attempt)
+        return ("failed", problem, True) if problem else ("done", "", False)
     if os.path.exists(f"{attempt}/FAILED"):
         try:
             record = read_object(f"{attempt}/FAILED")
@@ -207,7 +209,6 @@ def state_of(attempt: str) -> tuple[str, str, bool]:
             return state, str(why), bool(retryable)
         except (OSError, ValueError, KeyError) as error:
             return "failed", f"{attempt}/FAILED is damaged: {error}.", True
-    folder = Path(attempt)
-    if Lock.is_taken(folder.parent / "lock"):
+    if is_taken:
         return "running", "", False
-    return "pending", f"{folder.name} was interrupted.", True
+    return "pending", f"{os.path.basename(attempt)} was interrupted.", True

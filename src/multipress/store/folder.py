@@ -12,6 +12,7 @@ from typing import Any
 from multipress.durable import Lock, json_text, write_bytes, write_json
 from multipress.errors import SpecError, StoreError
 from multipress.records import Run
+from multipress.spec import check_study_name
 from multipress.store.attempt import (
     Attempt,
     attempt_number,
@@ -27,7 +28,6 @@ __all__ = ["Store", "Verification"]
 
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 _MEASURE = re.compile(r"[a-z][a-z0-9_]{0,30}-[1-9][0-9]{0,3}")
-_STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,16 @@ class Store:
             # A power cut may take it: it is then written anew, and what was done lies in the attempt.
             write_bytes(folder / "spec.json", json_text(spec).encode(), sync=False)
 
-    def claim(self, run_id: str, measure: str = "") -> Attempt | None:
+    def claim(self, run_id: str, measure: str = "", *, seen: int | None = None) -> Attempt | None:
         """Begin a new attempt at a registered run, or at a later measurement of one that is done.
 
         Args:
             run_id: The run.
             measure: Name and version of what is measured, such as `speed-1`; empty: the run itself.
+            seen: How many attempts there were when it was decided to begin another; None: never mind.
 
         Returns:
-            The attempt; None if it is done or another process works on it.
+            The attempt; None if it is done, another process works on it, or has ended an attempt meanwhile.
 
         Raises:
             StoreError: the run is not registered, or the folder cannot be written to.
@@ -123,6 +124,9 @@ class Store:
                 lock.release()
                 return None
             attempts = attempts_of(folder)
+            if seen is not None and len(attempts) > seen and os.path.exists(f"{attempts[-1]}/FAILED"):
+                lock.release()
+                return None
             number = attempt_number(attempts[-1]) + 1 if attempts else 1
             attempt = Attempt(run_id, folder / f"attempt-{number}", lock)
             attempt.folder.mkdir()
@@ -166,6 +170,7 @@ class Store:
             state = "done"
         elif attempts:
             state, why, retryable = state_of(attempts[-1])
+            done = attempts[-1] if state == "done" else None  # ended between the two looks
         try:
             spec = read_object(f"{folder}/spec.json")
         except (OSError, ValueError) as error:
@@ -181,11 +186,7 @@ class Store:
         Raises:
             SpecError: the name cannot be a file name.
         """
-        if not _STUDY_NAME.fullmatch(name):
-            raise SpecError(
-                f"The study is named {name!r}, but its name may hold only letters, digits, '.', '_' and '-', "
-                "starting with a letter or digit."
-            )
+        check_study_name(name)
         _make_folder(self.folder / "studies")
         write_json(self.folder / "studies" / f"{name}.json", document)
 

@@ -1,0 +1,128 @@
+"""A reader of packets written from docs/format.md alone: plain Python, number by number, nothing of the package.
+
+It knows no zstd, which is another library's; a stream of it is given to the function that the caller brings.
+"""
+
+import struct
+
+
+class Bytes:
+    def __init__(self, data):
+        self.data, self.at = bytes(data), 0
+
+    def take(self, count):
+        assert self.at + count <= len(self.data), "cut"
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def varint(self):
+        value = shift = 0
+        while True:
+            (byte,) = self.take(1)
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+
+
+def decode_packet(data, unzstd):
+    """Dtype, shape and the items' bytes of a packet."""
+    reader = Bytes(data)
+    version, layout, dtype, dimensions = reader.take(4)
+    assert version == 1
+    shape = tuple(reader.varint() for _ in range(dimensions))
+    count = 1
+    for size in shape:
+        count *= size
+    width = (1, 2, 4)[dtype]
+    if layout == 0:
+        items = reader.take(count * width)
+    elif layout == 1:
+        items = planes(reader, count, width, unzstd)
+    else:
+        present = stream(reader, count, unzstd)
+        others = planes(reader, sum(present), width, unzstd)
+        items, at = bytearray(count * width), 0
+        for index, is_there in enumerate(present):
+            if is_there:
+                items[index * width : (index + 1) * width] = others[at : at + width]
+                at += width
+    left = reader.take(len(data) - reader.at)
+    assert not any(left)
+    return ("int8", "float16", "float32")[dtype], shape, bytes(items)
+
+
+def planes(reader, count, width, unzstd):
+    found = [stream(reader, count, unzstd) for _ in range(width)]
+    found[-1] = [symbol ^ 128 for symbol in found[-1]]
+    return bytes(found[plane][index] for index in range(count) for plane in range(width))
+
+
+def stream(reader, count, unzstd):
+    codec, low, span = reader.take(3)
+    payload = reader.take(reader.varint())
+    if count == 0 or span == 0:
+        assert codec == 0
+        assert not payload
+        return [low] * count
+    alphabet = span + 1
+    size = group_size(alphabet, 4096 if codec == 2 else 256)
+    if codec == 2:
+        groups = ans(payload, alphabet, size, -(-count // size))
+    else:
+        groups = unzstd(payload) if codec == 1 else payload
+        assert len(groups) == -(-count // size)
+    symbols = []
+    for group in groups:
+        digits = []
+        for _ in range(size):
+            digits.append(group % alphabet)
+            group //= alphabet
+        symbols += [low + digit for digit in reversed(digits)]
+    return symbols[:count]
+
+
+def group_size(alphabet, limit):
+    for size in (8, 4, 2):
+        if alphabet**size <= limit:
+            return size
+    return 1
+
+
+def ans(payload, alphabet, size, count):
+    weights = []
+    for byte in payload[:alphabet]:
+        exponent, mantissa = byte >> 3, byte & 7
+        weights.append(float(mantissa if exponent == 0 else (mantissa + 8) << (exponent - 1)))
+    largest = max(weights)
+    weights = [weight / largest for weight in weights]
+    p = weights
+    for _ in range(size - 1):
+        p = [one * weight for one in p for weight in weights]
+    total = 0.0
+    for one in p:
+        total += one
+    factor = ((1 << 24) - len(p)) / total
+    begins, before = [], 0.0
+    for index, one in enumerate(p):
+        begins.append(int(before * factor) + index)
+        before += one
+    begins.append(1 << 24)
+    words = list(struct.unpack(f"<{(len(payload) - alphabet) // 4}I", payload[alphabet:]))
+    state = words.pop() if words else 0
+    while state < 1 << 32 and words:
+        state = (state << 32) + words.pop()
+    groups = []
+    for _ in range(count):
+        q = state & ((1 << 24) - 1)
+        low, high = 0, len(p)
+        while high - low > 1:  # the last interval that begins at or before q
+            middle = (low + high) // 2
+            low, high = (middle, high) if begins[middle] <= q else (low, middle)
+        state = (state >> 24) * (begins[low + 1] - begins[low]) + q - begins[low]
+        if state < 1 << 32 and words:
+            state = (state << 32) + words.pop()
+        groups.append(low)
+    assert state == 0
+    assert not words
+    return groups
