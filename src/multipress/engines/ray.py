@@ -114,9 +114,11 @@ class RayEngine:
         """
         strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
         nodes = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
-        probe = self._probe_task().options(num_cpus=0, max_retries=0)
+        options = {"num_cpus": 0, "max_retries": 0}
         asked = [
-            probe.options(scheduling_strategy=strategy(node["NodeID"], soft=False)).remote(str(self._store.folder))
+            self._probe_task()
+            .options(**options, scheduling_strategy=strategy(node["NodeID"], soft=False))
+            .remote(str(self._store.folder))
             for node in nodes
         ]
         here = _probe(str(self._store.folder))
