@@ -90,17 +90,23 @@ class _LearnedStep(torch.autograd.Function):
         scale = learned_scale(log_step)
         limit = largest_code(bits)
         ratio = weight / scale
-        codes = ratio.round().clamp_(-limit, limit)
-        inside = ratio.abs() <= limit
-        ctx.save_for_backward(torch.where(inside, codes - ratio, codes), inside, scale)
+        codes = ratio.round()
+        # Where all lie inside, as they do with many bits, half of the passes over the weight are not needed.
+        inside = None if max(ratio.max(), -ratio.min()) <= limit else ratio.abs() <= limit
+        if inside is None:
+            slope = ratio.neg_().add_(codes)
+        else:
+            codes.clamp_(-limit, limit)
+            slope = torch.where(inside, codes - ratio, codes)
+        ctx.save_for_backward(slope, scale, inside)
         ctx.gradient_scale = gradient_scale
-        return codes * scale
+        return codes.mul_(scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        slope, inside, scale = ctx.saved_tensors
-        step_gradient = (gradient * slope * scale).sum_to_size(scale.shape) * ctx.gradient_scale
-        return gradient * inside, step_gradient, None, None
+        slope, scale, inside = ctx.saved_tensors
+        step_gradient = (gradient * slope).sum_to_size(scale.shape) * scale * ctx.gradient_scale
+        return gradient if inside is None else gradient * inside, step_gradient, None, None
 
 
 def learned_scale(log_step: Tensor) -> Tensor:
