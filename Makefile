@@ -42,8 +42,9 @@ demo: install
 	$(PY) -m multipress analyze runs/quickstart && \
 	$(PY) -m multipress report runs/quickstart -o runs/quickstart/report.html && exit $$ended
 
+# The tests of one file in one process, two files at a time.
 test: install
-	$(PY) -m pytest
+	$(PY) -m pytest -n 2 --dist loadfile
 
 # Tests of more than five seconds each.
 slow: install

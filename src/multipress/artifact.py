@@ -41,8 +41,7 @@ __all__ = [
     "write_artifact",
 ]
 
-# 2: the manifest is sealed by its own hash.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 2  # the manifest is sealed by its own hash
 MAX_TOKENIZER_BYTES = 64_000_000
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"

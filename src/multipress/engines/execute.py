@@ -21,7 +21,7 @@ from multipress.engines.job import Outcome, Places, scratch_of, settle
 from multipress.engines.log import TrainingLog
 from multipress.engines.recover import fetch_encoder, fill_recovery
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
-from multipress.measure import measure_quality, measure_size
+from multipress.measure import measure_quality, measure_size, rows_with_dropped_words
 from multipress.methods import Context
 from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
 from multipress.models.encoder import drop_positions
@@ -196,7 +196,7 @@ class Executor:
             score = evaluate_logits(data.task, logits[unseen], data.dev.labels[unseen])["score"]
             context = {"rows": int(unseen.sum()), "left_out": "rows that are also in train"}
             quality.append(Measurement(str(artifact.facts["run_id"]), "score_unseen", score, "share", context))
-        broken = _rows_with_dropped_words(artifact, data.dev, pretrained.tokenizer_json)
+        broken = rows_with_dropped_words(artifact, data.dev, pretrained.tokenizer_json)
         if broken.any():
             score = evaluate_logits(data.task, logits[broken], data.dev.labels[broken])["score"]
             context = {"rows": int(broken.sum()), "of": len(broken)}
@@ -318,16 +318,6 @@ class Executor:
             encodings = encoder.encode(data.train.texts, data.train.pairs)
             self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
         return self._rows[key]
-
-
-def _rows_with_dropped_words(artifact: Artifact, rows: Split, tokenizer_json: str) -> np.ndarray:
-    """Which rows hold a word that the artifact's tokenizer has lost, (N,) bool."""
-    max_length = int(artifact.facts["max_length"])
-    before, after = TextEncoder(tokenizer_json, max_length), TextEncoder(artifact.tokenizer_json(), max_length)
-    if before.vocab_size == after.vocab_size:
-        return np.zeros(len(rows), dtype=bool)
-    old, new = (encoder.tokens(rows.texts, rows.pairs) for encoder in (before, after))
-    return np.array([first != second for first, second in zip(old, new, strict=True)])
 
 
 def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> tuple[list[str], list[str] | None]:

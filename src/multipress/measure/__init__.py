@@ -2,7 +2,7 @@
 
 from multipress.measure.memory import measure_memory
 from multipress.measure.outcomes import read_outcome
-from multipress.measure.quality import measure_quality
+from multipress.measure.quality import measure_quality, rows_with_dropped_words
 from multipress.measure.size import group_sizes, ideal_bytes, measure_size
 from multipress.measure.speed import measure_speed
 
@@ -14,4 +14,5 @@ __all__ = [
     "measure_size",
     "measure_speed",
     "read_outcome",
+    "rows_with_dropped_words",
 ]

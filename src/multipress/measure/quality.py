@@ -10,9 +10,10 @@ from multipress.artifact import Artifact
 from multipress.errors import DataError
 from multipress.records import Measurement
 from multipress.runtime import Predictor
+from multipress.runtime.tokenizer import TextEncoder
 from multipress.tasks import Split, Task, evaluate_logits
 
-__all__ = ["measure_quality"]
+__all__ = ["measure_quality", "rows_with_dropped_words"]
 
 
 def measure_quality(
@@ -53,3 +54,19 @@ def measure_quality(
     run_id = str(artifact.facts.get("run_id", ""))
     scores = evaluate_logits(task, logits, split.labels)
     return [Measurement(run_id, name, value, "share", dict(context)) for name, value in scores.items()], logits
+
+
+def rows_with_dropped_words(artifact: Artifact, rows: Split, tokenizer_json: str) -> np.ndarray:
+    """Which rows hold a word that the artifact's tokenizer has lost, (N,) bool.
+
+    Args:
+        artifact: The artifact.
+        rows: Any rows.
+        tokenizer_json: The tokenizer with all words.
+    """
+    max_length = int(artifact.facts["max_length"])
+    before, after = TextEncoder(tokenizer_json, max_length), TextEncoder(artifact.tokenizer_json(), max_length)
+    if before.vocab_size == after.vocab_size:
+        return np.zeros(len(rows), dtype=bool)
+    old, new = (encoder.tokens(rows.texts, rows.pairs) for encoder in (before, after))
+    return np.array([first != second for first, second in zip(old, new, strict=True)])
