@@ -47,15 +47,15 @@ class _CodedBits(torch.autograd.Function):
         ratio = (weight / scale).clamp_(-limit, limit)
         codes = ratio.round()
         zero, first, further = price_of(codes)
+        sizes = codes.abs_()
         ctx.save_for_backward(torch.where(ratio.abs() <= 1, first, further), ratio, scale)
-        sizes = codes.abs()
         return zero * codes.numel() + first * sizes.count_nonzero() + further * (sizes - 1).clamp_(min=0).sum()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         slope, ratio, scale = ctx.saved_tensors
-        slope = gradient * slope
-        return slope * ratio.sign() / scale, -(slope * ratio.abs()).sum_to_size(scale.shape), None
+        slope = gradient * slope * ratio.sign()  # away from zero costs, at zero nothing pulls
+        return slope / scale, -(slope * ratio).sum_to_size(scale.shape), None
 
 
 def coded_bits(weight: Tensor, log_step: Tensor, bits: int) -> Tensor:
