@@ -68,8 +68,9 @@ def run_study(  # noqa: PLR0913 - what to run and where, and three ways to look 
         on_end(run, ended, total)
 
     expand_chains(study)  # what is wrong with the study shows before a model is made
-    Plan(study, places, only_counts=True).check()  # bad input shows before a model is made
     plan = Plan(study, places)
+    if plan.recoveries():
+        Plan(study, places, only_counts=True).check()  # bad input shows before a model is made
     _make_models(plan, store, engine, on_begin, tell, on_note)
     plan.check()
     for data in study.data:
