@@ -90,17 +90,23 @@ def test_the_interval_over_tasks_is_that_of_a_t_test_over_their_means(row):
     assert one.tasks == pytest.approx(tuple(stats.ttest_1samp(means, 0).confidence_interval()))
 
 
+def four_seeds(row, random):
+    """Dense and pruned runs that differ from seed to seed by the noise of their 300 rows alone."""
+    rows, outcomes = [], {}
+    for seed in range(4):
+        rights = {(): (random.random(300) < 0.8).astype(float), (P60,): (random.random(300) < 0.75).astype(float)}
+        more = grid(row, rights, seed=seed)
+        rows += more[0]
+        outcomes |= more[1]
+    return rows, outcomes
+
+
 def test_the_noise_of_rows_counts_once_when_seeds_share_them(row):
     # Seeds that differ by the noise of their rows alone: the variance is that of all answers together.
     random = np.random.default_rng(8)
     ratios = []
     for trial in range(60):
-        rows, outcomes = [], {}
-        for seed in range(4):
-            rights = {(): (random.random(300) < 0.8).astype(float), (P60,): (random.random(300) < 0.75).astype(float)}
-            more = grid(row, rights, seed=seed)
-            rows += more[0]
-            outcomes |= more[1]
+        rows, outcomes = four_seeds(row, random)
         one = intervals(rows, outcomes, resamples=200, seed=trial)[0]
         ratios.append(one.se**2 / ((0.8 * 0.2 + 0.75 * 0.25) / 1200))
     assert 0.9 < np.mean(ratios) < 1.35  # twice without the correction
@@ -221,12 +227,7 @@ def test_drawn_groups_count_the_noise_of_rows_once(row):
     random = np.random.default_rng(2)
     ratios = []
     for trial in range(40):
-        rows, outcomes = [], {}
-        for seed in range(4):
-            rights = {(): (random.random(300) < 0.8).astype(float), (P60,): (random.random(300) < 0.75).astype(float)}
-            more = grid(row, rights, seed=seed)
-            rows += more[0]
-            outcomes |= more[1]
+        rows, outcomes = four_seeds(row, random)
         cells = read_cells(rows)
         dense, pruned = draw_groups(cells, draw_rows(cells, outcomes, 200, trial), trial).scores.values()
         ratios.append((pruned - dense).var() / ((0.8 * 0.2 + 0.75 * 0.25) / 1200))

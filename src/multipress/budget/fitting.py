@@ -27,7 +27,7 @@ from multipress.errors import ArtifactError, RunError, SettingError, StoreError
 from multipress.measure import measure_quality, measure_size
 from multipress.models.catalogue import Shape
 from multipress.models.pretrained import identify
-from multipress.records import Run
+from multipress.records import Measurement, Run
 from multipress.report.card import model_card
 from multipress.shrink import check_family, make_named, shrink_encoder
 from multipress.spec import DataSpec, TrainingSpec
@@ -175,7 +175,7 @@ class _Fitting:
             raise RunError(self._nearest(tries, least))
         self._publish(search.best)
         comparison = compare(before, self._out, rows.task, rows.report)
-        self._write_card(rows)
+        self._write_card(comparison)
         return self._told(search.best, comparison, tries, rows)
 
     def _check_place(self, tries: Tries) -> None:
@@ -214,9 +214,7 @@ class _Fitting:
     def _before(self, tries: Tries, base: Recipe, rows: SearchRows) -> tuple[Path, float, Recipe]:
         """The model before as an artifact, its score on the rows to select by, and the base of all tries."""
         place = store_original(base.model, rows.task, self._asked.max_length, self.folder, self._places)
-        if place is not None:
-            base = replace(base, rate=0)
-        else:
+        if place is None:
             self._note(f"{self._asked.model} has no head for this task; it is fine-tuned first, without compression.")
             found = tries.run([replace(base, learning_rate=rate) for rate in LEARNING_RATES])
             best = max(found, key=lambda result: result.score)
@@ -313,10 +311,11 @@ class _Fitting:
             move_folder(self._out, old)
         move_folder(made, self._out)
 
-    def _write_card(self, rows: SearchRows) -> None:
+    def _write_card(self, comparison: Comparison) -> None:
         """The model card with the scores on the rows to report on, not those that it was chosen by."""
         artifact = open_artifact(self._out)
-        quality, _ = measure_quality(artifact, rows.report, rows.task)
+        run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
+        quality = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
         limits = {"max-mb": self._budget.max_mb, "max-ms": self._budget.max_ms}
         limits |= {"min-score": self._budget.min_score, "max-drop": self._budget.max_drop}
         given = " ".join(f"--{name} {value:g}" for name, value in limits.items() if value is not None)

@@ -169,8 +169,7 @@ class Tries:
         made = [(recipe, *self._job(recipe)) for recipe in dict.fromkeys(recipes)]
         jobs = {job.run_id: job for _, plan, last in made for job in plan.with_needs([last])}
         self._cells = list(dict.fromkeys([*self._cells, *(job.run_id for _, _, job in made)]))
-        spec = asdict(made[0][1].study)
-        self.store.save_study(STUDY, {"cells": self._cells, "spec": spec})
+        self.store.save_study(STUDY, {"cells": self._cells, "spec": asdict(made[0][1].study)})
         with closing(LocalEngine(self.store, self._places, min(default_workers(), len(jobs)))) as engine:
             run_what_is_left(list(jobs.values()), self.store, engine, on_end=self._on_end)
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]

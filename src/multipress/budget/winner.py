@@ -16,7 +16,7 @@ from multipress.measure.rival import rival_model
 from multipress.runtime import Predictor
 from multipress.runtime.session import OnnxSession
 from multipress.tasks import Split, Task
-from multipress.tasks.metrics import per_class_recall, score_logits
+from multipress.tasks.metrics import evaluate_logits, per_class_recall, score_logits
 
 __all__ = ["Comparison", "Row", "compare"]
 
@@ -53,6 +53,7 @@ class Comparison:
     Args:
         rows: The three.
         num_rows: How many rows they were scored on.
+        metrics: Of the winner, by name, `score` among them.
         change: Score after less score before, in words, with its interval and the share of rows that agree.
         recall: Of each class before and after; empty for a number.
         examples: Texts where before and after differ, with both labels and the right one.
@@ -60,6 +61,7 @@ class Comparison:
 
     rows: list[Row]
     num_rows: int
+    metrics: dict[str, float]
     change: str
     recall: dict[str, tuple[float, float]]
     examples: list[dict[str, str]]
@@ -117,6 +119,7 @@ def compare(before: Path, after: Path, task: Task, rows: Split) -> Comparison:
     return Comparison(
         found,
         len(rows),
+        evaluate_logits(task, logits["after"], rows.labels),
         change,
         _recall(task, logits["before"], logits["after"], rows.labels),
         _examples(task, logits["before"], logits["after"], rows),

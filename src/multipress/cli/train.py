@@ -95,9 +95,9 @@ def train(
     if max_mb is not None and not 0 < max_mb < math.inf:
         raise SettingError(f"--max-mb is {max_mb}, but must be above 0.")
     with Steps() as steps:
-        if not dry_run:
-            make_named(model, on_step=steps, on_note=steps.note)
         if dry_run or max_mb is not None:
+            if not dry_run:  # an encoder that its name stands for must be there to be weighed
+                make_named(model, on_step=steps, on_note=steps.note)
             ahead = size_before_training(spec, places)
             if max_mb is not None:
                 check_limit(spec, max_mb, ahead)
