@@ -153,6 +153,9 @@ def test_rows_are_kept_beside_the_run_and_read_again(folders, text, run, tmp_pat
     assert [verdict.problems for verdict in store.verify()] == [()]
     again = run(*asked, "--json")
     assert again == (0, out, "")  # nothing was computed
+    store.save_study("s", {"cells": ["0" * 12], "spec": {}})
+    assert run("report", store.folder, "-o", tmp_path / "page.html")[0] == 0
+    assert "Inside: what compression changed in " in (tmp_path / "page.html").read_text()
     code, _, err = run("dissect", folders[0], *asked[2:])
     assert code == 1
     assert "--runs" in err

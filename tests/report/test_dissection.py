@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dissected import dissected_rows, marked, measured
 from multipress.errors import StoreError
 from multipress.report.dissection import dissection_page, dissection_sections
 from multipress.report.dissection_rows import read_dissections
@@ -18,46 +19,9 @@ from multipress.store import Store
 HOSTILE = "</style><script>alert(1)</script>\"'&<img src=x onerror=1>\x1b[31m"
 
 
-def row(name, value, **context):
-    around = {"artifact": "small", "against": "dense", "words": 9814, "text": "WikiText-2"}
-    return {"run_id": "", "name": name, "value": value, "unit": "share", "context": {**around, **context}}
-
-
-def measured(name, values, spread=0.01, change=0.0, **context):
-    """One row a layer, with intervals."""
-    return [
-        row(
-            name, value, layer=layer, against_layer=layer, low=value - spread, high=value + spread,
-            against_value=value - change, change=change, change_low=change - spread, change_high=change + spread,
-            **context,
-        )
-        for layer, value in values.items()
-    ]  # fmt: skip
-
-
-def zeros(layer, matrix, pruned):
-    return row(
-        "zero_share", pruned / 100, layer=layer, matrix=matrix, is_bias=False, size=100, zeros=pruned, pruned=pruned,
-        tensor="t",
-    )  # fmt: skip
-
-
 @pytest.fixture
 def rows():
-    found = measured("linear_cka", {0: 0.99, 1: 0.9, 2: 0.7})
-    found += [row("linear_cka", 0.3, layer=0, against_layer=2), row("mincorr", 0.5, layer=0, artifact="small, other")]
-    for name in ("pwcca", "svcca", "maxcorr", "regression"):
-        found += measured(name, {0: 0.9, 1: 0.8, 2: 0.7})
-    found += measured("pca_components", {0: 30, 1: 29, 2: 20}, spread=2, change=-5)
-    found += measured("attention_maxcorr", {1: 0.95, 2: 0.6}) + measured("attention_entropy", {1: 2.5, 2: 2.0})
-    found += [zeros(1, "query", 20), zeros(1, "value", 80)]
-    found += [
-        row("attention_head_match", 0.9, layer=1, against_layer=1, head=1, match=2),
-        row("attention_head_match", 0.8, layer=1, against_layer=1, head=2, match=2),
-    ]
-    found += measured("probe_accuracy", {0: 0.6, 1: 0.7, 2: 0.8}, change=-0.05, probe="pos")
-    found += measured("probe_accuracy", {0: 0.6, 1: 0.7, 2: 0.8}, change=-0.005, probe="past_present")
-    return found
+    return dissected_rows()
 
 
 def test_what_differs_is_said_with_its_layer_and_interval(rows):
@@ -131,10 +95,7 @@ def test_parts_without_rows_are_left_out():
 
 
 def test_hostile_names_do_nothing(rows):
-    hostile = [
-        {**one, "context": {k: v + HOSTILE if isinstance(v, str) else v for k, v in one["context"].items()}}
-        for one in rows
-    ]
+    hostile = marked(rows, HOSTILE)
     page = dissection_page(hostile, HOSTILE)
     found = read(page)
     assert found.tags.isdisjoint({"script", "img"})
@@ -163,7 +124,12 @@ def test_rows_beside_runs_are_found_by_what_they_were_compared_with(rows, tmp_pa
         attempt.commit()
     assert store.measured("0" * 12) == ["dissect_aaaaaaaa-1"]
     assert read_dissections(store, kept) == {"dense": rows}
-    assert read_dissections(store, ["2" * 12]) == {}
+    attempt = store.claim("2" * 12, "dissect_aaaaaaaa-1")
+    (attempt.folder / "measurements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    attempt.commit()
+    names = {row["context"]["artifact"] for row in read_dissections(store, [*kept, "2" * 12])["dense"]}
+    assert names == {"small", "small, other", f"small ({'2' * 12})", f"small, other ({'2' * 12})"}
+    assert read_dissections(store, ["1" * 12]) == {}
     attempt = store.claim("2" * 12, "dissect_bbbbbbbb-1")
     (attempt.folder / "measurements.jsonl").write_text("no\n")
     attempt.commit()

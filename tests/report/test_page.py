@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from dissected import dissected_rows, marked
 from hostile import HOSTILE
 from multipress.analysis import analyze_cells
 from multipress.report import report_page
@@ -13,7 +14,7 @@ from multipress.report import report_page
 PARTS = (
     "html head meta link title style body header h1 h2 h3 main section div p strong em small fieldset legend",
     "label input svg g path text table thead tbody tr th td details summary pre dl dt dd script",
-    "ul li a select option button output aside noscript span",
+    "ul li a select option button output aside noscript span br circle rect",
 )
 TAGS = {tag for part in PARTS for tag in part.split()}
 ORIGIN = {
@@ -53,12 +54,12 @@ def quick(monkeypatch):
     monkeypatch.setattr("multipress.analysis.mixed_model", lambda _: {"rows": [], "sd": {}, "num_cells": 0, "note": ""})
 
 
-def page(rows, mark="", command="multipress report"):
+def page(rows, mark="", command="multipress report", dissections=None):
     studies = {f"s{mark}": {"cells": [], "spec": {f"name{mark}": [mark, {"deep": {mark: mark}}], "seeds": [0]}}}
     origin = {kind: [{"cells": 1, "facts": {mark: [mark]}}, *found] for kind, found in ORIGIN.items()}
     parts = [{"group": mark, "weights": 1, "bytes": 2}, {"group": "head", "weights": 0, "bytes": 1}]
     made = {row["run_id"]: {"command": f"multipress train {mark}", "parts": parts} for row in rows}
-    return report_page(analyze_cells(rows), studies, origin, command + mark, made)
+    return report_page(analyze_cells(rows), studies, origin, command + mark, made, dissections)
 
 
 def shape(text):
@@ -96,8 +97,20 @@ def test_a_hostile_text_in_every_field_adds_no_element_and_no_attribute(make_row
     }
 
 
-def test_the_policy_lets_the_pages_own_style_and_script_run_and_nothing_else(make_rows):
-    found = Page(page(make_rows()))
+@pytest.mark.parametrize("mark", HOSTILE)
+def test_dissections_beside_the_runs_are_parts_of_the_page_and_as_harmless(make_rows, mark):
+    rows = dissected_rows()
+    text = page(make_rows(), dissections={"dense": rows, f"other{mark}": marked(rows, mark)})
+    check_harmless(text)
+    words = "".join(Page(text).text)
+    assert words.count("Inside: what compression changed in ") == 2
+    assert words.count("What probes find") == 2
+    assert "Inside:" not in page(make_rows())
+
+
+@pytest.mark.parametrize("dissections", [{}, {"dense": dissected_rows()}])
+def test_the_policy_lets_the_pages_own_style_and_script_run_and_nothing_else(make_rows, dissections):
+    found = Page(page(make_rows(), dissections=dissections))
     (policy,) = [a["content"] for tag, a in found.elements if tag == "meta" and "http-equiv" in a]
     assert policy.startswith("default-src 'none'; ")
     assert "unsafe" not in policy

@@ -52,6 +52,7 @@ def write_report(
     """Write the page, and what else is asked for; arguments as those of `report`."""
     from multipress.durable import write_text
     from multipress.report import cells_csv, figure_svg, provenance, report_page, table_markdown
+    from multipress.report.dissection_rows import read_dissections
 
     store, analysis = analyze_store(folder, study, resamples, drop, relative)
     studies = {name: one for name, one in store.studies().items() if study in ("", name)}
@@ -60,9 +61,10 @@ def write_report(
         command += shlex.join(["", "--study", study])
     for path in filter(None, (out, figure, markdown, csv)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    first_runs = {group["run_ids"][0] for group in analysis["groups"]}
+    first_runs = [group["run_ids"][0] for group in analysis["groups"]]
     origin = provenance(store, analysis["cells"])
-    write_text(out, report_page(analysis, studies, origin, command, _made(store, first_runs)))
+    dissections = read_dissections(store, first_runs)
+    write_text(out, report_page(analysis, studies, origin, command, _made(store, first_runs), dissections))
     if figure is not None:
         write_text(figure, figure_svg(analysis))
     if markdown is not None:

@@ -1,7 +1,7 @@
 """A dissection as HTML: what was found in words, heat maps, lines with intervals, which head matches which.
 
-`dissection_sections` gives parts for any page; `dissection_page` a self-contained page of them: data, not code. Every
-text from outside goes through `escaped`; colors are classes, because the page's policy lets no inline style run.
+`dissection_parts` gives them for the page of a study, `dissection_page` is a page of its own: data, not code. Every
+text from outside goes through `escaped`; colors are classes, because a page's policy lets no inline style run.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from multipress.report.dissection_lines import Series, legend_html, lines_figure
 from multipress.report.dissection_words import Row, artifacts_of, at_same_depth, findings, is_matrix
 from multipress.report.text import NONE, escaped
 
-__all__ = ["dissection_figure", "dissection_page", "dissection_sections", "dissection_style"]
+__all__ = ["dissection_figure", "dissection_page", "dissection_parts", "dissection_sections"]
 
+_STYLES = ("figure.css", "dissection.css")
 _SHADES = 10
 _HEATS = (
     ("linear_cka", "Hidden states: linear CKA with the reference's layer of the same depth", 3),
@@ -69,12 +70,19 @@ def dissection_sections(rows: Sequence[Row]) -> list[str]:
     return [part for part in parts if part]
 
 
-def dissection_style() -> str:
-    """The style of the sections; a page that has a style of its own puts it behind this one."""
-    return "".join(
-        resources.files("multipress.report").joinpath(name).read_text(encoding="utf-8")
-        for name in ("figure.css", "dissection.css")
-    )
+def dissection_parts(dissections: Mapping[str, Sequence[Row]]) -> list[str]:
+    """Parts for the page of a study: for each artifact that others were compared with, a heading and its sections.
+
+    Args:
+        dissections: Rows by the name of that artifact (`read_dissections`).
+    """
+    parts = []
+    for against, rows in dissections.items():
+        title = f"<h2>Inside: what compression changed in {escaped(against)}</h2>"
+        names = ", ".join(artifacts_of(rows))
+        parts.append(f"<section>{title}{_note(escaped(f'By multipress dissect, of {names}.'))}</section>")
+        parts += dissection_sections(rows)
+    return parts
 
 
 def dissection_page(rows: Sequence[Row], command: str) -> str:
@@ -84,7 +92,7 @@ def dissection_page(rows: Sequence[Row], command: str) -> str:
         rows: What `multipress dissect --json` printed.
         command: The command that made it.
     """
-    style = dissection_style()
+    style = "".join(resources.files("multipress.report").joinpath(name).read_text(encoding="utf-8") for name in _STYLES)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     against = next((row["context"]["against"] for row in rows if "against" in row["context"]), "")

@@ -14,13 +14,14 @@ from multipress.store import Store, read_text
 
 __all__ = ["dissection_csv", "read_dissections"]
 
+Row = dict[str, Any]
 _COLUMNS = (
     *("name", "artifact", "against", "layer", "against_layer", "probe", "value", "unit", "low", "high"),
     *("against_value", "change", "change_low", "change_high"),
 )
 
 
-def read_dissections(store: Store, run_ids: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+def read_dissections(store: Store, run_ids: Iterable[str]) -> dict[str, list[Row]]:
     """Rows of runs by what they were compared with, each fit for `dissection_sections`; empty where there are none.
 
     A run that was dissected twice against one artifact, on other text or with other probes, has the rows of the one
@@ -33,9 +34,9 @@ def read_dissections(store: Store, run_ids: Iterable[str]) -> dict[str, list[dic
     Raises:
         StoreError: rows are damaged.
     """
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Row]] = {}
     for run_id in run_ids:
-        newest: dict[str, list[dict[str, Any]]] = {}
+        newest: dict[str, list[Row]] = {}
         for name in store.measured(run_id):
             done = store.done(run_id, name)
             if done is None or not name.startswith("dissect_"):
@@ -46,8 +47,19 @@ def read_dissections(store: Store, run_ids: Iterable[str]) -> dict[str, list[dic
             except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
                 raise StoreError(f"{done} is damaged: {error!r}. Delete it and dissect the artifact again.") from None
         for against, rows in newest.items():
-            found.setdefault(against, []).extend(rows)
+            found.setdefault(against, []).extend(_told_apart(found.get(against, []), rows, run_id))
     return found
+
+
+def _told_apart(before: Iterable[Row], rows: list[Row], run_id: str) -> list[Row]:
+    """The rows of a run, its name with its id where an earlier one has the same."""
+    taken = {row["context"]["artifact"] for row in before}
+    return [
+        {**row, "context": {**row["context"], "artifact": f"{row['context']['artifact']} ({run_id})"}}
+        if row["context"]["artifact"] in taken
+        else row
+        for row in rows
+    ]
 
 
 def dissection_csv(rows: Sequence[Mapping[str, Any]]) -> str:

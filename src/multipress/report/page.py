@@ -16,6 +16,7 @@ from typing import Any
 
 from multipress.analysis.verdict import verdict
 from multipress.report.controls import explore_section
+from multipress.report.dissection import dissection_parts
 from multipress.report.figure import MARKERS, keys_of
 from multipress.report.page_data import data_json, page_data
 from multipress.report.sections import budgets_section, cells_section, failed_section, origin_section
@@ -26,6 +27,7 @@ from multipress.report.text import escaped
 __all__ = ["report_page"]
 
 _STYLES = ("figure.css", "page.css")
+_DISSECTION_STYLE = "dissection.css"  # before the page's own, which has the last word
 _SCRIPTS = ("page_toolkit.js", "page_frontier.js", "page_effects.js", "page_tables.js")
 
 
@@ -35,6 +37,7 @@ def report_page(
     origin: Mapping[str, Sequence[Mapping[str, Any]]],
     command: str,
     made: Mapping[str, Mapping[str, Any]] | None = None,
+    dissections: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> str:
     """The whole page as HTML; the same input gives the same text.
 
@@ -44,8 +47,10 @@ def report_page(
         origin: What `provenance` gave.
         command: The command that made the page.
         made: By run id, `command` (which makes its artifact again) and `parts` (rows of `measure.group_sizes`).
+        dissections: What `read_dissections` gave: rows by the artifact that they were compared with.
     """
-    style, script = "".join(map(_read, _STYLES)), "".join(map(_read, _SCRIPTS))
+    styles = (_STYLES[0], *([_DISSECTION_STYLE] if dissections else []), *_STYLES[1:])
+    style, script = "".join(map(_read, styles)), "".join(map(_read, _SCRIPTS))
     policy = (
         f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; img-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -60,6 +65,7 @@ def report_page(
         effects_section(analysis),
         products_section(analysis),
         shares_section(analysis),
+        *dissection_parts(dissections or {}),
         failed_section(analysis),
         origin_section(studies, origin, command),
     ]
