@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import zstandard
 from multipress.durable import write_bytes
 from multipress.errors import ArtifactError
 from multipress.manifest import (
+    BLOCK_SHAPES_VERSION,
     FORMAT_VERSION,
     GRAPH,
     MANIFEST,
@@ -133,7 +134,7 @@ class Artifact:
         return read_bounded(self.folder, name, record["bytes"]) if data is None else data
 
 
-def write_artifact(  # noqa: PLR0913 - the seven parts of an artifact, by name
+def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
     folder: Path,
     *,
     tensors: dict[str, StoredTensor],
@@ -142,6 +143,7 @@ def write_artifact(  # noqa: PLR0913 - the seven parts of an artifact, by name
     tokenizer_json: str,
     graph: bytes,
     facts: dict[str, Any],
+    block_shapes: Sequence[tuple[int, int]] | None = None,
 ) -> Artifact:
     """Write an artifact and open it again.
 
@@ -155,31 +157,29 @@ def write_artifact(  # noqa: PLR0913 - the seven parts of an artifact, by name
         tokenizer_json: Content of the tokenizer's `tokenizer.json`.
         graph: ONNX model whose external weights bear the names of `tensors`.
         facts: What the maker knows; see `Artifact.facts`.
+        block_shapes: Heads and neurons of each block, where they differ from what the config says; such an artifact
+            is of a later version of the format.
 
     Raises:
         ArtifactError: names clash, an alias has no target, more weights are said to be pruned than are zero,
             or the folder holds other files.
     """
-    quantization = facts.get("quantization") or {}
-    config = {
-        **config,
-        "quantization_config": {
-            "quant_method": "multipress",
-            "format_version": FORMAT_VERSION,
-            **quantization,
-        },
-    }
+    version = FORMAT_VERSION if block_shapes is None else BLOCK_SHAPES_VERSION
+    stored = {"quant_method": "multipress", "format_version": version, **(facts.get("quantization") or {})}
+    if block_shapes is not None:
+        stored["block_shapes"] = list(map(list, block_shapes))
+    config = {**config, "quantization_config": stored}
     tokenizer = json.loads(tokenizer_json)
     weights, records = write_weights(tensors, aliases)
     files = {
         "config.json": json_bytes(config, indent=2),
-        TOKENIZER[FORMAT_VERSION]: pack_tokenizer(tokenizer_json),
+        TOKENIZER[version]: pack_tokenizer(tokenizer_json),
         "tokenizer_config.json": json_bytes(_tokenizer_config(tokenizer, facts), indent=2),
         GRAPH: zstandard.ZstdCompressor(level=19).compress(graph),
         WEIGHTS: weights,
     }
     manifest = {
-        "format_version": FORMAT_VERSION,
+        "format_version": version,
         "packing_version": VERSION,
         "facts": facts,
         "tensors": records,

@@ -10,11 +10,13 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from multipress.artifact import Artifact, StoredTensor, open_artifact, round_floats, write_artifact
+from multipress.block_shapes import read_block_shapes
 from multipress.errors import ArtifactError, MultipressError
 from multipress.methods.quantization import quantize_activations
 from multipress.models.encoder import build_classifier, expected_shapes
 from multipress.models.families import config_values, family_of, read_config
 from multipress.models.graph import trace_graph
+from multipress.models.structure import block_shapes_of
 from multipress.models.vocabulary import shrink_tokenizer
 
 __all__ = ["load_model", "save_model", "stored_tensors"]
@@ -52,6 +54,7 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
             "dropped": getattr(model, "num_dropped", 0),
             "quantization": _quantization(model),
         },
+        block_shapes=_block_shapes(model),
     )
 
 
@@ -72,6 +75,14 @@ def stored_tensors(model: nn.Module) -> tuple[dict[str, StoredTensor], dict[str,
         else:
             tensors[name] = round_floats(parameter.detach().numpy())
     return tensors, aliases
+
+
+def _block_shapes(model: nn.Module) -> list[tuple[int, int]] | None:
+    """Heads and neurons of each block, where any has fewer than its config says; None: all are whole."""
+    config: Any = model.config
+    shapes = block_shapes_of(model)
+    whole = (config.num_attention_heads, config.intermediate_size)
+    return shapes if any(shape != whole for shape in shapes) else None
 
 
 def _quantization(model: nn.Module) -> dict[str, Any]:
@@ -123,11 +134,13 @@ def load_model(folder: Path) -> PreTrainedModel:
     config._attn_implementation = "eager"
     shapes = {name: tuple(record["shape"]) for name, record in artifact.manifest["tensors"].items()}
     shapes |= {alias: shapes[name] for alias, name in artifact.aliases.items()}
-    expected = expected_shapes(config)
+    block_shapes = read_block_shapes(artifact.config)
+    expected = expected_shapes(config, block_shapes)
     wrong = sorted(set(shapes) ^ set(expected)) or sorted(n for n in expected if shapes[n] != expected[n])
     if wrong:
         raise ArtifactError(f"{folder}: weights and config.json do not fit each other: {', '.join(wrong[:5])}.")
-    model = build_classifier(config, {n: torch.from_numpy(value) for n, value in artifact.dense_weights().items()})
+    weights = {name: torch.from_numpy(value) for name, value in artifact.dense_weights().items()}
+    model = build_classifier(config, weights, block_shapes)
     bits = artifact.config["quantization_config"].get("activation_bits")
     if bits is not None:
         quantize_activations(model, bits)

@@ -21,6 +21,7 @@ from transformers.quantizers import HfQuantizer, register_quantization_config, r
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from multipress.artifact import MANIFEST, Artifact, open_artifact
+from multipress.block_shapes import padded
 from multipress.errors import ArtifactError
 from multipress.methods.quantization import quantize_activations
 from multipress.runtime.graph_file import read_graph
@@ -68,7 +69,7 @@ class ArtifactQuantizer(HfQuantizer):
         artifact = _artifact_of(Path(checkpoint_files[0]).parent)
         self._decoded = tempfile.TemporaryDirectory(prefix="multipress-")
         file = Path(self._decoded.name) / "model.safetensors"
-        save_file(artifact.dense_weights(), file, metadata={"format": "pt"})
+        save_file(padded(artifact.dense_weights(), artifact.config), file, metadata={"format": "pt"})
         checkpoint_files[:] = [str(file)]
 
     def _process_model_after_weight_loading(self, model: PreTrainedModel, **_: Any) -> PreTrainedModel:

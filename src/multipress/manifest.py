@@ -16,6 +16,7 @@ from multipress.packing.tokenizer import MAX_TOKENIZER_BYTES
 from multipress.packing.weights import WEIGHTS
 
 __all__ = [
+    "BLOCK_SHAPES_VERSION",
     "FORMAT_VERSION",
     "GRAPH",
     "MANIFEST",
@@ -30,9 +31,10 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 3  # the tokenizer is packed
+BLOCK_SHAPES_VERSION = 4  # and blocks have lost heads or neurons; others are still written as version 3
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"
-TOKENIZER = {2: "tokenizer.json", 3: "tokenizer.bin"}  # by the format version; these are read
+TOKENIZER = {2: "tokenizer.json", 3: "tokenizer.bin", 4: "tokenizer.bin"}  # by the format version; these are read
 MAX_GRAPH_BYTES = 32_000_000
 _MAX_LENGTH = 1_000_000
 # Names become files' names when tensors are dumped.

@@ -14,7 +14,7 @@ from multipress.spec import MethodSpec
 __all__ = ["Recipe"]
 
 # Pairs of methods of one stage that were tested together. Objectives add up and need no entry.
-TESTED_TOGETHER: frozenset[frozenset[str]] = frozenset()
+TESTED_TOGETHER: frozenset[frozenset[str]] = frozenset({frozenset({"structured", "vocabulary"})})
 
 
 class Recipe:

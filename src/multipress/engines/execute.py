@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file, save
 
 from multipress.artifact import Artifact, open_artifact
+from multipress.block_shapes import read_block_shapes
 from multipress.checkpoint import load_model, save_model
 from multipress.durable import write_bytes, write_json, write_text
 from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, identity_of
@@ -26,6 +27,7 @@ from multipress.models import PretrainedModel, load_pretrained, read_first_token
 from multipress.models.encoder import drop_positions
 from multipress.models.pretrained import identify
 from multipress.models.states import text_states
+from multipress.models.structure import shaped_like
 from multipress.models.vocabulary import words_to_keep
 from multipress.precision import route
 from multipress.recipe import Recipe
@@ -184,6 +186,7 @@ class Executor:
         else:
             artifact = open_artifact(done / "artifact")
             weights, pruned = artifact.dense_weights(), artifact.facts["pruned"]
+            shaped_like(model, artifact.config, read_block_shapes(artifact.config))
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(weights[name]))
         return {name: torch.from_numpy(weights[name] != 0) for name, count in pruned.items() if count}

@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors.numpy import load_file
 
 from multipress.artifact import Artifact
+from multipress.block_shapes import cut
 from multipress.errors import InputError, SettingError
 from multipress.runtime.graph_file import read_graph
 from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
@@ -98,5 +99,5 @@ def read_export(folder: Path, export: Export, artifact: Artifact, threads: int =
         return OpenVinoSession(path, threads=threads, precision=export.precision)
     if export.to == "onnx":
         return OnnxSession(path, threads=threads)
-    graph, weights = artifact.graph(), load_file(path)
+    graph, weights = artifact.graph(), cut(load_file(path), artifact.config)
     return OnnxSession(graph, {name: weights[name] for name in read_graph(graph).weights}, threads=threads)

@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.numpy import save
 
 from multipress.artifact import Artifact
+from multipress.block_shapes import padded
 from multipress.durable import write_bytes
 from multipress.errors import ArtifactError, MissingExtraError
 from multipress.export.files import Export
@@ -35,7 +36,8 @@ def write_model(artifact: Artifact, export: Export, folder: Path) -> None:
     path = folder / export.file
     path.parent.mkdir(parents=True, exist_ok=True)
     if export.to == "safetensors":
-        write_bytes(path, save(artifact.dense_weights(), metadata={"format": "pt"}))
+        whole = padded(artifact.dense_weights(), artifact.config)
+        write_bytes(path, save(whole, metadata={"format": "pt"}))
         return
     graph = simple_graph(read_graph(artifact.graph()))
     if export.to == "openvino":

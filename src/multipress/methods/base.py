@@ -9,8 +9,9 @@ Rules that let methods combine without knowing each other:
 - A weight that several modules share is one weight.
 - A method that has nothing to change raises `SettingError`.
 
-What `prepare` may leave on an embedding for the methods after it: `num_stored_rows`, where fewer rows than it has will
-be stored.
+What a method may leave for the methods after it: on an embedding `num_stored_rows`, where fewer rows than it has will
+be stored; on a linear layer the buffers `leaving_rows` and `leaving_columns` (bool), which mark what is zero by now and
+will be taken out by `convert` (see `staying`).
 
 What a method leaves on a module for storage, after `convert`: `weight_codes` (int8, the weight's shape), `weight_scale`
 (float16, one a row or a single one) and `weight_bits` where the weight is stored as integers; `num_pruned` where
@@ -29,7 +30,17 @@ from torch import Tensor, nn
 
 from multipress.errors import SettingError
 
-__all__ = ["Context", "Method", "Stage", "Step", "check_choice", "check_share", "unique_weights"]
+__all__ = [
+    "Context",
+    "Method",
+    "Stage",
+    "Step",
+    "check_choice",
+    "check_share",
+    "num_staying",
+    "staying",
+    "unique_weights",
+]
 
 
 class Stage(IntEnum):
@@ -200,3 +211,18 @@ def unique_weights(modules: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Modu
         if isinstance(weight, nn.Parameter) and id(weight) not in seen:
             seen.add(id(weight))
             yield name, module, weight
+
+
+def staying(module: Any) -> tuple[Tensor | slice, Tensor | slice]:
+    """Which rows and columns of a layer's weight no method takes out: `weight[rows][:, columns]` is what stays."""
+    leaving = [getattr(module, name, None) for name in ("leaving_rows", "leaving_columns")]
+    rows, columns = (slice(None) if mask is None or not mask.any() else ~mask for mask in leaving)
+    return rows, columns
+
+
+def num_staying(module: Any, weight: Tensor) -> int:
+    """How many of a layer's weights no method takes out; `weight` is what it holds, whatever rounds it."""
+    count = 1
+    for index, size in zip(staying(module), weight.shape, strict=True):
+        count *= size if isinstance(index, slice) else int(index.sum())
+    return count

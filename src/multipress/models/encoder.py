@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from multipress.artifact import max_tokens
 from multipress.models.families import family_of
+from multipress.models.structure import narrow
 from multipress.precision import device
 from multipress.runtime.tokenizer import Encoding, pad_batch
 
@@ -27,23 +28,37 @@ __all__ = [
 ]
 
 
-def expected_shapes(config: PreTrainedConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors of a classifier with this config; nothing is allocated."""
+def expected_shapes(
+    config: PreTrainedConfig, block_shapes: list[tuple[int, int]] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of a classifier with this config; nothing is allocated.
+
+    Args:
+        config: Its config.
+        block_shapes: Heads and neurons of each block, where some were taken out.
+    """
     with torch.device("meta"):
         model = family_of(config).classifier(config)
+    if block_shapes is not None:
+        narrow(model, block_shapes)
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
-def build_classifier(config: PreTrainedConfig, weights: dict[str, Tensor]) -> PreTrainedModel:
+def build_classifier(
+    config: PreTrainedConfig, weights: dict[str, Tensor], block_shapes: list[tuple[int, int]] | None = None
+) -> PreTrainedModel:
     """A classifier that holds these very tensors; nothing is drawn or copied.
 
     Args:
         config: Its config.
-        weights: All tensors of `expected_shapes(config)`, float32.
+        weights: All tensors of `expected_shapes(config, block_shapes)`, float32.
+        block_shapes: Heads and neurons of each block, where some were taken out.
     """
     family = family_of(config)
     with torch.device("meta"):
         model = family.classifier(config)
+    if block_shapes is not None:
+        narrow(model, block_shapes)
     model.load_state_dict(weights, strict=True, assign=True)
     encoder = family.encoder(model)
     # What is computed, not learned, is in no file.

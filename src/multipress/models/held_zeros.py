@@ -35,5 +35,8 @@ class HeldZeros:
     def finish(self) -> None:
         """Note on each module how many of its weights are removed, unless a method has removed more of them."""
         for module, _, mask in self._held:
+            axis, indices = getattr(module, "stored_indices", (0, None))
+            if indices is not None:  # rows or columns were taken out since
+                mask = mask.index_select(axis, indices)
             removed = int(mask.numel() - torch.count_nonzero(mask))
             module.num_pruned = max(removed, getattr(module, "num_pruned", 0))  # type: ignore[assignment]

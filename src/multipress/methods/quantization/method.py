@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from multipress.errors import SettingError
-from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
+from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share, num_staying, staying
 from multipress.methods.quantization.activations import quantize_activations
 from multipress.methods.quantization.grid import (
     QuantizedWeight,
@@ -207,11 +207,17 @@ class Quantization(Method):
         for module, weight, quantizer in self._quantizers.values():
             if id(weight) not in seen:
                 seen.add(id(weight))
-                rows, ids = trained_rows(module) if isinstance(module, nn.Embedding) else (weight, None)
+                if isinstance(module, nn.Embedding):
+                    rows, ids = trained_rows(module)
+                else:
+                    ids, columns = staying(module)
+                    rows = weight[ids][:, columns]
+                if not rows.numel():  # all of it leaves
+                    continue
                 steps = quantizer.log_step if ids is None else quantizer.steps_of(ids)
                 bits.append(coded_bits(rows, steps, quantizer.bits))
                 trained.append(rows.numel())
-                stored.append(_num_stored(module))
+                stored.append(_num_stored(module, weight))
         of_stored = [(b.detach() / rows) * all_rows for b, rows, all_rows in zip(bits, trained, stored, strict=True)]
         return torch.stack(bits).sum() / sum(trained), torch.stack(of_stored).sum() / sum(stored)
 
@@ -242,7 +248,7 @@ class Quantization(Method):
             _detach(module, weight)
             if id(weight) not in coded:
                 coded[id(weight)] = _as_the_trained(weight.detach(), quantizer, self._trained.get(name))
-                stored[id(weight)] = _num_stored(module)
+                stored[id(weight)] = _num_stored(module, weight)
         if self.rate is not None:
             self._hold_rate(coded, stored)
         for module, weight, quantizer in self._quantizers.values():
@@ -262,17 +268,28 @@ class Quantization(Method):
             coded: Codes and scales by the identity of the weight; changed.
             stored: How many weights of each will be stored.
         """
-        weights = {id(weight): weight.detach() for _, weight, _ in self._quantizers.values()}
-        parts = [weights[key] / made.scale.float().unsqueeze(-1) for key, made in coded.items()]
-        found = codes_at_rate(parts, [made.codes for made in coded.values()], self.rate or 0.0, list(stored.values()))
-        for key, codes in zip(list(coded), found, strict=True):
-            coded[key] = QuantizedWeight(codes, coded[key].scale)
+        weights = {id(weight): (module, weight.detach()) for module, weight, _ in self._quantizers.values()}
+        parts, codes = [], []
+        for key, made in coded.items():
+            module, weight = weights[key]
+            rows, columns = staying(module)
+            parts.append((weight / made.scale.float().unsqueeze(-1))[rows][:, columns])
+            codes.append(made.codes[rows][:, columns])
+        found = codes_at_rate(parts, codes, self.rate or 0.0, list(stored.values()))
+        for (key, made), left in zip(list(coded.items()), found, strict=True):
+            rows, columns = staying(weights[key][0])
+            whole = torch.zeros_like(made.codes)
+            of_rows = whole[rows]
+            of_rows[:, columns] = left
+            whole[rows] = of_rows
+            coded[key] = QuantizedWeight(whole, made.scale)
 
 
-def _num_stored(module: nn.Module) -> int:
+def _num_stored(module: nn.Module, weight: Tensor) -> int:
     """How many of its weights will be stored."""
-    num_rows, width = module.weight.shape
-    return int(getattr(module, "num_stored_rows", num_rows) * width)
+    if hasattr(module, "num_stored_rows"):
+        return int(module.num_stored_rows * weight.shape[1])
+    return num_staying(module, weight)
 
 
 def _detach(module: nn.Module, weight: nn.Parameter) -> None:
