@@ -77,8 +77,8 @@ def test_the_dense_control_is_always_there_and_defaults_are_written_out(tiny_fol
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"subsets": (("prune",),)}, SpecError, "there are: vocabulary, pruning"),
-        ({"methods": {"pruninng": {}}}, SpecError, "there are: vocabulary, pruning"),
+        ({"subsets": (("prune",),)}, SpecError, "there are: structured, vocabulary, pruning"),
+        ({"methods": {"pruninng": {}}}, SpecError, "there are: structured, vocabulary, pruning"),
         (
             {"subsets": (("quantisation",),), "methods": {"pruning": {"sparsity": 0.5}}},
             SpecError,

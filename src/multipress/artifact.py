@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import zstandard
 
+from multipress.block_shapes import read_block_shapes
 from multipress.durable import write_bytes
 from multipress.errors import ArtifactError
 from multipress.manifest import (
@@ -227,6 +228,8 @@ def open_artifact(folder: Path) -> Artifact:
     config = parse_object(files["config.json"], "config.json")
     if "auto_map" in config or not isinstance(config.get("model_type"), str):
         raise ArtifactError("config.json asks for code of its own (auto_map) or has no model_type. It is not ours.")
+    if (read_block_shapes(config) is not None) != (manifest["format_version"] == BLOCK_SHAPES_VERSION):
+        raise ArtifactError(f"config.json and {MANIFEST} differ in whether blocks have lost heads or neurons.")
     total = sum(map(len, files.values())) + len(sealed)
     if manifest["package_bytes"] != total or manifest["weights_bytes"] != len(files[WEIGHTS]):
         raise ArtifactError(f"{MANIFEST} of {folder} states sizes that its files do not have ({total} bytes in all).")

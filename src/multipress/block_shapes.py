@@ -16,7 +16,7 @@ import numpy as np
 
 from multipress.errors import ArtifactError
 
-__all__ = ["Axis", "axis_of", "cut", "padded", "read_block_shapes"]
+__all__ = ["Axis", "axis_of", "cut", "padded", "read_block_shapes", "whole_block"]
 
 BlockShapes = list[tuple[int, int]]  # of each block its heads and neurons
 
@@ -66,13 +66,13 @@ def read_block_shapes(config: Mapping[str, Any]) -> BlockShapes | None:
     Raises:
         ArtifactError: what it says cannot be.
     """
-    found = (config.get("quantization_config") or {}).get("block_shapes")
+    stored = config.get("quantization_config")
+    found = stored.get("block_shapes") if isinstance(stored, dict) else None
     if found is None:
         return None
-    heads, neurons, _ = _whole(config)
     blocks = config.get("num_hidden_layers", config.get("n_layers"))
     fits = isinstance(found, list) and len(found) == blocks
-    if not fits or not all(_is_shape(shape, (heads, neurons)) for shape in found):
+    if not fits or not all(_is_shape(shape, whole_block(config)) for shape in found):
         raise ArtifactError(f"config.json states the block_shapes {str(found)[:200]}, which cannot be.")
     return [(shape[0], shape[1]) for shape in found]
 
@@ -85,13 +85,14 @@ def _is_shape(shape: Any, largest: tuple[int, int]) -> bool:
     )
 
 
-def _whole(config: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Heads and neurons of a whole block, and the hidden size."""
-    return (
-        config.get("num_attention_heads", config.get("n_heads")),
-        config.get("intermediate_size", config.get("hidden_dim")),
-        config.get("hidden_size", config.get("dim")),
-    )  # type: ignore[return-value]
+def whole_block(config: Mapping[str, Any]) -> tuple[int, int]:
+    """Heads and neurons of a whole block, by what a `config.json` holds."""
+    return _size(config, "num_attention_heads", "n_heads"), _size(config, "intermediate_size", "hidden_dim")
+
+
+def _size(config: Mapping[str, Any], *names: str) -> int:
+    """The first of these that is a whole number; 0 where none is."""
+    return next((config[name] for name in names if type(config.get(name)) is int), 0)
 
 
 def padded(weights: Mapping[str, np.ndarray], config: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -113,7 +114,8 @@ def _resized(weights: Mapping[str, np.ndarray], config: Mapping[str, Any], *, to
     shapes = read_block_shapes(config)
     if shapes is None:
         return dict(weights)
-    heads, neurons, hidden = _whole(config)
+    heads, neurons = whole_block(config)
+    hidden = _size(config, "hidden_size", "dim")
     size = hidden // heads
     resized = dict(weights)
     for name, weight in weights.items():

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from multipress.artifact import Artifact, StoredTensor, open_artifact, round_floats, write_artifact
-from multipress.block_shapes import read_block_shapes
+from multipress.block_shapes import read_block_shapes, whole_block
 from multipress.errors import ArtifactError, MultipressError
 from multipress.methods.quantization import quantize_activations
 from multipress.models.encoder import build_classifier, expected_shapes
@@ -79,9 +79,7 @@ def stored_tensors(model: nn.Module) -> tuple[dict[str, StoredTensor], dict[str,
 
 def _block_shapes(model: nn.Module) -> list[tuple[int, int]] | None:
     """Heads and neurons of each block, where any has fewer than its config says; None: all are whole."""
-    config: Any = model.config
-    shapes = block_shapes_of(model)
-    whole = (config.num_attention_heads, config.intermediate_size)
+    shapes, whole = block_shapes_of(model), whole_block(config_values(model.config))
     return shapes if any(shape != whole for shape in shapes) else None
 
 

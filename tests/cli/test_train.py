@@ -191,7 +191,7 @@ def test_a_head_for_other_labels_is_drawn_anew_and_the_user_is_told(files, tiny_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "pruninng"], "there are: vocabulary, pruning"),
+        (["--method", "pruninng"], "there are: structured, vocabulary, pruning"),
         (["--method", "pruning:sparsity=60"], "write 0.6"),
         (["--method", "pruning:sparse=0.6"], "its settings are"),
         (["--method", "pruning:sparsity"], "is no setting"),
