@@ -22,6 +22,7 @@ from multipress.models.families import family_of
 from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TicketSpec
+from multipress.speed_ahead import shares_for_speedup
 from multipress.tasks import TaskData, load_task
 
 __all__ = ["Plan", "expand_chains"]
@@ -288,7 +289,8 @@ class Plan:
         training = replace(self.study.training, learning_rate=rate)
         spec = RunSpec("train", model, data, training, seed=seed, shared=shared)
         job, before = None, Chain()
-        for stage, part in stages:
+        for asked, part in stages:
+            stage = shares_for_speedup(asked, self.identify(model).config)
             label = self._label(data, seed, rates or {}, stage) if _learns(stage) else None
             job = self._job(
                 replace(

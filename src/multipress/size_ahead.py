@@ -25,6 +25,7 @@ from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import shipped_text
 from multipress.spec import RunSpec
+from multipress.speed_ahead import shares_for_speedup
 from multipress.tasks import load_task
 
 __all__ = ["SizeAhead", "check_limit", "size_before_training"]
@@ -75,12 +76,14 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
     Raises:
         InputError: model, data or settings cannot be used; an encoder that a name stands for is not made yet.
     """
-    identify(spec.model, places.models_dir).check_length(spec.training.max_length)
+    checked = identify(spec.model, places.models_dir)
+    checked.check_length(spec.training.max_length)
+    specs = shares_for_speedup(spec.methods, checked.config)
     data = load_task(spec.data, places.data_dir)
     pretrained = load_pretrained(spec.model, label_names=data.task.labels, seed=spec.seed, models_dir=places.models_dir)
     model = pretrained.model.eval()
     drop_positions(model, spec.training.max_length)
-    methods = [method for method in Recipe.from_specs(spec.methods).methods if method.stage != Stage.OBJECTIVE]
+    methods = [method for method in Recipe.from_specs(specs).methods if method.stage != Stage.OBJECTIVE]
     recipe = Recipe(methods)
 
     def words(general: bool) -> torch.Tensor:

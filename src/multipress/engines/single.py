@@ -21,6 +21,7 @@ from multipress.recipe import Recipe
 from multipress.records import Measurement
 from multipress.shrink import make_named
 from multipress.spec import RunSpec
+from multipress.speed_ahead import shares_for_speedup
 from multipress.store import Store
 from multipress.tasks import TaskData, load_task
 
@@ -69,7 +70,7 @@ def train_artifact(
         InputError: model, data, settings or `out` cannot be used.
         RunError: the training failed.
     """
-    recipe = Recipe.from_specs(spec.methods)
+    recipe = Recipe.from_specs(spec.methods)  # what is wrong is said first
     learns_from_teacher = bool(recipe.needs())
     if teacher and not learns_from_teacher:
         raise InputError("A teacher is given, but no method learns from one. Add --method distillation.")
@@ -78,6 +79,7 @@ def train_artifact(
     checked = identify(spec.model, places.models_dir)
     checked.check_length(spec.training.max_length)
     data = load_task(spec.data, places.data_dir)
+    recipe = Recipe.from_specs(shares_for_speedup(recipe.specs(), checked.config, on_note))
     spec = replace(spec, methods=recipe.specs())
     single = _Single(Store(out.parent / f"{out.name}.partial"), places, data)
     label_id, label = single.name_label(spec, teacher) if learns_from_teacher else ("", None)

@@ -5,7 +5,7 @@ What it does:
     and `end` of the training; the others go on learning and make up for them. After the training the matrices are cut:
     the model is smaller and faster everywhere, with no zeros to store. With `speedup`, how many heads and how many
     neurons go is chosen by times that were measured on this computer, once (`multipress.speed_ahead`): of all shapes
-    that are so much faster, the one that keeps most weights.
+    that are so much faster, the one that leaves most of both.
 
 When to use it:
     When latency counts: it is the method that makes a model faster. Give it a teacher (distillation), and 8-bit
