@@ -105,8 +105,8 @@ def _speedup(methods: Sequence[Mapping[str, Any]]) -> list[str]:
     if not found:
         return []
     text = (
-        "Its shape was chosen by measured times to be {speedup:g} times as fast as the whole encoder at {batch} x {length} "
-        "tokens: {heads:.0%} of the heads and {neurons:.0%} of the neurons are gone."
+        "Its shape was chosen by measured times to be {speedup:g} times as fast as the whole encoder at {batch} x "
+        "{length} tokens: {heads:.0%} of the heads and {neurons:.0%} of the neurons are gone."
     )
     return [text.format(**found[0]), ""]
 
