@@ -79,7 +79,7 @@ def test_a_study_file_is_read_with_its_defaults(tmp_path):
         ("seeds = [0, 1]", "seeds = [0, 0]", "twice"),
         ("seeds = [0, 1]", "seeds = [-1]", "study.seeds"),
         ("seeds = [0, 1]", "seeds = []", "study.seeds"),
-        ("epochs = 2", "epoch = 2", "known are: batch_size"),
+        ("epochs = 2", "epoch = 2", "known are: adam_beta2"),
         ("epochs = 2", "epochs = 0", "epochs"),
         ("epochs = 2", "epochs = true", "epochs"),
         ("epochs = 2", 'epochs = "2"', "epochs"),

@@ -10,13 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 from transformers import BertForSequenceClassification, get_linear_schedule_with_warmup
 
+from multipress.batches import POOL_BATCHES, epoch_batches
 from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context
 from multipress.recipe import Recipe
 from multipress.reproducibility import seed_for
 from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
-from multipress.train import POOL_BATCHES, Rows, Saving, _label_loss, epoch_batches, num_steps, rate_factor, train
+from multipress.train import Rows, Saving, _label_loss, num_steps, rate_factor, train
 from tiny import bert_config
 
 TRAINING = TrainingSpec(epochs=2, learning_rate=5e-3, batch_size=4, max_length=12, dropout=0.0)
@@ -52,7 +53,7 @@ def test_an_epoch_covers_every_row_once(lengths, batch_size, seed):
 @given(count=st.integers(1, 2000), batch_size=st.integers(1, 64))
 def test_the_number_of_batches_does_not_depend_on_the_lengths(count, batch_size):
     training = TrainingSpec(epochs=1, batch_size=batch_size)
-    assert len(epoch_batches(np.ones(count), batch_size, 0)) == num_steps(count, training)
+    assert len(epoch_batches(np.ones(count), batch_size, 0)) == num_steps(np.ones((count, 1)), training)
 
 
 def test_pools_cut_the_padding_to_a_tenth():

@@ -74,3 +74,29 @@ def family_config(name: str, num_words: int, **changes: Any):
         },
     }
     return FAMILIES[name].config(**(shape | own.get(name, {}) | changes))
+
+
+def tiny_translator(seed: int = 0, **changes: Any):
+    """A translator of two blocks a side, 32 hidden units, two heads, for 40 words."""
+    from dataclasses import replace
+
+    from multipress.models.encoder import build_classifier, expected_shapes
+    from multipress.models.translation import TranslatorShape, new_weights, translator_config
+
+    config = translator_config(replace(TranslatorShape(2, 32, 2, 64, 40), **changes))
+    config.dropout = 0.1
+    config._attn_implementation = "eager"
+    return build_classifier(config, new_weights(expected_shapes(config), seed))
+
+
+def parallel_rows(count: int = 48):
+    """Rows of 3 to 8 words; what is to be written is each word's number plus 18."""
+    import numpy as np
+
+    from multipress.batches import Rows
+    from multipress.runtime.tokenizer import Encoding
+
+    random = np.random.default_rng(3)
+    read = [random.integers(2, 20, random.integers(3, 9)).tolist() for _ in range(count)]
+    encodings = [Encoding([*words, 1], [0] * (len(words) + 1)) for words in read]
+    return Rows(encodings, None, 0, targets=[[*(word + 18 for word in words), 1] for words in read])

@@ -29,6 +29,7 @@ from multipress.manifest import (
     MAX_GRAPH_BYTES,
     TOKENIZER,
     check_manifest,
+    is_translator,
     json_bytes,
     largest_files,
     manifest_bytes,
@@ -102,6 +103,11 @@ class Artifact:
         """Bytes of all files that must be shipped to predict."""
         return int(self.manifest["package_bytes"])
 
+    @property
+    def writes(self) -> bool:
+        """Whether it is a translator, which writes text, and no classifier."""
+        return bool(self.manifest["facts"]["task"]["target"] == "text")
+
     def tensors(self) -> dict[str, StoredTensor]:
         """Every stored tensor by name, decoded; tied weights once.
 
@@ -122,7 +128,15 @@ class Artifact:
         return data.decode() if name.endswith(".json") else unpack_tokenizer(data)
 
     def graph(self) -> bytes:
-        """The ONNX model without its weights."""
+        """The ONNX model without its weights.
+
+        Raises:
+            ArtifactError: it is a translator, which has none.
+        """
+        if self.writes:
+            raise ArtifactError(
+                f"{self.folder} is a translator; those are computed by torch and have no graph to run or export."
+            )
         return decompress(self._read(GRAPH), MAX_GRAPH_BYTES, GRAPH)
 
     def _read(self, name: str) -> bytes:
@@ -142,7 +156,7 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
     aliases: dict[str, str],
     config: dict[str, Any],
     tokenizer_json: str,
-    graph: bytes,
+    graph: bytes | None,
     facts: dict[str, Any],
     block_shapes: Sequence[tuple[int, int]] | None = None,
 ) -> Artifact:
@@ -156,7 +170,7 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
         aliases: Other names of tied weights, each with a name in `tensors`.
         config: The model's configuration; `quantization_config` is added here.
         tokenizer_json: Content of the tokenizer's `tokenizer.json`.
-        graph: ONNX model whose external weights bear the names of `tensors`.
+        graph: ONNX model whose external weights bear the names of `tensors`; None for a translator.
         facts: What the maker knows; see `Artifact.facts`.
         block_shapes: Heads and neurons of each block, where they differ from what the config says; such an artifact
             is of a later version of the format.
@@ -176,7 +190,7 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
         "config.json": json_bytes(config, indent=2),
         TOKENIZER[version]: pack_tokenizer(tokenizer_json),
         "tokenizer_config.json": json_bytes(_tokenizer_config(tokenizer, facts), indent=2),
-        GRAPH: zstandard.ZstdCompressor(level=19).compress(graph),
+        **({} if graph is None else {GRAPH: zstandard.ZstdCompressor(level=19).compress(graph)}),
         WEIGHTS: weights,
     }
     manifest = {
@@ -191,7 +205,7 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
     check_manifest(manifest)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    older = {name for version in TOKENIZER for name in largest_files(version)}
+    older = {name for version in TOKENIZER for name in [*largest_files(version), GRAPH]}
     _check_listing(folder, older)
     (folder / MANIFEST).unlink(missing_ok=True)
     for name in older - set(files):
@@ -218,7 +232,7 @@ def open_artifact(folder: Path) -> Artifact:
         raise ArtifactError(f"There is no artifact {folder}: it is not a folder.")
     sealed = read_bounded(folder, MANIFEST, _MAX_MANIFEST_BYTES)
     manifest = unseal(sealed)
-    names = largest_files(manifest["format_version"])
+    names = largest_files(manifest["format_version"], writes=is_translator(manifest))
     _check_listing(folder, set(names))
     check_manifest(manifest)
     # Before reading: what changes later has another trace.

@@ -17,6 +17,7 @@ from multipress.models.encoder import build_classifier, expected_shapes
 from multipress.models.families import config_values, family_of, read_config
 from multipress.models.graph import trace_graph
 from multipress.models.structure import block_shapes_of
+from multipress.models.translation import FIXED_WEIGHTS
 from multipress.models.vocabulary import shrink_tokenizer
 
 __all__ = ["load_model", "save_model", "stored_tensors"]
@@ -30,7 +31,7 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
 
     Args:
         folder: Made if needed.
-        model: A classifier after `Recipe.convert`.
+        model: A classifier or translator after `Recipe.convert`.
         tokenizer_json: The tokenizer it was trained with; words that a method dropped are taken away from it.
         facts: `run_id`, `spec`, `task`, `max_length`, `versions`; `pruned`, `dropped` (weights that are gone with their
             rows) and `quantization` are added.
@@ -47,7 +48,7 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
         aliases=aliases,
         config=_config(model, facts),
         tokenizer_json=tokenizer_json,
-        graph=trace_graph(model),
+        graph=None if family_of(model).writes else trace_graph(model),
         facts={
             **facts,
             "pruned": pruned,
@@ -74,11 +75,16 @@ def stored_tensors(model: nn.Module) -> tuple[dict[str, StoredTensor], dict[str,
             tensors[name] = StoredTensor(module.weight_codes.numpy(), module.weight_scale.numpy(), module.weight_bits)
         else:
             tensors[name] = round_floats(parameter.detach().numpy())
+    # What was learned before and is not trained: the bias of a translator's words.
+    others = {name: buffer for name, buffer in model.named_buffers() if name in FIXED_WEIGHTS}
+    tensors |= {name: round_floats(buffer.numpy()) for name, buffer in others.items()}
     return tensors, aliases
 
 
 def _block_shapes(model: nn.Module) -> list[tuple[int, int]] | None:
     """Heads and neurons of each block, where any has fewer than its config says; None: all are whole."""
+    if family_of(model).writes:
+        return None
     shapes, whole = block_shapes_of(model), whole_block(config_values(model.config))
     return shapes if any(shape != whole for shape in shapes) else None
 
@@ -100,6 +106,8 @@ def _config(model: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
     config: Any = model.config
     values = config_values(config)
     labels = facts["task"]["labels"]
+    if family_of(config).writes:
+        return values | {"architectures": [family_of(config).classifier.__name__], "dtype": "float32"}
     values |= {"architectures": [family_of(config).classifier.__name__], "dtype": "float32"}
     if labels:
         values["id2label"] = {str(index): label for index, label in enumerate(labels)}
@@ -127,17 +135,21 @@ def load_model(folder: Path) -> PreTrainedModel:
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-    else:
+    elif not artifact.writes:
         config.problem_type = "regression"
     config._attn_implementation = "eager"
     shapes = {name: tuple(record["shape"]) for name, record in artifact.manifest["tensors"].items()}
-    shapes |= {alias: shapes[name] for alias, name in artifact.aliases.items()}
+    family = family_of(config)
+    if family.writes != artifact.writes:
+        raise ArtifactError(f"{folder}: the model of its config.json is not for the task that its manifest states.")
+    shapes |= {alias: shapes[name] for alias, name in artifact.aliases.items() if alias not in family.tied}
     block_shapes = read_block_shapes(artifact.config)
     expected = expected_shapes(config, block_shapes)
     wrong = sorted(set(shapes) ^ set(expected)) or sorted(n for n in expected if shapes[n] != expected[n])
     if wrong:
         raise ArtifactError(f"{folder}: weights and config.json do not fit each other: {', '.join(wrong[:5])}.")
-    weights = {name: torch.from_numpy(value) for name, value in artifact.dense_weights().items()}
+    found = {name: value for name, value in artifact.dense_weights().items() if name not in family.tied}
+    weights = {name: torch.from_numpy(value) for name, value in found.items()}
     model = build_classifier(config, weights, block_shapes)
     bits = artifact.config["quantization_config"].get("activation_bits")
     if bits is not None:

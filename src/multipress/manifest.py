@@ -23,6 +23,7 @@ __all__ = [
     "MAX_GRAPH_BYTES",
     "TOKENIZER",
     "check_manifest",
+    "is_translator",
     "json_bytes",
     "largest_files",
     "manifest_bytes",
@@ -50,15 +51,27 @@ _TENSOR_RECORD = {
 }
 
 
-def largest_files(version: int) -> dict[str, int]:
-    """Each hashed file and the most bytes it may have; the weights are bounded by what the manifest declares."""
+def largest_files(version: int, *, writes: bool = False) -> dict[str, int]:
+    """Each hashed file and the most bytes it may have; the weights are bounded by what the manifest declares.
+
+    Args:
+        version: The format's.
+        writes: Whether it is a translator, which has no graph.
+    """
     return {
         "config.json": 1_000_000,
         TOKENIZER[version]: MAX_TOKENIZER_BYTES,
         "tokenizer_config.json": 1_000_000,
-        GRAPH: MAX_GRAPH_BYTES,
+        **({} if writes else {GRAPH: MAX_GRAPH_BYTES}),
         WEIGHTS: 2**48,
     }
+
+
+def is_translator(manifest: dict[str, Any]) -> bool:
+    """Whether the manifest, which need not be right, says that its model writes text."""
+    facts = manifest.get("facts")
+    task = facts.get("task") if isinstance(facts, dict) else None
+    return isinstance(task, dict) and task.get("target") == "text"
 
 
 def sha256(data: bytes) -> str:
@@ -119,7 +132,7 @@ def check_manifest(manifest: dict[str, Any]) -> None:
         raise ArtifactError(f"{MANIFEST} lacks one of the tables facts, tensors, files.")
     if not all(type(manifest.get(key)) is int for key in ("weights_bytes", "package_bytes")):
         raise ArtifactError(f"{MANIFEST} lacks one of the sizes weights_bytes, package_bytes.")
-    names = largest_files(manifest["format_version"])
+    names = largest_files(manifest["format_version"], writes=is_translator(manifest))
     if set(manifest["files"]) != set(names):
         raise ArtifactError(f"{MANIFEST} lists the files {sorted(manifest['files'])}, not {sorted(names)}.")
     for name, record in manifest["files"].items():
@@ -168,7 +181,7 @@ def _is_shape(shape: list[Any]) -> bool:
 
 
 def _is_task(task: Any) -> bool:
-    if not isinstance(task, dict) or task.get("target") not in ("classes", "number"):
+    if not isinstance(task, dict) or task.get("target") not in ("classes", "number", "text"):
         return False
     return all(
         isinstance(task.get(key), list) and all(isinstance(text, str) for text in task[key])

@@ -161,7 +161,8 @@ class Plan:
             for model in self.study.models:
                 check_tokenizers(teacher, own, self.identify(model).tokenizer_json)
         for data in self.study.data:
-            self.data(data)
+            for model in self.trained_models():
+                self.identify(model).check_target(self.data(data).task.target)
 
     def data(self, data: DataSpec) -> TaskData:
         """The rows of a task."""
@@ -193,7 +194,7 @@ class Plan:
         """Weights of the blocks' matrices that each token is multiplied with."""
         config = self.identify(model).config
         family = family_of(config)
-        inside = f"{family.prefix}.{family.blocks}."
+        inside = tuple(f"{family.prefix}.{place}." for place in (family.blocks, family.decoder_blocks) if place)
         shapes = self._shapes_of(model)
         weights = sum(prod(shape) for name, shape in shapes.items() if name.startswith(inside) and len(shape) == 2)
         # BERT's last block computes its queries, output and feed-forward network for the first token only.

@@ -80,7 +80,14 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
     checked.check_length(spec.training.max_length)
     specs = shares_for_speedup(spec.methods, checked.config)
     data = load_task(spec.data, places.data_dir)
-    pretrained = load_pretrained(spec.model, label_names=data.task.labels, seed=spec.seed, models_dir=places.models_dir)
+    checked.check_target(data.task.target)
+    pretrained = load_pretrained(
+        spec.model,
+        label_names=data.task.labels,
+        seed=spec.seed,
+        models_dir=places.models_dir,
+        texts=data.written_texts,
+    )
     model = pretrained.model.eval()
     drop_positions(model, spec.training.max_length)
     methods = [method for method in Recipe.from_specs(specs).methods if method.stage != Stage.OBJECTIVE]

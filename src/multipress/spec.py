@@ -16,6 +16,8 @@ from typing import Any
 from multipress.errors import SpecError
 
 __all__ = [
+    "SCHEDULES",
+    "TRAINING_OPTIONS",
     "DataSpec",
     "MethodSpec",
     "RunSpec",
@@ -24,6 +26,7 @@ __all__ = [
     "TicketSpec",
     "TrainingSpec",
     "canonical_json",
+    "default_training",
     "check_study_name",
     "run_id",
 ]
@@ -39,7 +42,8 @@ class DataSpec:
         dev: File of the validation rows; empty for a registered task.
         text: One or two columns that hold the text; empty: found by name.
         label: Column that holds the label; empty: found by name.
-        target: `classes`, `number`, or empty: found from the labels.
+        target: `classes`, `number`, `text` (the label is a text to be written, such as a translation), or empty: found
+            from the labels.
         metric: The metric that is the score; empty: the task's own.
         labels: Of files, the names of the classes in their order; empty: those of the training rows, sorted.
         max_train_rows: Size of a seeded sample of the training rows; 0 for all.
@@ -65,6 +69,16 @@ class DataSpec:
         return self.task or Path(self.train).name
 
 
+SCHEDULES = ("linear", "inverse_sqrt")
+# What the command line can set, each by an option of its name.
+TRAINING_OPTIONS = (
+    "epochs", "learning_rate", "batch_size", "batch_tokens", "max_length", "warmup", "schedule", "dropout",
+    "label_smoothing",
+)  # fmt: skip
+# Where they are not used, the identity of a run is what it was without them.
+_LATER_IN_TRAINING = ("schedule", "label_smoothing", "batch_tokens", "adam_beta2")
+
+
 @dataclass(frozen=True)
 class TrainingSpec:
     """How a model is trained; the same for all cells that are compared.
@@ -78,6 +92,12 @@ class TrainingSpec:
         weight_decay: AdamW's weight decay; none on biases and LayerNorm.
         dropout: Dropout in embeddings, attention and blocks. 0 by default: see docs/log.md.
         max_grad_norm: Gradients are scaled down to this global norm; 0: never.
+        schedule: How the learning rate goes on after the warm-up: `linear` to 0, or `inverse_sqrt`: by the inverse
+            square root of the step, as in Vaswani et al. 2017.
+        label_smoothing: Share of a label's probability that is spread over all classes or words.
+        batch_tokens: Tokens a step in place of rows: of both sides of a translation, padding counted; 0: `batch_size`
+            rows.
+        adam_beta2: AdamW's second decay; 0.98 is the habit for translation.
     """
 
     epochs: int = 3
@@ -88,12 +108,18 @@ class TrainingSpec:
     weight_decay: float = 0.01
     dropout: float = 0.0
     max_grad_norm: float = 1.0
+    schedule: str = "linear"
+    label_smoothing: float = 0.0
+    batch_tokens: int = 0
+    adam_beta2: float = 0.999
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "max_length"):
+        for name, least in (("epochs", 1), ("batch_size", 1), ("max_length", 1), ("batch_tokens", 0)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise SpecError(f"training.{name} is {value!r}, but must be a whole number of at least 1.")
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise SpecError(f"training.{name} is {value!r}, but must be a whole number of at least {least}.")
+        if self.schedule not in SCHEDULES:
+            raise SpecError(f"training.schedule is {self.schedule!r}; choose from: {', '.join(SCHEDULES)}.")
         if self.max_length < 3:
             raise SpecError(f"training.max_length is {self.max_length}; a text needs at least 3 tokens.")
         for name, low, high in (
@@ -102,11 +128,36 @@ class TrainingSpec:
             ("weight_decay", 0.0, 1.0),
             ("dropout", 0.0, 0.9),
             ("max_grad_norm", 0.0, 1e9),
+            ("label_smoothing", 0.0, 0.9),
+            ("adam_beta2", 0.0, 0.99999),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
                 raise SpecError(f"training.{name} is {value!r}, but must be from {low} to {high}.")
             object.__setattr__(self, name, float(value))  # 0 and 0.0 are one setting, with one identity
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as plain JSON values; those that came later are left out where they are not used."""
+        values = asdict(self)
+        for name in _LATER_IN_TRAINING:
+            if values[name] == getattr(TrainingSpec, name):
+                del values[name]
+        return values
+
+
+def default_training(model: str) -> TrainingSpec:
+    """How a model is trained where nothing else is said: a translator that is made new learns longer and otherwise."""
+    if not model.startswith("transformer-"):
+        return TrainingSpec()
+    return TrainingSpec(
+        epochs=30,
+        learning_rate=3e-3,
+        dropout=0.1,
+        schedule="inverse_sqrt",
+        label_smoothing=0.1,
+        batch_tokens=4096,
+        adam_beta2=0.98,
+    )
 
 
 @dataclass(frozen=True)
@@ -160,7 +211,7 @@ class RunSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain JSON values; what only chains have is left out of other runs."""
-        values = asdict(self)
+        values = asdict(self) | {"training": self.training.to_json()}
         for name in _OF_CHAINS:
             if values[name] == getattr(RunSpec, name):
                 del values[name]

@@ -17,41 +17,22 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
+from multipress.batches import Rows, all_batches, collate, num_steps
 from multipress.durable import write_bytes
 from multipress.errors import CheckpointError, DivergedError
 from multipress.methods import Context, Step
-from multipress.models.encoder import model_batch, model_inputs
+from multipress.models.encoder import model_inputs
 from multipress.models.held_zeros import HeldZeros
 from multipress.models.used_rows import UsedRows
 from multipress.precision import autocast, device, route, use_route
 from multipress.recipe import Recipe
 from multipress.reproducibility import seed_for
-from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
 
-__all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "epoch_batches", "num_steps", "train"]
+__all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "num_steps", "train"]
 
 LOOP_VERSION = 3  # raise it when the same run gives other weights
 FIRST_BATCHES = 32  # what methods may fit on before the first step
-POOL_BATCHES = 32  # batches sorted by length together: padding is then under a tenth of the tokens
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Encoded training rows.
-
-    Args:
-        encodings: N rows of token ids.
-        labels: (N,) int64 class indices or float32 numbers; None: no labels, only what methods add is minimized.
-        pad_id: Token id that fills short rows.
-        num_made: How many rows, the last ones, were made of others: they have no labels (-1 or NaN stands there), and
-            do not make the training longer.
-    """
-
-    encodings: list[Encoding]
-    labels: np.ndarray | None
-    pad_id: int
-    num_made: int = 0
 
 
 @dataclass(frozen=True)
@@ -77,32 +58,6 @@ class Saving:
         return self.path.parent / f"kept-{share}.safetensors"
 
 
-def num_steps(num_rows: int, training: TrainingSpec) -> int:
-    """Optimizer steps of a training; the last batch of an epoch may be short."""
-    return training.epochs * math.ceil(num_rows / training.batch_size)
-
-
-def epoch_batches(lengths: np.ndarray, batch_size: int, seed: int) -> list[np.ndarray]:
-    """Row indices of each batch of an epoch: all rows once, in random order, similar lengths together.
-
-    Rows are shuffled, cut into pools of `POOL_BATCHES` batches, sorted by length inside each pool, cut into batches,
-    and the batches are shuffled.
-
-    Args:
-        lengths: (N,) tokens of each row.
-        batch_size: Rows a batch.
-        seed: Seed of the epoch.
-    """
-    random = np.random.Generator(np.random.PCG64(seed))
-    order = random.permutation(len(lengths))
-    batches = []
-    for start in range(0, len(order), POOL_BATCHES * batch_size):
-        pool = order[start : start + POOL_BATCHES * batch_size]
-        pool = pool[np.argsort(lengths[pool], kind="stable")]
-        batches += [pool[first : first + batch_size] for first in range(0, len(pool), batch_size)]
-    return [batches[index] for index in random.permutation(len(batches))]
-
-
 def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to look on
     model: nn.Module,
     rows: Rows,
@@ -114,10 +69,10 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     saving: Saving | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> nn.Module:
-    """Train a classifier under a recipe and convert it for storage; changes `model` and returns the converted one.
+    """Train a model under a recipe and convert it for storage; changes `model` and returns the converted one.
 
     Args:
-        model: Classifier with outputs `.logits`; float32.
+        model: Classifier or translator with outputs `.logits`; float32.
         rows: Training rows.
         recipe: Methods; none trains the dense control.
         training: Epochs, learning rate and so on.
@@ -134,13 +89,13 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     name = route()
     use_route(name)
     torch.manual_seed(seed_for(context.seed, "training"))
-    steps = num_steps(len(rows.encodings) - rows.num_made, training)
+    lengths = rows.lengths
+    steps = num_steps(lengths[: len(lengths) - rows.num_made], training)
     first = round(part[0] * steps)
     total = max(1, round(part[1] * steps) - first)
-    lengths = np.array([len(row.ids) for row in rows.encodings])
 
     def batches(count: int) -> Iterator[np.ndarray]:
-        return islice(_all_batches(lengths, training, context.seed), first, first + count)
+        return islice(all_batches(lengths, training, context.seed), first, first + count)
 
     def first_batches() -> Iterator[dict[str, Tensor]]:
         return (collate(rows, batch) for batch in batches(FIRST_BATCHES))
@@ -180,20 +135,6 @@ def _used_rows(model: nn.Module, rows: Rows) -> UsedRows | None:
     return UsedRows(embedding, torch.tensor(sorted(ids)))
 
 
-def _all_batches(lengths: np.ndarray, training: TrainingSpec, seed: int) -> Iterator[np.ndarray]:
-    for epoch in range(training.epochs):
-        yield from epoch_batches(lengths, training.batch_size, seed_for(seed, "order", epoch))
-
-
-def collate(rows: Rows, batch: np.ndarray) -> dict[str, Tensor]:
-    """These rows as tensors: what the model is called with, `rows` (B,), and `labels` (B,) where there are some."""
-    tensors = model_batch([rows.encodings[index] for index in batch], rows.pad_id)
-    if rows.labels is not None:
-        tensors["labels"] = torch.from_numpy(rows.labels[batch]).to(device())
-    tensors["rows"] = torch.from_numpy(batch).to(device())
-    return tensors
-
-
 class _Loop:
     """What lives from one step to the next: the model under its recipe, and the optimizer."""
 
@@ -213,7 +154,10 @@ class _Loop:
         self.training = training
         self.total = total
         self.optimizer = torch.optim.AdamW(
-            _parameter_groups(model, used, recipe, training), lr=training.learning_rate, fused=True
+            _parameter_groups(model, used, recipe, training),
+            lr=training.learning_rate,
+            betas=(0.9, training.adam_beta2),
+            fused=True,
         )
         self.highest_rates = [group["lr"] for group in self.optimizer.param_groups]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -222,8 +166,11 @@ class _Loop:
         """One optimizer step; returns the loss."""
         labels, rows = batch.pop("labels", None), batch.pop("rows")
         with autocast(route_name):
-            logits = self.model(**model_inputs(self.model, batch)).logits.float()  # (B, C)
-        loss = _label_loss(logits, labels)
+            logits = self.model(**model_inputs(self.model, batch)).logits.float()  # (B, C), or (B, S, V)
+        if logits.ndim == 3:  # each token that is to be written is a row, its word the class
+            assert labels is not None
+            logits, labels = logits[labels >= 0], labels[labels >= 0]
+        loss = _label_loss(logits, labels, self.training.label_smoothing)
         loss = self.recipe.compute_loss(loss, Step(self.model, rows, labels, logits, index / self.total, batch))
         value = loss.item()
         if not math.isfinite(value):
@@ -232,7 +179,7 @@ class _Loop:
         if self.training.max_grad_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.training.max_grad_norm)
         for group, highest in zip(self.optimizer.param_groups, self.highest_rates, strict=True):
-            group["lr"] = highest * rate_factor(index, self.total, self.training.warmup)
+            group["lr"] = highest * rate_factor(index, self.total, self.training.warmup, self.training.schedule)
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.used is not None:
@@ -333,7 +280,7 @@ def _parameter_groups(
     ]
 
 
-def _label_loss(logits: Tensor, labels: Tensor | None) -> Tensor:
+def _label_loss(logits: Tensor, labels: Tensor | None, smoothing: float = 0.0) -> Tensor:
     """Cross entropy of classes, mean square of numbers, over the rows that have a label; 0 if none has one."""
     if labels is None:
         return logits.new_zeros(())
@@ -343,13 +290,18 @@ def _label_loss(logits: Tensor, labels: Tensor | None) -> Tensor:
             return logits.sum() * 0.0
         logits, labels = logits[labelled], labels[labelled]
     if labels.dtype == torch.int64:
-        return functional.cross_entropy(logits, labels)
+        return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     return functional.mse_loss(logits.squeeze(-1), labels)
 
 
-def rate_factor(step: int, total: int, warmup: float) -> float:
-    """Share of the highest learning rate at a step: a linear rise over `warmup * total` steps, then linear to 0."""
+def rate_factor(step: int, total: int, warmup: float, schedule: str = "linear") -> float:
+    """Share of the highest learning rate at a step: a linear rise over `warmup * total` steps, then as `schedule` says.
+
+    `linear`: in a line to 0. `inverse_sqrt`: by the inverse square root of the step (Vaswani et al. 2017).
+    """
     rising = warmup * total
     if step < rising:
         return (step + 1) / (rising + 1)
+    if schedule == "inverse_sqrt":
+        return math.sqrt((rising + 1) / (step + 1))
     return max(0.0, (total - step) / max(1.0, total - rising))

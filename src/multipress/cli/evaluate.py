@@ -51,7 +51,7 @@ def evaluate(
     scored_by = plain(result["score_metric"])
     typer.echo(f"{plain(result['task'])}, {result['rows']:,} rows: score {result['score']:.4f} ({scored_by})")
     for name, value in result["metrics"].items():
-        typer.echo(f"  {plain(name)} {value:.4f}")
+        typer.echo(f"  {plain(name)} {value:.4f}  {plain(result.get('signatures', {}).get(name, ''))}".rstrip())
     for line in _recall_lines(result.get("per_class_recall", {})):
         typer.echo(line)
 
@@ -120,14 +120,14 @@ def evaluate_artifact(
     import numpy as np
 
     from multipress.measure import measure_quality
-    from multipress.tasks import Task, evaluate_logits, load_rows, load_validation, per_class_recall, score_by
+    from multipress.tasks import Task, evaluate_outputs, load_rows, load_validation, per_class_recall, score_by
 
     task = score_by(Task.from_json(artifact.facts["task"]), metric)
     if file:
         rows = load_rows(file, task=task, text=text, label=label)
     else:
         rows = load_validation(task_name, task=task, data_dir=data_dir)
-    measurements, logits = measure_quality(
+    measurements, outputs = measure_quality(
         artifact, rows.split, task, threads=threads, precision=precision, on_progress=_Progress()
     )
     values = {row.name: row.value for row in measurements}
@@ -140,8 +140,11 @@ def evaluate_artifact(
         "truncated_rows": measurements[0].context["truncated_rows"],
         "facts": rows.facts,
     }
+    found = {row.name: row.context["signature"] for row in measurements if "signature" in row.context}
+    if found:
+        result["signatures"] = found
     if task.target == "classes":
-        recalls = per_class_recall(logits.argmax(axis=1), rows.split.labels, task.num_outputs)
+        recalls = per_class_recall(outputs.argmax(axis=1), rows.split.labels, task.num_outputs)
         named = zip(task.labels, recalls.tolist(), strict=True)
         result["per_class_recall"] = {name: None if np.isnan(value) else value for name, value in named}
     notes = list(rows.notes)
@@ -151,7 +154,7 @@ def evaluate_artifact(
     seen = rows.facts.get("dev_indices_also_in_train", [])
     if seen:
         kept = np.delete(np.arange(len(rows.split)), seen)
-        result["score_unseen"] = evaluate_logits(task, logits[kept], rows.split.labels[kept])["score"]
+        result["score_unseen"] = evaluate_outputs(task, outputs[kept], rows.split.labels[kept])["score"]
         notes.append(f"Without the rows that are also in train the score is {result['score_unseen']:.4f}.")
     for note in notes:
         typer.echo(plain(f"warning: {note}"), err=True)

@@ -132,4 +132,8 @@ def _quality(
     context = {key: result[key] for key in ("task", "rows", "truncated_rows")}
     run_id = str(artifact.facts.get("run_id", ""))
     values = result["metrics"] | {"score": result["score"]}
-    return [Measurement(run_id, name, value, "share", context) for name, value in values.items()]
+    own = {name: {"signature": signature} for name, signature in result.get("signatures", {}).items()}
+    return [
+        Measurement(run_id, name, value, "points" if name in own else "share", context | own.get(name, {}))
+        for name, value in values.items()
+    ]

@@ -35,12 +35,12 @@ def predict(
     ] = "onnxruntime",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Predict the labels of texts."""
-    from multipress.runtime import Predictor
+    """Predict the labels of texts, or translate them."""
+    from multipress.runtime import open_predictor
 
     if (file is None) == (not texts):
         raise SettingError("Give either texts or --file FILE.")
-    predictor = Predictor(artifact, threads=threads, precision=precision, engine=engine, cache=True)
+    predictor = open_predictor(artifact, threads=threads, precision=precision, engine=engine, cache=True)
     is_pair = bool(predictor.artifact.facts["task"].get("is_pair"))
     if file is None:
         rows, pairs = _split_pairs(list(texts or []), is_pair)
@@ -65,6 +65,9 @@ def predict(
         return
     shown = rows if pairs is None else [f"{first} | {second}" for first, second in zip(rows, pairs, strict=True)]
     for prediction, row in zip(predictions, shown, strict=True):
+        if predictor.artifact.writes:
+            typer.echo(_on_one_line(prediction.translation))
+            continue
         label = "" if prediction.label is None else f"{_on_one_line(prediction.label)}\t"
         typer.echo(f"{label}{prediction.score:.4f}\t{_on_one_line(row)[:80]}")
 

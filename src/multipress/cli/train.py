@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 
 from multipress.errors import RunError, SettingError
 from multipress.plain_text import plain
-from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec
+from multipress.spec import TRAINING_OPTIONS, DataSpec, MethodSpec, RunSpec, default_training
 
 if TYPE_CHECKING:
     from multipress.engines.single import Trained
@@ -38,23 +38,46 @@ def parse_method(text: str) -> MethodSpec:
     return MethodSpec(name, settings)
 
 
+def _default(help_text: str, name: str) -> str:
+    """The help of an option, with its default, and that of a new translator where it is another."""
+    usual, translator = (getattr(default_training(model), name) for model in ("", "transformer-tiny"))
+    return f"{help_text} [default: {usual}{f'; new translators: {translator}' * (usual != translator)}]"
+
+
 def train(
-    model: Annotated[str, typer.Argument(help="Short name, folder or hub id of an encoder.")],
+    model: Annotated[str, typer.Argument(help="Short name, folder or hub id of an encoder or translator.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: the artifact.")],
     task: Annotated[str, typer.Option(help="A registered task, such as sst2 (see `list tasks`).")] = "",
     train_file: Annotated[str, typer.Option("--train", help="Training rows: CSV, TSV, JSON lines or Parquet.")] = "",
     dev_file: Annotated[str, typer.Option("--dev", help="Validation rows.")] = "",
     text: Annotated[list[str] | None, typer.Option(help="Text column; give it twice for pairs.")] = None,
     label: Annotated[str, typer.Option(help="Label column.")] = "",
-    target: Annotated[str, typer.Option(help="classes or number; found from the labels if left out.")] = "",
+    target: Annotated[
+        str, typer.Option(help="classes, number, or text (to translate); classes or a number are found if left out.")
+    ] = "",
     metric: Annotated[str, typer.Option(help="The metric that is the score, such as macro_f1.")] = "",
     method: Annotated[list[str] | None, typer.Option(help="NAME or NAME:key=value,... Repeatable.")] = None,
     teacher: Annotated[str, typer.Option(help="For distillation: an artifact or a model.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the head, the order of rows and dropout.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the rows.")] = TrainingSpec.epochs,
-    learning_rate: Annotated[float, typer.Option(help="Highest learning rate.")] = TrainingSpec.learning_rate,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows a step.")] = TrainingSpec.batch_size,
-    max_length: Annotated[int, typer.Option(min=3, help="Tokens kept of a row.")] = TrainingSpec.max_length,
+    epochs: Annotated[int | None, typer.Option(min=1, help=_default("Passes over the rows.", "epochs"))] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help=_default("Highest learning rate.", "learning_rate"))
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help=_default("Rows a step.", "batch_size"))] = None,
+    batch_tokens: Annotated[
+        int | None, typer.Option(min=0, help=_default("Tokens a step in place of rows; 0: rows.", "batch_tokens"))
+    ] = None,
+    max_length: Annotated[int | None, typer.Option(min=3, help=_default("Tokens kept of a row.", "max_length"))] = None,
+    warmup: Annotated[
+        float | None, typer.Option(help=_default("Share of the steps in which the rate rises.", "warmup"))
+    ] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help=_default("How it falls: linear or inverse_sqrt.", "schedule"))
+    ] = None,
+    dropout: Annotated[float | None, typer.Option(help=_default("Dropout.", "dropout"))] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help=_default("Share of a label spread over all.", "label_smoothing"))
+    ] = None,
     max_train_rows: Annotated[int, typer.Option(min=0, help="Train on a seeded sample; 0: all.")] = 0,
     max_eval_rows: Annotated[int, typer.Option(min=0, help="Score on a seeded sample; 0: all.")] = 0,
     max_mb: Annotated[
@@ -66,13 +89,17 @@ def train(
     models_dir: Annotated[Path | None, typer.Option(help="Folder of model folders.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Fine-tune an encoder under compression methods and store what comes out."""
+    """Fine-tune an encoder, or train a translator, under compression methods and store what comes out."""
     from multipress.cli.progress import Steps
     from multipress.engines.job import Places
     from multipress.engines.single import train_artifact
     from multipress.shrink import make_named
     from multipress.size_ahead import check_limit, size_before_training
 
+    values = (
+        epochs, learning_rate, batch_size, batch_tokens, max_length, warmup, schedule, dropout, label_smoothing,
+    )  # fmt: skip
+    chosen: dict[str, Any] = dict(zip(TRAINING_OPTIONS, values, strict=True))
     spec = RunSpec(
         kind="train",
         model=model,
@@ -87,7 +114,7 @@ def train(
             max_train_rows=max_train_rows,
             max_eval_rows=max_eval_rows,
         ),
-        training=TrainingSpec(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, max_length=max_length),
+        training=replace(default_training(model), **{key: value for key, value in chosen.items() if value is not None}),
         methods=tuple(parse_method(item) for item in method or ()),
         seed=seed,
     )

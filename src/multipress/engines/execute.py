@@ -13,6 +13,7 @@ import torch
 from safetensors.numpy import load_file, save
 
 from multipress.artifact import Artifact, open_artifact
+from multipress.batches import Rows
 from multipress.block_shapes import read_block_shapes
 from multipress.checkpoint import load_model, save_model
 from multipress.durable import write_bytes, write_json, write_text
@@ -21,7 +22,7 @@ from multipress.engines.job import Outcome, Places, scratch_of, settle
 from multipress.engines.log import TrainingLog
 from multipress.engines.recover import fetch_encoder, fill_recovery
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
-from multipress.measure import measure_quality, measure_size, read_recalls, rows_with_dropped_words
+from multipress.measure import measure_quality, measure_size, read_recalls, rows_with_dropped_words, write_outputs
 from multipress.methods import Context
 from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
 from multipress.models.encoder import drop_positions
@@ -40,9 +41,9 @@ from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import shipped_text
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
-from multipress.tasks import Split, TaskData, evaluate_logits, load_task
+from multipress.tasks import Split, TaskData, evaluate_outputs, load_task
 from multipress.tasks.augment import WORD, nearest_words, replace_words
-from multipress.train import Rows, Saving, train
+from multipress.train import Saving, train
 
 __all__ = ["Executor", "OnStep", "check_tokenizers", "read_measurements", "read_notes"]
 
@@ -120,6 +121,7 @@ class Executor:
             seed=spec.seed,
             dropout=spec.training.dropout,
             models_dir=self._places.models_dir,
+            texts=data.written_texts,
         )
         _check_identity(run_id, spec, pretrained.sha256, data.sha256)
         drop_positions(pretrained.model, spec.training.max_length)
@@ -186,30 +188,31 @@ class Executor:
         else:
             artifact = open_artifact(done / "artifact")
             weights, pruned = artifact.dense_weights(), artifact.facts["pruned"]
-            shaped_like(model, artifact.config, read_block_shapes(artifact.config))
+            if not artifact.writes:
+                shaped_like(model, artifact.config, read_block_shapes(artifact.config))
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(weights[name]))
         return {name: torch.from_numpy(weights[name] != 0) for name, count in pruned.items() if count}
 
     def _measure(self, artifact: Artifact, data: TaskData, pretrained: PretrainedModel, folder: Path) -> None:
         """Score and weigh a stored artifact; writes measurements, predictions and circumstances."""
-        quality, logits = measure_quality(artifact, data.dev, data.task)
+        quality, outputs = measure_quality(artifact, data.dev, data.task)
         unseen = data.dev_unseen
         if 0 < unseen.sum() < len(unseen):
-            score = evaluate_logits(data.task, logits[unseen], data.dev.labels[unseen])["score"]
+            score = evaluate_outputs(data.task, outputs[unseen], data.dev.labels[unseen])["score"]
             context = {"rows": int(unseen.sum()), "left_out": "rows that are also in train"}
             quality.append(Measurement(str(artifact.facts["run_id"]), "score_unseen", score, "share", context))
         broken = rows_with_dropped_words(artifact, data.dev, pretrained.tokenizer_json)
         if broken.any():
-            score = evaluate_logits(data.task, logits[broken], data.dev.labels[broken])["score"]
+            score = evaluate_outputs(data.task, outputs[broken], data.dev.labels[broken])["score"]
             context = {"rows": int(broken.sum()), "of": len(broken)}
             quality.append(Measurement(str(artifact.facts["run_id"]), "score_dropped_words", score, "share", context))
         measurements = [*quality, *measure_size(artifact)]
         lines = (json.dumps(row.to_json(), sort_keys=True) + "\n" for row in measurements)
         write_text(folder / "measurements.jsonl", "".join(lines))
-        write_bytes(folder / "predictions.safetensors", save({"logits": logits, "labels": data.dev.labels}))
+        write_outputs(folder, data.task, outputs, data.dev.labels)
         notes = [*data.notes, *filter(None, [pretrained.note])]
-        if data.task.target == "classes" and len(np.unique(logits.argmax(axis=1))) == 1:
+        if data.task.target == "classes" and len(np.unique(outputs.argmax(axis=1))) == 1:
             notes.append(
                 "The model gives one class for every row: it has learned nothing yet. Train for more steps, or with a "
                 "higher learning rate."
@@ -308,7 +311,11 @@ class Executor:
         if key not in self._rows:
             encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
             encodings = encoder.encode(data.train.texts, data.train.pairs)
-            self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
+            if data.task.target == "text":
+                targets = [row.ids for row in encoder.encode(data.train.labels.tolist())]
+                self._rows = {key: Rows(encodings, None, encoder.pad_id, targets=targets)}
+            else:
+                self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
         return self._rows[key]
 
 

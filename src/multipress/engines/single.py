@@ -79,6 +79,7 @@ def train_artifact(
     checked = identify(spec.model, places.models_dir)
     checked.check_length(spec.training.max_length)
     data = load_task(spec.data, places.data_dir)
+    checked.check_target(data.task.target)
     recipe = Recipe.from_specs(shares_for_speedup(recipe.specs(), checked.config, on_note))
     spec = replace(spec, methods=recipe.specs())
     single = _Single(Store(out.parent / f"{out.name}.partial"), places, data)

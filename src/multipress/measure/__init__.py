@@ -1,7 +1,7 @@
 """Measure what ships: every number comes from the artifact's folder, never from a live model."""
 
 from multipress.measure.memory import measure_memory
-from multipress.measure.outcomes import read_outcome, read_recalls
+from multipress.measure.outcomes import read_outcome, read_recalls, write_outputs
 from multipress.measure.quality import measure_quality, rows_with_dropped_words
 from multipress.measure.size import group_sizes, ideal_bytes, measure_size
 from multipress.measure.speed import measure_speed
@@ -16,4 +16,5 @@ __all__ = [
     "read_outcome",
     "read_recalls",
     "rows_with_dropped_words",
+    "write_outputs",
 ]

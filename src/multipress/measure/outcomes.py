@@ -1,4 +1,4 @@
-"""What a run predicted on its validation rows, as it was stored, to be scored on other samples of them."""
+"""What a run predicted on its validation rows: stored, and read to be scored on other samples of them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,37 @@ import json
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from multipress.analysis.resampling import Outcome
+from multipress.durable import write_bytes, write_json
 from multipress.errors import StoreError
 from multipress.tasks.base import Task
 from multipress.tasks.metrics import per_class_recall, score_logits
+from multipress.tasks.translations import bleu_of_counts, bleu_rows
 
-__all__ = ["read_outcome", "read_recalls"]
+__all__ = ["read_outcome", "read_recalls", "write_outputs"]
+
+PREDICTIONS = "predictions.safetensors"
+
+
+def write_outputs(folder: Path, task: Task, outputs: np.ndarray, labels: np.ndarray) -> None:
+    """Store what was predicted in `predictions.safetensors`: logits and labels.
+
+    Of translations what BLEU counts in each row; the texts are in `translations.json`.
+
+    Args:
+        folder: Of the attempt.
+        task: The task.
+        outputs: Logits (N, C), or texts (N,).
+        labels: (N,).
+    """
+    if task.target == "text":
+        counts = bleu_rows(outputs.tolist(), labels.tolist())
+        write_bytes(folder / PREDICTIONS, save({"bleu_counts": counts}))
+        write_json(folder / "translations.json", outputs.tolist())
+    else:
+        write_bytes(folder / PREDICTIONS, save({"logits": outputs, "labels": labels}))
 
 
 def read_outcome(attempt: Path) -> Outcome:
@@ -25,7 +48,11 @@ def read_outcome(attempt: Path) -> Outcome:
     Raises:
         StoreError: a file is missing or damaged.
     """
-    task, logits, labels = _predicted(attempt)
+    task, stored = _predicted(attempt)
+    if task.target == "text":
+        counts = stored["bleu_counts"]
+        return Outcome(len(counts), lambda rows: bleu_of_counts(counts[rows].sum(axis=1)) / 100)
+    logits, labels = stored["logits"], stored["labels"]
     if task.score == "accuracy":
         right = (logits.argmax(axis=1) == labels).astype(np.float32)
         return Outcome(len(labels), lambda rows: right[rows].mean(axis=1, dtype=np.float64))
@@ -43,18 +70,22 @@ def read_recalls(attempt: Path) -> dict[str, float]:
     Raises:
         StoreError: a file is missing or damaged.
     """
-    task, logits, labels = _predicted(attempt)
+    task, stored = _predicted(attempt)
     if task.target != "classes":
         return {}
-    found = per_class_recall(logits.argmax(axis=1), labels, len(task.labels))
+    found = per_class_recall(stored["logits"].argmax(axis=1), stored["labels"], len(task.labels))
     return dict(zip(task.labels, found.tolist(), strict=True))
 
 
-def _predicted(attempt: Path) -> tuple[Task, np.ndarray, np.ndarray]:
+def _predicted(attempt: Path) -> tuple[Task, dict[str, np.ndarray]]:
+    """The task, and what was stored."""
     try:
-        stored = load_file(attempt / "predictions.safetensors")
-        logits, labels = stored["logits"], stored["labels"]
+        stored = load_file(attempt / PREDICTIONS)
         facts = json.loads((attempt / "artifact" / "manifest.json").read_text(encoding="utf-8"))["facts"]
-        return Task.from_json(facts["task"]), logits, labels
+        task = Task.from_json(facts["task"])
+        lacking = {"bleu_counts"} - set(stored) if task.target == "text" else {"logits", "labels"} - set(stored)
+        if lacking:
+            raise KeyError(min(lacking))
+        return task, stored
     except Exception as error:  # noqa: BLE001 - of json, safetensors and a file that is not there
         raise StoreError(f"{attempt} does not hold what the run predicted: {error}. Try `study verify`.") from None

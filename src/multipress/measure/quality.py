@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from multipress.artifact import Artifact
 from multipress.errors import DataError
 from multipress.records import Measurement
-from multipress.runtime import Predictor
+from multipress.runtime import open_predictor
 from multipress.runtime.tokenizer import TextEncoder
-from multipress.tasks import Split, Task, evaluate_logits
+from multipress.tasks import Split, Task, evaluate_outputs
+from multipress.tasks.translations import signatures
 
 __all__ = ["measure_quality", "rows_with_dropped_words"]
 
@@ -36,7 +38,8 @@ def measure_quality(
         on_progress: Called after each batch with the rows done and all rows.
 
     Returns:
-        One measurement for each metric and one named `score`, and the logits float32 (N, C).
+        One measurement for each metric and one named `score`, and the logits float32 (N, C), or of a translator its
+        translations (N,) as objects.
 
     Raises:
         DataError: the task's labels are not the artifact's, or the rows have another number of texts.
@@ -45,17 +48,25 @@ def measure_quality(
     stored = artifact.facts["task"]
     if (stored["target"], list(stored["labels"])) != (task.target, list(task.labels)):
         raise DataError(f"The rows have the labels {list(task.labels)}, but the artifact {stored['labels']}.")
-    predictor = Predictor(artifact, threads=threads, precision=precision)
-    logits = predictor.logits(split.texts, split.pairs, on_progress)
-    context = {
+    predictor = open_predictor(artifact, threads=threads, precision=precision)
+    context: dict[str, Any] = {
         "task": task.name,
         "rows": len(split),
-        "truncated_rows": predictor.num_truncated,
         "max_length": predictor.max_length,
     }
+    own: dict[str, dict[str, Any]] = {}
+    if task.target == "text":
+        outputs = predictor.outputs(split.texts, on_progress)
+        context |= predictor.decoding
+        own = {name: {"signature": signature} for name, signature in signatures().items()}
+    else:
+        outputs = predictor.logits(split.texts, split.pairs, on_progress)
+    context["truncated_rows"] = predictor.num_truncated
     run_id = str(artifact.facts.get("run_id", ""))
-    scores = evaluate_logits(task, logits, split.labels)
-    return [Measurement(run_id, name, value, "share", dict(context)) for name, value in scores.items()], logits
+    return [
+        Measurement(run_id, name, value, "points" if name in own else "share", context | own.get(name, {}))
+        for name, value in evaluate_outputs(task, outputs, split.labels).items()
+    ], outputs
 
 
 def rows_with_dropped_words(artifact: Artifact, rows: Split, tokenizer_json: str) -> np.ndarray:

@@ -17,8 +17,8 @@ __all__ = ["group_sizes", "ideal_bytes", "manifest_parts", "measure_size"]
 _FLOAT_BYTES = 4
 # The first that fits: BERT's attention has an `output` too.
 _GROUPS = {
-    "embeddings": re.compile(r"embeddings"),
-    "attention": re.compile(r"\.attention\.|\.attn|\.sa_layer_norm\."),
+    "embeddings": re.compile(r"embeddings|^model\.shared\."),
+    "attention": re.compile(r"\.attention\.|_attn\.|\.attn|\.sa_layer_norm\."),
     "feed-forward": re.compile(r"\.(layer|layers)\.\d+\.|\.final_norm\."),
 }
 

@@ -114,6 +114,8 @@ class Structured(Method):
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Adds to each block what leaves it and how important each part is; changes `model` and returns it."""
+        if family_of(model).writes:
+            raise SettingError("structured takes parts out of encoders alone; this model is a translator.")
         if self.heads is None or self.neurons is None:
             raise SettingError(
                 f"structured.speedup {self.speedup} was not turned into shares of heads and neurons. Give them, or "

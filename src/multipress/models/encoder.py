@@ -1,4 +1,4 @@
-"""An encoder with a head, of any family: built from its tensors, its parts by name, a shortcut for its last block."""
+"""A model of any family: built from its tensors, its parts by name, a shortcut for a classifier's last block."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from multipress.artifact import max_tokens
 from multipress.models.families import family_of
 from multipress.models.structure import narrow
+from multipress.models.translation import build_translator, empty_translator
 from multipress.precision import device
 from multipress.runtime.tokenizer import Encoding, pad_batch
 
@@ -31,23 +32,27 @@ __all__ = [
 def expected_shapes(
     config: PreTrainedConfig, block_shapes: list[tuple[int, int]] | None = None
 ) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors of a classifier with this config; nothing is allocated.
+    """Names and shapes of all tensors of a model with this config, tied ones once; nothing is allocated.
 
     Args:
         config: Its config.
         block_shapes: Heads and neurons of each block, where some were taken out.
     """
-    with torch.device("meta"):
-        model = family_of(config).classifier(config)
+    family = family_of(config)
+    if family.writes:
+        model: nn.Module = empty_translator(config)
+    else:
+        with torch.device("meta"):
+            model = family.classifier(config)
     if block_shapes is not None:
         narrow(model, block_shapes)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return {name: tuple(value.shape) for name, value in model.state_dict().items() if name not in family.tied}
 
 
 def build_classifier(
     config: PreTrainedConfig, weights: dict[str, Tensor], block_shapes: list[tuple[int, int]] | None = None
 ) -> PreTrainedModel:
-    """A classifier that holds these very tensors; nothing is drawn or copied.
+    """A classifier, or translator, that holds these very tensors; nothing is drawn or copied.
 
     Args:
         config: Its config.
@@ -55,6 +60,8 @@ def build_classifier(
         block_shapes: Heads and neurons of each block, where some were taken out.
     """
     family = family_of(config)
+    if family.writes:
+        return build_translator(config, weights)
     with torch.device("meta"):
         model = family.classifier(config)
     if block_shapes is not None:
@@ -78,6 +85,8 @@ def drop_positions(model: PreTrainedModel, max_length: int) -> PreTrainedModel:
     `model.num_dropped`.
     """
     config: Any = model.config
+    if not family_of(config).learned_positions:
+        return model
     own = max_tokens(config.to_dict())
     embeddings = family_of(config).encoder(model).embeddings
     table = getattr(embeddings, "position_embeddings", None)
@@ -108,8 +117,9 @@ def model_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor
     """What a model takes of a batch.
 
     Args:
-        model: A classifier.
-        batch: `input_ids` and `token_type_ids` (B, T), and the additive `attention_mask` (B, 1, 1, T).
+        model: A model of a known family.
+        batch: `input_ids` and `token_type_ids` (B, T), and the additive `attention_mask` (B, 1, 1, T); for a
+            translator `decoder_input_ids` (B, S).
     """
     family = family_of(model)
     inputs = {name: batch[name] for name in family.inputs}
@@ -124,8 +134,9 @@ def spread_blocks(count: int, of: int) -> list[int]:
 
 
 def encoder_linears(model: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers of the encoder's blocks by name: attention and feed-forward, not pooler or head."""
-    inside = {module for module in family_of(model).block_list(model).modules() if isinstance(module, nn.Linear)}
+    """The linear layers of all blocks by name: attention and feed-forward, not pooler, head or output."""
+    blocks = family_of(model).all_blocks(model)
+    inside = {module for block in blocks for module in block.modules() if isinstance(module, nn.Linear)}
     return {name: module for name, module in model.named_modules() if module in inside}  # type: ignore[misc]
 
 

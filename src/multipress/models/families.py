@@ -19,6 +19,8 @@ from transformers import (
     DistilBertForSequenceClassification,
     ElectraConfig,
     ElectraForSequenceClassification,
+    MarianConfig,
+    MarianMTModel,
     ModernBertConfig,
     ModernBertForSequenceClassification,
     PreTrainedConfig,
@@ -34,7 +36,7 @@ from multipress.errors import ModelError, SettingError
 
 __all__ = ["FAMILIES", "Family", "config_values", "family_of", "new_weight", "read_config"]
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish")
 Read = Callable[[dict[str, Any], str, str], Any]  # of a config's values, a key, and the model's name for messages
 
 
@@ -157,6 +159,8 @@ class Family:
         plain_mask: Whether the classifier needs the mask as (B, T), 1 where there is a token: it makes one for each
             kind of block from it, or a mean over the tokens.
         fixed: Settings that do not come from the file.
+        decoder_blocks: Where the list of the decoder's blocks is beside the encoder, of a model that writes text.
+        tied: Other names of its first weight, which files need not hold.
     """
 
     config: type[PreTrainedConfig]
@@ -173,19 +177,32 @@ class Family:
     learned_positions: bool = True
     plain_mask: bool = False
     fixed: dict[str, Any] = field(default_factory=dict)
+    decoder_blocks: str = ""
+    tied: tuple[str, ...] = ()
+
+    @property
+    def writes(self) -> bool:
+        """Whether it is a translator, which writes text, and no classifier."""
+        return bool(self.decoder_blocks)
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What the classifier is called with."""
-        return ("input_ids", "attention_mask", *(["token_type_ids"] if self.token_types else []))
+        """What the model is called with."""
+        more = {"token_type_ids": self.token_types, "decoder_input_ids": self.writes}
+        return ("input_ids", "attention_mask", *(name for name, has in more.items() if has))
 
     def encoder(self, model: nn.Module) -> Any:
         """The encoder of a classifier."""
         return getattr(model, self.prefix)
 
     def block_list(self, model: nn.Module) -> nn.ModuleList:
-        """The blocks of a classifier, bottom to top."""
+        """The blocks of the encoder, bottom to top."""
         return attrgetter(self.blocks)(self.encoder(model))  # type: ignore[no-any-return]
+
+    def all_blocks(self, model: nn.Module) -> list[nn.Module]:
+        """The blocks of the encoder, bottom to top, then those of the decoder, where there is one."""
+        decoder = attrgetter(self.decoder_blocks)(self.encoder(model)) if self.writes else ()
+        return [*self.block_list(model), *decoder]
 
 
 _ROBERTA: dict[str, Any] = {
@@ -263,6 +280,32 @@ FAMILIES: dict[str, Family] = {
         # Their defaults are ids of the published vocabulary, which need not be this one.
         fixed=dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
     ),
+    "marian": Family(
+        MarianConfig,
+        MarianMTModel,
+        {
+            "vocab_size": _SHAPE["vocab_size"],
+            "d_model": _SHAPE["hidden_size"],
+            **{f"{side}_layers": _BLOCKS for side in ("encoder", "decoder")},
+            **{f"{side}_attention_heads": _SHAPE["num_attention_heads"] for side in ("encoder", "decoder")},
+            **{f"{side}_ffn_dim": _SHAPE["intermediate_size"] for side in ("encoder", "decoder")},
+            "activation_function": _ACTIVATION,
+            **_POSITIONS,
+            "scale_embedding": _FLAG,
+            "init_std": _number(0.02),
+            **dict.fromkeys(("pad_token_id", "eos_token_id", "decoder_start_token_id"), _pad_token(0)),
+        },
+        prefix="model",
+        blocks="encoder.layers",
+        drawn=("final_logits_bias",),
+        unused=r"(lm_head|model\.(en|de)coder\.embed_(tokens|positions))\.weight",
+        dropouts=("dropout",),
+        has_first_token=False,
+        learned_positions=False,
+        fixed={"forced_eos_token_id": None, "bos_token_id": None},
+        decoder_blocks="decoder.layers",
+        tied=("lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight"),
+    ),
 }
 
 
@@ -270,7 +313,7 @@ def family_of(of: Any) -> Family:
     """The family of a config, or of a model that has one; raises `SettingError` for what is none of them."""
     family = FAMILIES.get(getattr(getattr(of, "config", of), "model_type", ""))
     if family is None:
-        raise SettingError(f"{type(of).__name__} is none of the encoders that are read: {', '.join(FAMILIES)}.")
+        raise SettingError(f"{type(of).__name__} is none of the models that are read: {', '.join(FAMILIES)}.")
     return family
 
 
@@ -287,7 +330,7 @@ def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
     kind = values.get("model_type")
     family = FAMILIES.get(kind) if isinstance(kind, str) else None
     if family is None:
-        raise ModelError(f"{where}: model_type is {kind!r}; encoders that are read: {', '.join(FAMILIES)}.")
+        raise ModelError(f"{where}: model_type is {kind!r}; models that are read: {', '.join(FAMILIES)}.")
     if values.get("auto_map"):
         raise ModelError(f"{where}: its config names code of its own (auto_map). Code in model folders is never run.")
     if values.get("is_decoder") or values.get("add_cross_attention"):
@@ -304,9 +347,22 @@ def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
         )
     if not family.learned_positions and config.hidden_size // config.num_attention_heads % 2:
         raise ModelError(f"{where}: its heads are of an odd size, but its positions turn pairs of numbers.")
+    if family.writes:
+        _check_translator(config, values, where)
     if (max_tokens(config.to_dict()) or 0) < 1:
         raise ModelError(f"{where}: {config.max_position_embeddings} positions leave none for a token.")
     return config
+
+
+def _check_translator(config: Any, values: dict[str, Any], where: str) -> None:
+    """Raise `ModelError` for a translator of a kind that is not read."""
+    for key in ("share_encoder_decoder_embeddings", "tie_word_embeddings"):
+        if values.get(key, True) is not True:
+            raise ModelError(f"{where}: {key} is {values[key]!r}; translators with one word matrix are read.")
+    if config.decoder_start_token_id != config.pad_token_id:
+        raise ModelError(f"{where}: its translations do not begin with the padding, as those that are read do.")
+    if config.d_model % config.decoder_attention_heads:
+        raise ModelError(f"{where}: d_model {config.d_model} is no multiple of {config.decoder_attention_heads} heads.")
 
 
 def config_values(config: PreTrainedConfig) -> dict[str, Any]:
@@ -316,7 +372,7 @@ def config_values(config: PreTrainedConfig) -> dict[str, Any]:
 
 def new_weight(name: str, shape: tuple[int, ...], config: PreTrainedConfig, generator: torch.Generator) -> Tensor:
     """A tensor of a new head as transformers draws it: normal weights, no bias, norms of one."""
-    if len(shape) < 2:
+    if len(shape) < 2 or name == "final_logits_bias":
         return torch.full(shape, float(name.endswith("norm.weight")))
     if config.model_type != "modernbert":
         return torch.empty(shape).normal_(0.0, config.initializer_range, generator=generator)

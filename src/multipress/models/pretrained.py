@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,21 @@ from multipress.errors import ModelError, SettingError
 from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Shape, Source, find_model, shrunk_shape
 from multipress.models.encoder import build_classifier, expected_shapes
 from multipress.models.families import Family, family_of, new_weight, read_config
+from multipress.models.translation import (
+    NAMED,
+    TranslatorShape,
+    new_weights,
+    train_tokenizer,
+    translator_config,
+    translator_shape,
+)
 from multipress.reproducibility import file_sha256, seed_for
 
 __all__ = ["PretrainedModel", "identify", "inside", "load_pretrained", "shape_by_name"]
 
 FLOAT_TYPES = ("F32", "F16", "BF16")
 MAX_CONFIG_BYTES = 1_000_000
+NEW_VERSION = 1  # of new translators: raise it when the same name and seed give other weights
 PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
@@ -45,6 +55,15 @@ class Checked:
     def max_length(self) -> int:
         """Most tokens of a row, special tokens counted."""
         return max_tokens(self.config.to_dict()) or 0
+
+    def check_target(self, target: str) -> None:
+        """Raise `SettingError` if the model is not for a task of this kind (`classes`, `number`, `text`)."""
+        if family_of(self.config).writes != (target == "text"):
+            own, asked = ("writes text", "labels") if target != "text" else ("gives labels", "text")
+            raise SettingError(
+                f"{self.source.name} {own}, but the task asks for {asked}. "
+                + ("Take an encoder." if target != "text" else f"Take a translator: {', '.join(NAMED)}.")
+            )
 
     def check_length(self, max_length: int) -> None:
         """Raise `SettingError` if the model has fewer positions than rows may have tokens."""
@@ -81,6 +100,9 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     Raises:
         ModelError: see `load_pretrained`.
     """
+    shape = None if Path(name).is_dir() else translator_shape(name)
+    if shape is not None:
+        return _to_be_made(name, shape)
     source = find_model(name, models_dir)
     values = _read_config(source.folder)
     config = read_config(values, source.name)
@@ -102,6 +124,13 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     ]
     sha256 = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
     return Checked(source, config, names, num_labels, label_names, tokenizer_json, sha256)
+
+
+def _to_be_made(name: str, shape: TranslatorShape) -> Checked:
+    """What is known of a new translator before its tokenizer is learned from the rows."""
+    identity = f"new translator, version {NEW_VERSION}: {shape}"
+    sha256 = hashlib.sha256(identity.encode()).hexdigest()
+    return Checked(Source(name, Path()), translator_config(shape), {}, 0, (), tokenizer_json="", sha256=sha256)
 
 
 def shape_by_name(name: str) -> Checked | None:
@@ -128,8 +157,9 @@ def load_pretrained(
     seed: int,
     dropout: float = 0.0,
     models_dir: Path | None = None,
+    texts: Sequence[str] = (),
 ) -> PretrainedModel:
-    """Load an encoder and give it a head for a task.
+    """Load an encoder and give it a head for a task, load a translator, or make one that a name stands for.
 
     A head that is in the file is kept if its label names are the task's, in the same order (for a number: if it has one
     output); otherwise a new one is drawn from the seed, and the note says so.
@@ -140,6 +170,7 @@ def load_pretrained(
         seed: Seed of the new head.
         dropout: Dropout of embeddings, attention and blocks.
         models_dir: Folder of model folders.
+        texts: What the tokenizer of a new translator is learned from.
 
     Raises:
         ModelError: no safetensors file, a pickle, another architecture, a tensor that is missing, unexpected, or of
@@ -152,6 +183,8 @@ def load_pretrained(
     for key in family.dropouts:
         setattr(config, key, dropout)
     config._attn_implementation = "eager"
+    if not checked.tokenizer_json:
+        return _new_translator(checked, texts, seed)
     if label_names:
         config.id2label = dict(enumerate(label_names))
         config.label2id = {label: index for index, label in enumerate(label_names)}
@@ -168,6 +201,14 @@ def load_pretrained(
             note = f"The head of {name} ({theirs}) does not fit the labels of the task, so a new one was drawn."
     model = build_classifier(config, weights)
     return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=not keep_head, note=note)
+
+
+def _new_translator(checked: Checked, texts: Sequence[str], seed: int) -> PretrainedModel:
+    config: Any = checked.config
+    tokenizer_json = train_tokenizer(texts, config.vocab_size)
+    config.vocab_size = config.decoder_vocab_size = Tokenizer.from_str(tokenizer_json).get_vocab_size()
+    model = build_classifier(config, new_weights(expected_shapes(config), seed))
+    return PretrainedModel(model, tokenizer_json, checked.sha256, new_head=True)
 
 
 def _new_head(config: PreTrainedConfig, have: set[str], seed: int) -> dict[str, Tensor]:

@@ -31,6 +31,14 @@ class Recalls:
     dense_score: float | None = None
 
 
+def _kind(task: Mapping[str, Any]) -> str:
+    """The hub's name for what the model does."""
+    return "translation" if task["target"] == "text" else "text-classification"
+
+
+_UNLABELLED = {"classes": "none", "number": "a number", "text": "none, it writes text"}
+
+
 def model_card(
     artifact: Artifact, measurements: Sequence[Measurement], command: str, recalls: Recalls | None = None
 ) -> str:
@@ -51,7 +59,7 @@ def model_card(
     lines = [
         "---",
         "library_name: multipress",
-        "pipeline_tag: text-classification",
+        f"pipeline_tag: {_kind(task)}",
         "tags: [multipress, compressed]",
         *_model_index(task, metrics, values),
         "---",
@@ -71,7 +79,7 @@ def model_card(
         *_against_dense(recalls, values, task),
         *(_latency(row) for row in measurements if row.name == "latency_p50_ms"),
         "",
-        "Predict without torch:",
+        f"{'Translate' if task['target'] == 'text' else 'Predict without torch'}:",
         "",
         "```python",
         "import multipress as mp",
@@ -86,7 +94,7 @@ def model_card(
         command.replace("`", "'"),
         "```",
         "",
-        f"Labels: {', '.join(_plain(label) for label in task['labels']) or 'a number'}.",
+        f"Labels: {', '.join(_plain(label) for label in task['labels']) or _UNLABELLED[task['target']]}.",
         f"Texts longer than {facts['max_length']} tokens are cut.",
         "",
         *(_recall_lines(recalls) if recalls else []),
@@ -150,7 +158,7 @@ def _model_index(task: dict[str, Any], metrics: list[str], values: dict[str, flo
         "model-index:",
         "- name: multipress artifact",
         "  results:",
-        "  - task: {type: text-classification}",
+        f"  - task: {{type: {_kind(task)}}}",
         f"    dataset: {{name: {dataset}, type: {dataset}}}",
         "    metrics:",
     ]

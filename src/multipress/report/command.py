@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from multipress.spec import MethodSpec, RunSpec, TrainingSpec
+from multipress.spec import TRAINING_OPTIONS, MethodSpec, RunSpec, default_training
 
 __all__ = ["command_for", "made_by", "shown_spec"]
 
@@ -57,8 +57,8 @@ def command_for(spec: RunSpec, teacher: str = "", out: str = "OUT") -> str:
         words += [f"--{option}", value] if value else []
     for name in ("max_train_rows", "max_eval_rows"):
         words += [f"--{name.replace('_', '-')}", str(getattr(data, name))] if getattr(data, name) else []
-    for name in ("epochs", "learning_rate", "batch_size", "max_length"):
-        if getattr(training, name) != getattr(TrainingSpec(), name):
+    for name in TRAINING_OPTIONS:
+        if getattr(training, name) != getattr(default_training(spec.model), name):
             words += [f"--{name.replace('_', '-')}", str(getattr(training, name))]
     for method in spec.methods:
         words += ["--method", _method_text(method)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
-from multipress.errors import ArtifactError, DataError, SettingError
+from multipress.errors import ArtifactError, DataError, MissingExtraError, SettingError
 from multipress.runtime.decoded import decoded_tensors
 from multipress.runtime.graph_file import Graph, read_graph
 from multipress.runtime.graph_sizes import check_sizes
@@ -20,7 +21,7 @@ from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 from multipress.runtime.simple_graph import simple_graph
 from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
 
-__all__ = ["ENGINES", "PRECISIONS", "Prediction", "Predictor"]
+__all__ = ["ENGINES", "PRECISIONS", "Prediction", "Predictor", "Translation", "open_predictor"]
 
 PRECISIONS = ("fp32", "int8")
 ENGINES = ("onnxruntime", "openvino")
@@ -49,6 +50,56 @@ class Prediction:
     def to_json(self) -> dict[str, Any]:
         """The prediction as plain JSON values."""
         return {"label": self.label, "score": self.score, "scores": self.scores}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What a translator wrote for one row.
+
+    Args:
+        translation: The text.
+        score: Its log-probability, divided by its length in tokens to the power of the length penalty.
+    """
+
+    translation: str
+    score: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The translation as plain JSON values."""
+        return {"translation": self.translation, "score": self.score}
+
+
+def open_predictor(artifact: Artifact | Path | str, threads: int = 1, batch_size: int = 32, **options: Any) -> Any:
+    """What predicts with an artifact: a `Predictor`, or of a translator a `multipress.translator.Translator`.
+
+    Args:
+        artifact: An artifact or its folder.
+        threads: Threads to compute with.
+        batch_size: Most rows computed at once.
+        options: Further arguments of either.
+
+    Raises:
+        ArtifactError: the artifact is damaged.
+        SettingError: an option is not for this artifact.
+        MissingExtraError: it is a translator, and torch is not installed.
+    """
+    if not isinstance(artifact, Artifact):
+        artifact = open_artifact(Path(artifact))
+    if not artifact.writes:
+        return Predictor(artifact, threads, batch_size, **options)
+    for name, plain in (("precision", PRECISIONS[0]), ("engine", ENGINES[0])):
+        if options.pop(name, plain) != plain:
+            raise SettingError(f"A translator is computed by torch in {PRECISIONS[0]}; leave --{name} out.")
+    options.pop("cache", None)
+    try:
+        # By its name: nothing here may need torch.
+        room = import_module("multipress.translator")
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{artifact.folder} is a translator, which needs torch and transformers ({error}): "
+            'pip install "multipress[train]".'
+        ) from None
+    return room.Translator(artifact, threads, batch_size, **options)
 
 
 class Predictor:
@@ -90,6 +141,8 @@ class Predictor:
                 raise SettingError(f"{value!r} is not known; there are: {', '.join(known)}.")
         if not isinstance(artifact, Artifact):
             artifact = open_artifact(Path(artifact))
+        if artifact.writes:
+            raise ArtifactError(f"{artifact.folder} is a translator, not a classifier. Open it with multipress.open.")
         self.artifact = artifact
         self.num_truncated = 0
         self._batch_size = batch_size

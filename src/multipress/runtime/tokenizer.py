@@ -76,6 +76,10 @@ class TextEncoder:
             encodings.append(Encoding(found.ids, found.type_ids))
         return encodings
 
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text that these tokens stand for, without spaces around it."""
+        return str(self._tokenizer.decode(list(ids))).strip()
+
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[str]]:
         """The tokens of each row as texts; raises as `encode` does."""
         return [found.tokens for found in self._encoded(texts, pairs)]

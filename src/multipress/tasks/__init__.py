@@ -8,7 +8,7 @@ from multipress.errors import SpecError
 from multipress.spec import DataSpec
 from multipress.tasks.assemble import assemble
 from multipress.tasks.base import Split, Task, TaskData
-from multipress.tasks.metrics import evaluate_logits, per_class_recall, score_by
+from multipress.tasks.metrics import evaluate_logits, evaluate_outputs, per_class_recall, score_by
 from multipress.tasks.registry import list_tasks, load_registered
 from multipress.tasks.single_file import LoadedRows, load_rows, load_texts, load_validation
 from multipress.tasks.text import load_text
@@ -19,6 +19,7 @@ __all__ = [
     "Task",
     "TaskData",
     "evaluate_logits",
+    "evaluate_outputs",
     "list_tasks",
     "load_rows",
     "load_task",

@@ -30,15 +30,17 @@ MAX_SHARED_SHARE = 0.2
 
 
 def to_split(rows: Rows, task: Task) -> Split:
-    """The rows with labels as the task's class indices or as numbers.
+    """The rows with labels as the task's class indices, as numbers or as texts.
 
     Raises:
         DataError: a label is unknown to the task, or is not a number.
     """
     if task.target == "classes":
         labels = class_indices(rows.labels, task.labels, rows.table, rows.positions)
-    else:
+    elif task.target == "number":
         labels = numbers(rows.labels, rows.table, rows.positions)
+    else:
+        labels = np.array(rows.labels, dtype=object)
     return Split(rows.texts, rows.pairs, labels)
 
 
@@ -123,6 +125,9 @@ def content_hash(task: Task, *splits: Split) -> str:
     for split in splits:
         _add_texts(digest, split.texts)
         _add_texts(digest, split.pairs or [])
+        if task.target == "text":
+            _add_texts(digest, split.labels.tolist())
+            continue
         wide = "<f4" if task.target == "number" else "<i8"
         digest.update(split.labels.astype(wide).tobytes())
     return digest.hexdigest()
@@ -158,7 +163,7 @@ def _check_labels(task: Task, train: Split, dev: Split) -> list[str]:
     for name, split in (("train", train), ("validation", dev)):
         if task.target == "number" and np.unique(split.labels).size < 2:
             raise DataError(f"All {len(split):,} {name} labels are {split.labels[0]:g}; give rows of different labels.")
-    if task.target == "number":
+    if task.target != "classes":
         return []
     present = {name: set(split.labels.tolist()) for name, split in (("train", train), ("validation", dev))}
     if len(present["train"]) < 2:

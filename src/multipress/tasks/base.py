@@ -10,7 +10,9 @@ import numpy as np
 
 from multipress.errors import DataError
 
-__all__ = ["Split", "Task", "TaskData"]
+__all__ = ["TARGETS", "Split", "Task", "TaskData"]
+
+TARGETS = ("classes", "number", "text")
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Split:
     Args:
         texts: One text a row, N of them.
         pairs: The second text of each row; None for a task of single texts.
-        labels: int64 class indices (N,), or float32 numbers (N,).
+        labels: int64 class indices (N,), float32 numbers (N,), or texts (N,) as objects.
     """
 
     texts: list[str]
@@ -50,8 +52,8 @@ class Task:
 
     Args:
         name: A registered name such as `sst2`; `text` for the user's own files.
-        target: `classes` or `number`.
-        labels: Names of the classes in class order; empty for a number.
+        target: `classes`, `number`, or `text`: a text is written, such as a translation.
+        labels: Names of the classes in class order; empty where there are none.
         metrics: The official metrics, by their names in `multipress.tasks.metrics`.
         score: The metric that is `score`, from 0 to 1.
         is_pair: Whether a row has two texts.
@@ -66,7 +68,7 @@ class Task:
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of a model's head: one a class, or 1 for a number."""
+        """Outputs of a model's head: one a class, or 1 for a number; a writer of text has no such head."""
         return len(self.labels) if self.target == "classes" else 1
 
     def to_json(self) -> dict[str, Any]:
@@ -92,8 +94,8 @@ class Task:
         except (KeyError, TypeError) as error:
             raise DataError(f"The task {value!r} lacks something or is of the wrong kind: {error}.") from None
         words = (task.name, task.score, *task.labels, *task.metrics)
-        if task.target not in ("classes", "number") or not all(isinstance(word, str) for word in words):
-            raise DataError(f"{value!r} is not a task: target is classes or number, names are texts.")
+        if task.target not in TARGETS or not all(isinstance(word, str) for word in words):
+            raise DataError(f"{value!r} is not a task: target is {', '.join(TARGETS)}, names are texts.")
         return task
 
 
@@ -118,6 +120,11 @@ class TaskData:
     notes: tuple[str, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def written_texts(self) -> list[str]:
+        """All texts of `train` that a translator reads or is to write; none where nothing is written."""
+        return [*self.train.texts, *self.train.labels.tolist()] if self.task.target == "text" else []
 
     @property
     def dev_unseen(self) -> np.ndarray:

@@ -11,16 +11,15 @@ on the matched one, `mnli_mismatched` is the same training rows with the other.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from multipress.errors import DataError, MissingExtraError
+from multipress.errors import DataError
 from multipress.tasks.base import Task
-from multipress.tasks.files import Table, arrow_table, read_table
+from multipress.tasks.files import Table
 from multipress.tasks.labels import Label, read_labels
 from multipress.tasks.rows import Rows, accept_rows
+from multipress.tasks.sources import find_tables
 
 __all__ = ["GLUE", "GlueTask", "load_glue"]
 
@@ -79,7 +78,7 @@ def load_glue(name: str, data_dir: Path | None = None) -> tuple[Task, Rows, Rows
     facts = GLUE[name]
     target = "classes" if facts.labels else "number"
     task = Task(name, target, facts.labels, facts.metrics, facts.score, len(facts.text) == 2)
-    train, dev = (_rows(table, facts) for table in _tables(facts.config or name, ("train", facts.dev), data_dir))
+    train, dev = (_rows(table, facts) for table in _tables(name, facts, data_dir))
     return task, train, dev
 
 
@@ -107,33 +106,6 @@ def _official_name(label: Label, names: tuple[str, ...], table: Table, row: int)
     return label
 
 
-def _tables(name: str, splits: tuple[str, str], data_dir: Path | None) -> list[Table]:
-    folders = [data_dir] if data_dir else []
-    if os.environ.get("MULTIPRESS_DATA"):
-        folders.append(Path(os.environ["MULTIPRESS_DATA"]))
-    for folder in folders:
-        files = [folder / "glue" / name / f"{split}.parquet" for split in splits]
-        if all(file.is_file() for file in files):
-            return [read_table(file) for file in files]
-    looked = " and ".join(str(folder / "glue" / name) for folder in folders)
-    return _from_hub(name, splits, f"it is not in {looked}" if looked else "no data folder was given")
-
-
-def _from_hub(name: str, splits: tuple[str, str], why: str) -> list[Table]:
-    files = f"glue/{name}/{splits[0]}.parquet and {splits[1]}.parquet"
-    advice = f"Name a folder that holds {files} with --data-dir or MULTIPRESS_DATA"
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtraError(
-            f'Task {name} comes from the Hugging Face hub ({why}): pip install "multipress[train]". {advice}.'
-        ) from None
-    try:
-        loaded: Any = datasets.load_dataset(HUB_NAME, name)
-    except Exception as error:  # noqa: BLE001 (what it raises without a network differs by version)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(
-            f"Task {name} cannot be loaded: {why}, and the Hugging Face hub cannot be reached ({reason}). "
-            f"{advice}, or go online."
-        ) from None
-    return [arrow_table(loaded[split].data.table, f"{HUB_NAME} {name} {split}") for split in splits]
+def _tables(name: str, facts: GlueTask, data_dir: Path | None) -> list[Table]:
+    config = facts.config or name
+    return find_tables(config, f"glue/{config}", ("train", facts.dev), data_dir, (HUB_NAME, config))

@@ -12,10 +12,13 @@ import numpy as np
 
 from multipress.errors import DataError, RunError, SpecError
 from multipress.tasks.base import Task
+from multipress.tasks.translations import METRICS as TRANSLATION_METRICS
+from multipress.tasks.translations import evaluate_translations
 
 __all__ = [
     "accuracy",
     "evaluate_logits",
+    "evaluate_outputs",
     "f1",
     "macro_f1",
     "matthews",
@@ -122,6 +125,25 @@ def evaluate_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> dict[
     return values | {"score": min(max(values[task.score], 0.0), 1.0)}
 
 
+def evaluate_outputs(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Every metric of the task's kind by name, and `score`: of logits as `evaluate_logits`, of texts BLEU and chrF.
+
+    Args:
+        task: The task.
+        outputs: Logits (N, C), or the texts that a model wrote (N,).
+        labels: Labels (N,).
+
+    Raises:
+        DataError: there are no rows, or the shapes do not fit the task.
+        RunError: an output is NaN or infinite.
+        MissingExtraError: texts are scored, and sacrebleu is not installed.
+    """
+    if task.target != "text":
+        return evaluate_logits(task, outputs, labels)
+    values = evaluate_translations(outputs.tolist(), labels.tolist())
+    return values | {"score": values[task.score] / 100}
+
+
 def score_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
     """The task's score alone, as in `evaluate_logits`, for outputs that passed that once."""
     return min(max(_METRICS[task.score](_predictions(task, logits), labels), 0.0), 1.0)
@@ -129,6 +151,8 @@ def score_logits(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _metric_names(task: Task) -> list[str]:
     """The metrics of rows like the task's."""
+    if task.target == "text":
+        return list(TRANSLATION_METRICS)
     measure = _class_metrics if task.target == "classes" else _number_metrics
     return list(measure(task, np.zeros((1, task.num_outputs)), np.zeros(1, dtype=np.int64)))
 

@@ -10,6 +10,7 @@ from multipress.errors import SpecError
 from multipress.tasks.banking77 import load_banking77
 from multipress.tasks.base import Task
 from multipress.tasks.glue import GLUE, load_glue
+from multipress.tasks.multi30k import MULTI30K, load_multi30k
 from multipress.tasks.rows import Rows
 
 __all__ = ["list_tasks", "load_registered"]
@@ -17,6 +18,7 @@ __all__ = ["list_tasks", "load_registered"]
 _TASKS: dict[str, Callable[[Path | None], tuple[Task, Rows, Rows]]] = {
     "banking77": load_banking77,
     **{name: partial(load_glue, name) for name in GLUE},
+    **{name: partial(load_multi30k, name) for name in MULTI30K},
 }
 
 
@@ -30,7 +32,7 @@ def load_registered(name: str, data_dir: Path | None = None) -> tuple[Task, Rows
 
     Args:
         name: One of `list_tasks()`.
-        data_dir: Folder that holds `glue/<task>/<split>.parquet`; else the one in `MULTIPRESS_DATA`.
+        data_dir: Folder that holds `glue/<task>/<split>.parquet` and the like; else the one in `MULTIPRESS_DATA`.
 
     Raises:
         SpecError: there is no such task.

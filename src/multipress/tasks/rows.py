@@ -16,7 +16,7 @@ from multipress.errors import DataError
 from multipress.tasks.files import Table, check_characters
 from multipress.tasks.labels import Label
 
-__all__ = ["Rows", "accept_rows", "read_texts"]
+__all__ = ["Rows", "accept_rows", "read_texts", "read_written"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,15 @@ def read_texts(table: Table, column: str) -> list[str | None]:
             )
         check_characters(value or "", table.where(row))
     return values
+
+
+def read_written(table: Table, column: str) -> list[Label]:
+    """A column of texts that are to be written, such as translations, as labels; None where there is none.
+
+    Raises:
+        DataError: a value is not a text, or is text that has no UTF-8 form.
+    """
+    return [None if not value or value.isspace() else value for value in read_texts(table, column)]
 
 
 def accept_rows(table: Table, text: tuple[str, ...], labels: list[Label]) -> Rows:

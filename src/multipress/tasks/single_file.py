@@ -58,7 +58,7 @@ def load_rows(file: str | Path, *, task: Task | None = None, text: tuple[str, ..
         DataError: the rows cannot be used, or a label is unknown to the task; the message names it.
         MissingExtraError: an optional package is needed and not installed.
     """
-    rows = labelled_rows(read_table(file), text, label)
+    rows = labelled_rows(read_table(file), text, label, task.target if task else "")
     return _loaded(rows, task or task_of(rows))
 
 

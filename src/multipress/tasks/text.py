@@ -12,11 +12,12 @@ from dataclasses import replace
 from multipress.errors import DataError, SpecError
 from multipress.spec import DataSpec
 from multipress.tasks.assemble import assemble
-from multipress.tasks.base import Task, TaskData
+from multipress.tasks.base import TARGETS, Task, TaskData
 from multipress.tasks.columns import check_ids, find_label, find_text
 from multipress.tasks.files import Table, read_table
 from multipress.tasks.labels import Label, class_order, find_target, read_labels
-from multipress.tasks.rows import Rows, accept_rows
+from multipress.tasks.rows import Rows, accept_rows, read_written
+from multipress.tasks.translations import METRICS as TRANSLATION_METRICS
 
 __all__ = ["labelled_rows", "load_text", "task_of"]
 
@@ -36,9 +37,8 @@ def load_text(data: DataSpec) -> TaskData:
         lacking = "train" if not data.train else "dev"
         raise SpecError(f"There is no {lacking} file: give both --train and --dev, or a task with --task.")
     tables = [read_table(data.train), read_table(data.dev)]
-    label = find_label(tables[0], data.label)
-    text = find_text(tables[0], data.text, label)
-    train, dev = (labelled_rows(table, text, label) for table in tables)
+    text, label = find_columns(tables[0], data.text, data.label, data.target)
+    train, dev = (labelled_rows(table, text, label, data.target) for table in tables)
     task = _ordered(task_of(train, data.target), data.labels, train)
     loaded = assemble(task, train, dev, data)
     loaded.facts.update(text_columns=list(text), label_column=label)
@@ -50,15 +50,19 @@ def task_of(rows: Rows, target: str = "") -> Task:
 
     Args:
         rows: All train rows.
-        target: `classes`, `number`, or empty: found from the labels.
+        target: `classes`, `number`, `text`, or empty: classes or a number, found from the labels.
 
     Raises:
         SpecError: the target is none of these.
         DataError: there is only one class, or almost every row has a class of its own.
     """
-    if target not in ("", "classes", "number"):
-        raise SpecError(f"target is {target!r}, but must be classes or number, or left out.")
+    if target not in ("", *TARGETS):
+        raise SpecError(f"target is {target!r}, but must be {', '.join(TARGETS)}, or left out.")
     is_pair = rows.pairs is not None
+    if target == "text":
+        if is_pair:
+            raise DataError(f"{rows.table.source}: a text is written for one text; name one column with --text.")
+        return Task("text", "text", (), TRANSLATION_METRICS, "bleu")
     if (target or find_target(rows.labels)) == "number":
         return Task("text", "number", (), ("pearson", "spearman"), "pearson", is_pair)
     names = class_order(rows.labels)
@@ -68,7 +72,8 @@ def task_of(rows: Rows, target: str = "") -> Task:
     if len(names) > max(_MIN_MANY_CLASSES, len(rows.labels) // 2):
         raise DataError(
             f"{source}: {len(names):,} different labels in {len(rows.labels):,} rows are too many to be "
-            "classes. Name the label's column with --label, or set the target to number."
+            "classes. Name the label's column with --label, or set the target to number, "
+            "or to text, which a translator writes."
         )
     return Task("text", "classes", names, ("accuracy", "macro_f1"), "accuracy", is_pair)
 
@@ -83,20 +88,40 @@ def _ordered(task: Task, labels: tuple[str, ...], train: Rows) -> Task:
     return replace(task, labels=labels)
 
 
-def labelled_rows(table: Table, text: tuple[str, ...] = (), label: str = "") -> Rows:
+def find_columns(table: Table, text: tuple[str, ...], label: str, target: str) -> tuple[tuple[str, ...], str]:
+    """The columns of the text and of the label, named or found by name.
+
+    Of texts to be written: `source` and `target`, or the two columns there are, in their order.
+
+    Raises:
+        DataError: one is missing or several could be meant.
+    """
+    if target == "text" and not text and not label:
+        pair = ("source", "target") if {"source", "target"} <= set(table.names) else table.names
+        if len(pair) != 2:
+            raise DataError(
+                f"{table.source}: which columns hold the texts and their translations? Columns: "
+                f"{', '.join(map(repr, table.names))}. Name them with --text and --label."
+            )
+        return (pair[0],), pair[1]
+    label = find_label(table, label)
+    return find_text(table, text, label), label
+
+
+def labelled_rows(table: Table, text: tuple[str, ...] = (), label: str = "", target: str = "") -> Rows:
     """The rows of a file that have all their texts and a label.
 
     Args:
         table: The file.
         text: One or two text columns; empty: found by name.
         label: The label's column; empty: found by name.
+        target: `text` where the labels are texts to be written.
 
     Raises:
         DataError: a column is missing, an identity occurs twice, a value is of the wrong kind, or most
             rows are refused.
     """
-    label = find_label(table, label)
-    text = find_text(table, text, label)
+    text, label = find_columns(table, text, label, target)
     check_ids(table, (*text, label))
-    labels: list[Label] = read_labels(table, label)
+    labels: list[Label] = read_written(table, label) if target == "text" else read_labels(table, label)
     return accept_rows(table, text, labels)

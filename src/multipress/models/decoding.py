@@ -1,0 +1,96 @@
+"""Writing translations: batched beam search with cached keys and values, transformers' own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from multipress.models.encoder import model_batch, model_inputs
+from multipress.precision import autocast, route
+from multipress.runtime.tokenizer import Encoding, batches_by_length
+
+__all__ = ["BEAMS", "LENGTH_PENALTY", "Written", "write_translations"]
+
+BEAMS, LENGTH_PENALTY = 4, 0.6  # of Vaswani et al. 2017, and of Movva and Zhao 2020
+MORE_TOKENS = 10  # a translation may have so many more than twice the text's
+
+
+class Written(NamedTuple):
+    """What was written for one row.
+
+    Args:
+        ids: Token ids without the special ones around them.
+        score: Log-probability divided by the length to the power of the length penalty; the beam's best.
+    """
+
+    ids: list[int]
+    score: float
+
+
+@torch.inference_mode()
+def write_translations(
+    model: nn.Module,
+    rows: Sequence[Encoding],
+    *,
+    batch_size: int = 32,
+    beams: int = BEAMS,
+    length_penalty: float = LENGTH_PENALTY,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Written]:
+    """The best translation of each row, in the order given.
+
+    Args:
+        model: A translator, in evaluation mode.
+        rows: Encoded texts.
+        batch_size: Most rows at once; rows of similar length go together.
+        beams: How many partial translations of a row are followed; 1: the likeliest next word alone.
+        length_penalty: Above 0 longer translations are preferred; see `Written.score`.
+        on_progress: Called after each batch with the rows done and all rows.
+    """
+    translator: Any = model
+    config = translator.config
+    found = [Written([], 0.0)] * len(rows)
+    num_done = 0
+    for chosen in batches_by_length([len(row.ids) for row in rows], batch_size):
+        batch = model_batch([rows[index] for index in chosen], config.pad_token_id)
+        longest = batch["input_ids"].shape[1]
+        with autocast(route()):
+            written = translator.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=(batch["attention_mask"][:, 0, 0] == 0).long(),
+                num_beams=beams,
+                length_penalty=length_penalty if beams > 1 else None,
+                do_sample=False,
+                use_cache=True,
+                suppress_tokens=[config.pad_token_id],  # it only fills rows
+                max_new_tokens=min(2 * longest + MORE_TOKENS, config.max_position_embeddings - 1),
+            )
+            scores = _scores(translator, batch, written, length_penalty)
+        special = (config.pad_token_id, config.eos_token_id)
+        for index, ids, score in zip(chosen, written.tolist(), scores.tolist(), strict=True):
+            found[index] = Written([token for token in ids if token not in special], score)
+        num_done += len(chosen)
+        if on_progress is not None:
+            on_progress(num_done, len(rows))
+    return found
+
+
+def _scores(translator: Any, batch: dict[str, Tensor], written: Tensor, length_penalty: float) -> Tensor:
+    """The score (B,) of each translation.
+
+    Args:
+        translator: The model.
+        batch: What it read.
+        written: (B, S + 1) token ids, the padding with which each begins counted.
+        length_penalty: See `Written.score`.
+    """
+    read, ids = written[:, :-1], written[:, 1:]  # (B, S)
+    logits = translator(**model_inputs(translator, batch | {"decoder_input_ids": read})).logits.float()
+    steps = -functional.cross_entropy(logits.transpose(1, 2), ids, reduction="none")  # (B, S)
+    ends = (ids == translator.config.eos_token_id).long()
+    real = ends.cumsum(1) == ends  # up to the first end, that one counted; what follows fills the row
+    return (steps * real).sum(1) / real.sum(1) ** length_penalty

@@ -1,0 +1,95 @@
+"""Parallel text as a task, and how translations are scored; sacrebleu is the reference."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+import sacrebleu
+
+from multipress.errors import DataError, SpecError
+from multipress.spec import DataSpec
+from multipress.tasks import evaluate_outputs, load_rows, load_task, load_validation
+from multipress.tasks.translations import bleu_of_counts, bleu_rows, evaluate_translations, signatures
+
+WORDS = ["ein", "kleiner", "Hund", "läuft", "schnell", "über", "die", "grüne", "Wiese", "und", "bellt", "laut", "."]
+
+
+def sentences(count, seed):
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(WORDS, random.integers(1, 12))) for _ in range(count)]
+
+
+def test_bleu_of_the_counts_of_any_sample_is_that_of_sacrebleu():
+    written, wanted = sentences(60, 0), sentences(60, 1)
+    counts = bleu_rows(written, wanted)
+    random = np.random.default_rng(2)
+    draws = [random.integers(0, 60, size) for size in (1, 1, 2, 3, 60, 60)]
+    draws += [np.array([row]) for row in range(60)]  # single rows lack n-grams: smoothing shows
+    for draw in draws:
+        expected = sacrebleu.corpus_bleu([written[i] for i in draw], [[wanted[i] for i in draw]]).score
+        assert bleu_of_counts(counts[draw].sum(axis=0)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_metrics_are_those_of_sacrebleu_with_its_signatures():
+    written, wanted = sentences(20, 0), sentences(20, 1)
+    found = evaluate_translations(written, wanted)
+    assert found["bleu"] == sacrebleu.corpus_bleu(written, [wanted]).score
+    assert found["chrf"] == sacrebleu.corpus_chrf(written, [wanted]).score
+    assert sacrebleu.__version__ in signatures()["bleu"]
+    with pytest.raises(DataError, match="one for each"):
+        evaluate_translations(written, wanted[1:])
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    folder = tmp_path / "mt" / "multi30k_en_de"
+    folder.mkdir(parents=True)
+    for seed, split in enumerate(("train", "validation", "test")):
+        rows = {"en": sentences(30, 10 + seed), "de": sentences(30, 20 + seed)}
+        parquet.write_table(pa.table(rows), folder / f"{split}.parquet")
+    return tmp_path
+
+
+def test_multi30k_is_a_task_whose_labels_are_the_translations(data_dir):
+    data = load_task(DataSpec(task="multi30k", max_train_rows=12), data_dir)
+    assert (data.task.target, data.task.score, len(data.train), len(data.dev)) == ("text", "bleu", 12, 30)
+    assert set(data.train.labels) <= set(sentences(30, 20))
+    test = load_validation("multi30k_test2016", data_dir=data_dir)
+    assert test.split.labels.tolist() == sentences(30, 22)
+    scores = evaluate_outputs(data.task, data.dev.labels, data.dev.labels)
+    assert scores["score"] == pytest.approx(1.0)
+    assert scores["bleu"] == pytest.approx(100)
+
+
+def test_another_translation_is_another_identity(data_dir):
+    one = load_task(DataSpec(task="multi30k"), data_dir)
+    path = data_dir / "mt" / "multi30k_en_de" / "train.parquet"
+    table = parquet.read_table(path).to_pydict()
+    table["de"][3] += " ja"
+    parquet.write_table(pa.table(table), path)
+    assert load_task(DataSpec(task="multi30k"), data_dir).sha256 != one.sha256
+
+
+@pytest.mark.parametrize("names", [("source", "target"), ("en", "de")])
+def test_own_parallel_text_is_found_by_its_columns(tmp_path, names):
+    for split in ("train", "dev"):
+        rows = [dict(zip(names, pair, strict=True)) for pair in ((f"{split} a", "x"), (f"{split} b", "y"))]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    spec = DataSpec(train=str(tmp_path / "train.jsonl"), dev=str(tmp_path / "dev.jsonl"), target="text")
+    data = load_task(spec)
+    assert (data.dev.texts, data.dev.labels.tolist()) == (["dev a", "dev b"], ["x", "y"])
+    again = load_rows(tmp_path / "dev.jsonl", task=data.task)
+    assert again.split.labels.tolist() == ["x", "y"]
+
+
+def test_columns_that_could_be_anything_must_be_named(tmp_path):
+    for split in ("train", "dev"):
+        (tmp_path / f"{split}.csv").write_text(f"a,b,c\n{split},2,3\n")
+    files = {"train": str(tmp_path / "train.csv"), "dev": str(tmp_path / "dev.csv")}
+    with pytest.raises(DataError, match="--text and --label"):
+        load_task(DataSpec(**files, target="text"))
+    assert load_task(DataSpec(**files, target="text", text=("a",), label="c")).dev.labels.tolist() == ["3"]
+    with pytest.raises(SpecError, match="classes, number, text"):
+        load_task(DataSpec(**files, target="words", text=("a",), label="c"))
