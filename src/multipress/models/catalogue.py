@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multipress.errors import MissingExtraError, ModelError
+from multipress.models.translation import NAMED
 from multipress.reproducibility import file_sha256
 
 __all__ = ["MODEL_FILES", "Shape", "Source", "find_model", "list_models"]
@@ -123,6 +124,10 @@ def list_models() -> list[dict[str, str]]:
     for name, (hub_id, layers, hidden) in BERT_SIZES.items():
         shape = f"{layers} layers, hidden {hidden}, {hidden // 64} heads, feed-forward {4 * hidden}"
         rows.append({"name": name, "shape": shape, "source": f"{hub_id} (Apache-2.0), from the hub"})
+    for name, made in NAMED.items():
+        sides = f"{made.layers} + {made.layers} layers, hidden {made.hidden}, {made.heads} heads"
+        shape = f"{sides}, feed-forward {made.feed_forward}, {made.words} pieces of words"
+        rows.append({"name": name, "shape": shape, "source": "a translator, trained from nothing"})
     return rows
 
 
@@ -189,7 +194,7 @@ def find_model(name: str, models_dir: Path | None = None, *, pickled: bool = Fal
         return Source(name, root / hub_id)
     if HUB_ID.fullmatch(hub_id):
         return Source(name, _hub_folder(hub_id, pickled, download))
-    known = ", ".join([*EMBEDDED_BLOCKS, *SHRUNK_NAMES, *BERT_SIZES])
+    known = ", ".join([*EMBEDDED_BLOCKS, *SHRUNK_NAMES, *BERT_SIZES, *NAMED])
     raise ModelError(f"No model {name!r}: it is no folder, no hub id (owner/name), and no short name ({known}).")
 
 
