@@ -91,7 +91,7 @@ class Quantization(Method):
 
     name: ClassVar[str] = "quantization"
     stage: ClassVar[Stage] = Stage.PRECISION
-    version: ClassVar[int] = 2  # words that no row trains are stored in as many bits as the others
+    version: ClassVar[int] = 3  # the threshold that holds a rate is a multiple of 1/128 of a step
 
     bits: int = 8
     embedding_bits: int | None = None

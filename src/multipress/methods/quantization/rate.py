@@ -24,6 +24,8 @@ __all__ = [
 FIRST_STEP = 0.25  # of the weights' standard deviation: about four bits a weight, harmless to begin with
 FIRST_BITS = 4.0
 FIRST_PRICE = 0.03
+_MOST_STEPS = 128  # no integer is as large
+_STEP_PARTS = 128  # how fine the threshold is
 LOWEST_PRICE, HIGHEST_PRICE = 1e-4, 1e3
 # How far the price, and the price from now on, rise with each e-fold of bits above what is wanted; logarithms.
 AT_ONCE, LASTING = 3.0, 0.2
@@ -147,19 +149,33 @@ def codes_at_rate(parts: list[Tensor], codes: list[Tensor], rate: float, stored:
     Returns:
         The integers that are left, zeros elsewhere, under the lowest threshold that will do; those given, if they do.
     """
-    sizes = [part.abs() for part in parts]
+    sizes = [part.abs().clamp_(max=_MOST_STEPS) for part in parts]
+    bits = [_bits_by_threshold(size, code) for size, code in zip(sizes, codes, strict=True)]
+    total = torch.zeros(max(map(len, bits)), dtype=torch.float64)
+    for own, count in zip(bits, stored, strict=True):
+        total[: len(own)] += count * own
+    half = _STEP_PARTS // 2  # of a step: what is below is zero already
+    enough = (total[half:] <= rate * sum(stored)).nonzero()
+    threshold = (half + int(enough[0])) / _STEP_PARTS if len(enough) else math.inf
+    return [code * (size >= threshold) for code, size in zip(codes, sizes, strict=True)]
 
-    def above(threshold: float) -> list[Tensor]:
-        return [code * (size >= threshold) for code, size in zip(codes, sizes, strict=True)]
 
-    def is_more(threshold: float) -> bool:
-        bits = [entropy_bits(code) * count for code, count in zip(above(threshold), stored, strict=True)]
-        return sum(bits) > rate * sum(stored)
+def _bits_by_threshold(sizes: Tensor, codes: Tensor) -> Tensor:
+    """Order-0 entropy of the integers that a threshold leaves, for every threshold at once.
 
-    low = high = 0.5  # half a step: what is below is zero already
-    while is_more(high):
-        low, high = high, 2 * high
-    for _ in range(8 * (low < high)):  # to a two-hundredth of the threshold
-        middle = (low + high) / 2
-        low, high = (middle, high) if is_more(middle) else (low, middle)
-    return above(high)
+    Args:
+        sizes: (R, D), in steps.
+        codes: int8 of the same shape.
+
+    Returns:
+        (T,), bits each; thresholds are multiples of 1 / `_STEP_PARTS` from 0 on, the last one leaves nothing.
+    """
+    places = (sizes * _STEP_PARTS).long()
+    num = int(places.max()) + 2
+    zero = max(0, -int(codes.min()))  # its place among the integers
+    width = zero + max(0, int(codes.max())) + 1
+    counts = torch.bincount(places.mul_(width).add_(codes).add_(zero).flatten(), minlength=num * width)
+    left = counts.view(num, width).flip(0).cumsum(0).flip(0).double()  # (T, width), of at least so many steps
+    left[:, zero] += codes.numel() - left.sum(1)
+    shares = left / codes.numel()
+    return -torch.xlogy(shares, shares).sum(1) / math.log(2)
