@@ -11,7 +11,8 @@ import pytest
 from multipress.cli.main import main
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-ARGUMENTS = {"train_and_predict.py": ["out", "96"]}
+ARGUMENTS = {"train_and_predict.py": ["out", "96"], "make_it_fit.py": ["out", "4", "320", "0.5"]}
+SAYS = {"train_and_predict.py": (2, "MB of weights"), "make_it_fit.py": (1, "MB before, ")}
 
 
 def test_every_example_is_run_by_a_test() -> None:
@@ -29,8 +30,9 @@ def test_the_example_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, str(EXAMPLES / name), *ARGUMENTS[name]]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert "MB of weights" in done.stdout
-    assert done.stdout.count(" -> ") == 2
+    predictions, words = SAYS[name]
+    assert words in done.stdout
+    assert done.stdout.count(" -> ") == predictions
 
 
 @pytest.mark.slow

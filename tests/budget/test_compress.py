@@ -9,6 +9,7 @@ import pytest
 import multipress as mp
 from multipress.budget.fitting import Asked, _Fitting
 from multipress.budget.limits import Budget
+from multipress.budget.pace import FEWEST_ROWS, ROUNDS, SHARE, Pace, pace
 from multipress.budget.rows import SearchRows
 from multipress.budget.tries import Recipe
 from multipress.cli.main import main
@@ -96,7 +97,7 @@ def test_the_python_call_takes_the_options_by_name_and_refuses_as_the_command_do
         mp.compress(str(tiny_folder), train=files[1], dev=files[3], out=tmp_path / "out")
 
 
-def test_the_number_of_epochs_is_kept_for_the_same_command(tiny_folder, tmp_path):
+def test_the_pace_is_kept_for_the_same_command(tiny_folder, tmp_path):
     """Another calibration of the computer must not give other runs."""
 
     class Tries:
@@ -110,7 +111,22 @@ def test_the_number_of_epochs_is_kept_for_the_same_command(tiny_folder, tmp_path
     asked = Asked(str(tiny_folder), DataSpec(task="banking77"))
     fitting = _Fitting(asked, Budget(max_mb=1), tmp_path / "out", ANYWHERE, said.append, lambda run, ended, total: None)
     (tmp_path / "out.search").mkdir()
-    rows = SearchRows(asked.data, None, None, None, True, ())
-    assert fitting._epochs(Tries(100.0), Recipe("m"), rows) == 2  # 30 minutes, a fifth left over, five rounds
-    assert fitting._epochs(Tries(1.0), Recipe("m"), rows) == 2
+    rows = SearchRows(asked.data, None, None, None, True, (), 10_000)
+    first = fitting._pace(Tries(50.0), Recipe("m"), rows)
+    assert (first.epochs, first.rows) == (3, 0)
+    assert fitting._pace(Tries(1.0), Recipe("m"), rows) == first
     assert len(said) == 1
+
+
+@pytest.mark.parametrize("seconds", [0.5, 20, 140, 3_000, 100_000])
+def test_as_many_rounds_as_are_planned_fit_into_the_time(seconds):
+    chosen = pace(seconds, 10_000, 1_800)
+    each = seconds * chosen.epochs * (chosen.rows or 10_000) / 10_000
+    assert each * ROUNDS <= SHARE * 1_800 or chosen == Pace(1, FEWEST_ROWS)
+    assert chosen.epochs == 1 or not chosen.rows
+    assert chosen.of(SearchRows(DataSpec(), None, None, None, True, (), 10_000)).num_train == (chosen.rows or 10_000)
+
+
+def test_epochs_that_are_asked_for_are_had_with_all_rows():
+    assert pace(3_000, 10_000, 60, epochs=4) == Pace(4)
+    assert pace(3_000, 100, 60) == Pace(1)  # fewer rows than the fewest that are drawn

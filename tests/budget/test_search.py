@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from multipress.budget.limits import Budget
-from multipress.budget.search import FEWEST_BITS, MARGIN, MOST_BITS, NEAR, Search, line_by_words, smallest_bytes
+from multipress.budget.search import (
+    FEWEST_BITS,
+    MARGIN,
+    MOST_BITS,
+    NEAR,
+    PATIENCE,
+    Search,
+    line_by_words,
+    smallest_bytes,
+)
 from multipress.budget.tries import Recipe, Result
 from multipress.errors import SettingError
 from multipress.size_ahead import SizeAhead
@@ -40,8 +49,8 @@ class Known:
             raise SettingError("no such words")
         return SizeAhead(0, round(self.bytes(recipe)), False)
 
-    def seconds(self, recipe):
-        return 10.0 * recipe.epochs
+    def seconds(self, *recipes):
+        return max(10.0 * recipe.epochs for recipe in recipes)
 
     def run(self, recipes):
         self.rounds.append(list(recipes))
@@ -82,8 +91,7 @@ def test_within_a_size_it_fills_the_size_with_bits(megabytes):
     best = found.best
     assert 0.85 * megabytes * 1e6 < best.package_bytes <= megabytes * 1e6 or best.recipe.rate in (None, MOST_BITS)
     assert best.score == max(result.score for result in known.results if result.package_bytes <= megabytes * 1e6)
-    assert best.recipe.learning_rate == pytest.approx(BEST_RATE)
-    assert best.recipe.epochs == 2 * 3
+    assert best.score >= known.score(replace(best.recipe, learning_rate=BEST_RATE, epochs=2 * 3)) - 0.0015
     assert all(later.score > earlier.score for earlier, later in pairwise(seen))
 
 
@@ -162,3 +170,51 @@ def test_without_time_there_is_one_round_and_no_more():
     found, _ = search(Budget(min_score=0.95), known, 0.95, rounds=0)
     assert len(known.rounds) == 1
     assert found.best is None
+
+
+def test_what_no_rule_knows_is_found_with_the_time_that_is_left():
+    class Soft(Known):
+        def score(self, recipe):
+            return super().score(recipe) - 0.02 * math.log(recipe.temperature)
+
+    for budget, least in ((Budget(max_mb=0.3), None), (Budget(min_score=0.85), 0.85)):
+        known = Soft()
+        found, seen = search(budget, known, least)
+        assert found.best.recipe.temperature < Recipe("m").temperature
+        assert found.best is seen[-1]
+        few, _ = search(budget, Soft(), least, rounds=len(known.rounds) // 2)
+        key = (lambda r: -r.score) if least is None else (lambda r: r.package_bytes)
+        assert key(found.best) <= key(few.best)
+
+
+def test_the_same_search_proposes_the_same_again():
+    first, again = Known(), Known()
+    for known in (first, again):
+        search(Budget(max_mb=0.4), known)
+    assert first.rounds == again.rounds
+    assert len(first.rounds) > 3
+    assert all(len(one) == len(set(one)) for one in first.rounds)
+
+
+def test_the_search_ends_when_nothing_better_is_found():
+    class Flat(Known):
+        def score(self, recipe):
+            return 0.8
+
+    known = Flat()
+    search(Budget(max_mb=0.4), known)
+    better = sum(one.package_bytes < other.package_bytes for one, other in pairwise(known.results))
+    assert 3 + PATIENCE <= len(known.rounds) <= 3 + PATIENCE * (1 + better)
+
+
+def test_proposals_keep_to_the_size_and_learn_from_earlier_searches():
+    known, other = Known(), Known()
+    earlier = other.run([Recipe("m", rate=1.0, words="general", learning_rate=2e-4), Recipe("another", rate=1.0)])
+    base = Recipe("m", learning_rate=1e-4)
+    found = Search(known, Budget(max_mb=0.3), base, None, line_by_words(known, base), earlier)
+    found.run(lambda seconds: True, lambda result: None)
+    assert all(result.package_bytes <= 300_000 for result in known.results)
+    plain = Known()
+    search(Budget(max_mb=0.3), plain)
+    assert plain.rounds[:3] == known.rounds[:3]
+    assert plain.rounds[3:] != known.rounds[3:]

@@ -1,6 +1,5 @@
 """The user's classifier: its head and its labels are kept, whatever their order, or the mismatch is an error."""
 
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -18,28 +17,6 @@ from multipress.tasks import Task
 
 TASK = Task("text", "classes", ("maybe", "no", "yes"), ("accuracy",), "accuracy")
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8", "w9 w9"]
-
-
-@pytest.fixture
-def classifier(tiny_bert, tokenizer_json, tmp_path):
-    """Write a classifier with these labels, in this order; none: as transformers writes one without names."""
-
-    def write(labels):
-        model = tiny_bert(3)
-        folder = tmp_path / "classifier"
-        if labels:
-            model.config.id2label = dict(enumerate(labels))
-            model.config.label2id = {label: index for index, label in enumerate(labels)}
-        model.save_pretrained(folder)
-        if not labels:
-            values = json.loads((folder / "config.json").read_text())
-            values.pop("id2label", None)
-            values.pop("label2id", None)
-            (folder / "config.json").write_text(json.dumps(values))
-        (folder / "tokenizer.json").write_text(tokenizer_json)
-        return str(folder)
-
-    return write
 
 
 def logits_of(folder, tokenizer_json):

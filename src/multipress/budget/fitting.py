@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -16,19 +15,21 @@ import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.budget.limits import Budget
-from multipress.budget.rows import SearchRows, read_rows, write_rows
+from multipress.budget.memo import Memo
+from multipress.budget.pace import Pace, pace
+from multipress.budget.rows import ReadRows, SearchRows, read_rows, write_rows
 from multipress.budget.search import Search, Sizes, line_by_words, smallest_bytes
 from multipress.budget.start import check_labels, classifier_folder, store_original
 from multipress.budget.tries import Recipe, Result, Tries
-from multipress.budget.winner import Comparison, compare
+from multipress.budget.unlabeled import label_texts
+from multipress.budget.winner import Comparison, compare, winners_card
 from multipress.durable import Lock, copy_files, is_free, make_folder, move_folder, write_json, write_text
 from multipress.engines.job import ANYWHERE, Places
 from multipress.errors import ArtifactError, RunError, SettingError, StoreError
-from multipress.measure import measure_quality, measure_size
+from multipress.measure import measure_quality
 from multipress.models.catalogue import Shape
 from multipress.models.pretrained import identify
-from multipress.records import Measurement, Run
-from multipress.report.card import model_card
+from multipress.records import Run
 from multipress.shrink import check_family, make_named, shrink_encoder
 from multipress.spec import DataSpec, TrainingSpec
 
@@ -36,8 +37,6 @@ __all__ = ["Asked", "Compressed", "fit"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # for an encoder without a head; what a classifier is trained on with is in between
 CLASSIFIER_RATE = 2e-4
-ROUNDS = 5  # that should fit into the time, at the epochs chosen
-MOST_EPOCHS = 8
 SHRINK_STEPS = 200
 
 
@@ -51,6 +50,10 @@ class Asked:
         test: File of rows to report on; empty: half of the validation rows.
         max_length: Tokens kept of a row.
         epochs: Passes over the rows of a try; 0: as many as the time allows.
+        unlabeled: File of texts without labels, in place of `data`'s files; the model itself labels them.
+
+    Raises:
+        SettingError: there are texts without labels and others with.
     """
 
     model: str
@@ -58,6 +61,14 @@ class Asked:
     test: str = ""
     max_length: int = TrainingSpec.max_length
     epochs: int = 0
+    unlabeled: str = ""
+
+    def __post_init__(self) -> None:
+        data = self.data
+        if self.unlabeled and (data.task or data.train or data.dev or self.test):
+            raise SettingError(
+                "--unlabeled stands alone: give it, or rows with labels by --task or --train, --dev and --test."
+            )
 
 
 @dataclass(frozen=True)
@@ -130,7 +141,8 @@ class _Fitting:
         on_note: Callable[[str], None],
         on_end: Callable[[Run, int, int], None],
     ) -> None:
-        self._asked = asked
+        self._given = asked
+        self._asked = asked  # with rows that the model has labelled, where it was given texts
         self._budget = budget
         self._out = out
         self._places = places
@@ -139,43 +151,53 @@ class _Fitting:
         self._began = time.monotonic()
         self._lines: dict[str, dict[str, Sizes]] = {}
         self.folder = out.parent / f"{out.name}.search"
+        self._answers = Memo(self.folder / "answers.json")
 
     def run(self) -> Compressed:
         make_named(self._asked.model, on_note=self._note)
-        read = read_rows(self._asked.data, self._asked.test, self._places)
-        for note in read.notes:
-            self._note(note)
+        read = None if self._asked.unlabeled else self._read()  # before anything is written
         make_folder(self.folder)
         lock = Lock(self.folder / "lock")
         if not lock.acquire():
             raise StoreError(f"Another search works in {self.folder}. Wait for it, or name another place with -o.")
         try:
+            if read is None:
+                self._asked = label_texts(self._asked, self.folder, self._places, self._note)
+                read = self._read()
             model, labels = classifier_folder(self._asked.model, read.task, self.folder, self._places)
             identify(model, self._places.models_dir).check_length(self._asked.max_length)
-            rows = write_rows(read, self._asked.data, labels, self.folder)
-            return self._fit(model, rows)
+            return self._fit(model, write_rows(read, self._asked.data, labels, self.folder))
         finally:
             lock.release()
 
+    def _read(self) -> ReadRows:
+        read = read_rows(self._asked.data, self._asked.test, self._places)
+        for note in read.notes:
+            self._note(note)
+        return read
+
     def _fit(self, model: str, rows: SearchRows) -> Compressed:
-        training = TrainingSpec(max_length=self._asked.max_length)
-        tries = Tries(self.folder / "runs", rows, training, self._places, self._on_end, self._budget.max_ms is not None)
+        tries = self._tries(rows)
         self._check_place(tries)
         base = Recipe(model, rate=0, learning_rate=CLASSIFIER_RATE, epochs=self._asked.epochs or 1)
+        chosen = self._pace(tries, base, rows)
+        rows, base = chosen.of(rows), replace(base, epochs=chosen.epochs)
+        tries = self._tries(rows)
         small = self._small_enough(tries, base)  # what cannot be is said before anything is trained
-        if not self._asked.epochs:
-            base = replace(base, epochs=self._epochs(tries, base, rows))
         before, score, base = self._before(tries, base, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
         base = self._fast_enough(tries, replace(base, model=small, rate=None), before)
-        search = Search(tries, self._budget, base, least, self._sizes(tries, base))
+        limits = [self._budget.max_mb, self._budget.max_ms, least]
+        earlier = tries.results_of(self._answers.get(["earlier", limits, asdict(rows.data)], tries.known))
+        search = Search(tries, self._budget, base, least, self._sizes(tries, base), earlier)
         search.run(self._has_time, self._publish_and_say, self._standing(tries))
         if search.best is None:
             raise RunError(self._nearest(tries, least))
         self._publish(search.best)
         comparison = compare(before, self._out, rows.task, rows.report)
-        self._write_card(comparison)
+        card = winners_card(open_artifact(self._out), comparison, self._command())
+        write_text(self._out / "README.md", card)
         return self._told(search.best, comparison, tries, rows)
 
     def _check_place(self, tries: Tries) -> None:
@@ -197,19 +219,24 @@ class _Fitting:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if open_artifact(self._out).facts["run_id"] != stored["run_id"]:
             return None
-        return tries.result(Recipe(**stored["recipe"]), stored["run_id"])
+        return next(iter(tries.results_of([stored["run_id"]])), None)
 
-    def _epochs(self, tries: Tries, base: Recipe, rows: SearchRows) -> int:
-        """Passes over the rows, so that some rounds fit into the time; kept for later searches with other limits."""
-        key = json.dumps([base.model, asdict(rows.data), self._asked.max_length, self._budget.minutes])
-        path = self.folder / f"epochs-{hashlib.sha256(key.encode()).hexdigest()[:12]}.json"
-        if path.is_file():
-            return int(json.loads(path.read_text(encoding="utf-8")))
-        one = tries.seconds(replace(base, epochs=1))
-        epochs = max(1, min(MOST_EPOCHS, math.floor(0.8 * 60 * self._budget.minutes / ROUNDS / one)))
-        write_json(path, epochs)
-        self._note(f"An epoch takes about {one:.0f} s on one core; tries have {epochs}.")
-        return epochs
+    def _tries(self, rows: SearchRows) -> Tries:
+        training = TrainingSpec(max_length=self._asked.max_length)
+        is_timed = self._budget.max_ms is not None
+        return Tries(self.folder / "runs", rows, training, self._places, self._on_end, is_timed)
+
+    def _pace(self, tries: Tries, base: Recipe, rows: SearchRows) -> Pace:
+        """Passes over how many rows; the same for the same time, whatever else the computer does."""
+        question = [base.model, asdict(rows.data), self._asked.max_length, self._asked.epochs, self._budget.minutes]
+
+        def answer() -> dict[str, int]:
+            one = tries.seconds(replace(base, epochs=1))
+            chosen = pace(one, rows.num_train, 60 * self._budget.minutes, self._asked.epochs)
+            self._note(f"An epoch takes about {one:.0f} s on one core; tries have {chosen.text(rows.num_train)}.")
+            return asdict(chosen)
+
+        return Pace(**self._answers.get(question, answer))
 
     def _before(self, tries: Tries, base: Recipe, rows: SearchRows) -> tuple[Path, float, Recipe]:
         """The model before as an artifact, its score on the rows to select by, and the base of all tries."""
@@ -306,24 +333,19 @@ class _Fitting:
         for place in (old, made):
             shutil.rmtree(place, ignore_errors=True)
         copy_files(result.artifact, made)
-        write_json(self.folder / "winner.json", {"run_id": result.run_id, "recipe": asdict(result.recipe)})
+        write_json(self.folder / "winner.json", {"run_id": result.run_id})
         if not is_free(self._out):
             move_folder(self._out, old)
         move_folder(made, self._out)
 
-    def _write_card(self, comparison: Comparison) -> None:
-        """The model card with the scores on the rows to report on, not those that it was chosen by."""
-        artifact = open_artifact(self._out)
-        run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
-        quality = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
+    def _command(self) -> str:
         limits = {"max-mb": self._budget.max_mb, "max-ms": self._budget.max_ms}
         limits |= {"min-score": self._budget.min_score, "max-drop": self._budget.max_drop}
         given = " ".join(f"--{name} {value:g}" for name, value in limits.items() if value is not None)
-        data = self._asked.data
-        files = f"--train {Path(data.train).name} --dev {Path(data.dev).name}"
-        asked = f"{Path(self._asked.model).name} {f'--task {data.task}' if data.task else files} {given}"
-        card = model_card(artifact, [*quality, *measure_size(artifact)], f"multipress compress {asked} -o OUT")
-        write_text(self._out / "README.md", card)
+        data, unlabeled = self._given.data, self._given.unlabeled
+        rows = f"--task {data.task}" if data.task else f"--train {Path(data.train).name} --dev {Path(data.dev).name}"
+        rows = f"--unlabeled {Path(unlabeled).name}" if unlabeled else rows
+        return f"multipress compress {Path(self._given.model).name} {rows} {given} -o OUT"
 
     def _nearest(self, tries: Tries, least: float | None) -> str:
         """What to say where nothing keeps to the budget."""

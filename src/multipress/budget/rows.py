@@ -32,6 +32,7 @@ class SearchRows:
         report: The rows that the winner is scored on, once.
         is_split: Whether `report` is a half of the validation rows, since no test file was given.
         notes: What a user should know of the rows.
+        num_train: How many rows there are to train on.
     """
 
     data: DataSpec
@@ -40,6 +41,7 @@ class SearchRows:
     report: Split
     is_split: bool
     notes: tuple[str, ...]
+    num_train: int
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,8 @@ def write_rows(read: ReadRows, asked: DataSpec, labels: tuple[str, ...], folder:
         labels=labels,
         max_train_rows=asked.max_train_rows,
     )
-    return SearchRows(data, load_task(data).task, select, report, read.is_split, read.notes)
+    num_train = min(len(train), asked.max_train_rows or len(train))
+    return SearchRows(data, load_task(data).task, select, report, read.is_split, read.notes, num_train)
 
 
 def _lines(split: Split, task: Task) -> str:

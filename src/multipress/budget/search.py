@@ -3,16 +3,18 @@
 What is known beforehand decides what is tried. The paper's advice and our own results (docs/log.md) say: eight bits
 cost nothing; below that, bits in an entropy coder with distillation keep more than zeros and fixed bits do; embeddings
 are most of the bytes, so that unused words go first. So one number is left to be found, the bits a weight: with a limit
-of score the fewest that keep it, else as many as the size allows.
+of score the fewest that keep it, else as many as the size allows. What time is left goes to recipes that Optuna
+proposes from all tries so far.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from multipress.budget.limits import Budget
+from multipress.budget.proposals import Proposals
 from multipress.budget.tries import Recipe, Result, Tries
 from multipress.errors import SettingError
 
@@ -23,6 +25,9 @@ ENOUGH_BITS = 1.0  # with so many, words of a general text may stay
 MARGIN = 0.985  # of a size: a rate is met within a few percent, and mostly from below
 NEAR = 1.15  # two rates within this factor are the same
 FASTER, SLOWER = 3.0, 1 / 3  # other learning rates to try
+SMALLER = (0.75, 0.97)  # of the smallest package that is good enough: what to look for next
+AT_ONCE = 2  # proposals a round
+PATIENCE = 3  # rounds of proposals without anything better, after which the search ends
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,24 @@ class Search:
         base: Model, learning rate and epochs of all tries.
         least: The least score that will do; None: any.
         sizes: Of the model, as `line_by_words` gives them.
+        earlier: What came of earlier searches with other limits.
     """
 
     def __init__(
-        self, tries: Tries, budget: Budget, base: Recipe, least: float | None, sizes: dict[str, Sizes]
+        self,
+        tries: Tries,
+        budget: Budget,
+        base: Recipe,
+        least: float | None,
+        sizes: dict[str, Sizes],
+        earlier: Sequence[Result] = (),
     ) -> None:
         self._tries = tries
         self._budget = budget
         self._base = base
         self._least = least
         self._sizes = sizes
+        self._earlier = earlier
         self._has_tried = False
         self._has_time: Callable[[float], bool] = lambda seconds: True
         self._on_best: Callable[[Result], None] = lambda result: None
@@ -101,6 +114,7 @@ class Search:
             self._best_within_the_size()
         else:
             self._smallest_that_is_good_enough()
+        self._go_on()
 
     def fits(self, result: Result) -> bool:
         """Whether a result keeps to every limit."""
@@ -110,7 +124,7 @@ class Search:
 
     def _try(self, *recipes: Recipe) -> list[Result]:
         """Results of a round, the first one whatever the time; nothing where there is none for it."""
-        seconds = max(self._tries.seconds(recipe) for recipe in recipes)
+        seconds = self._tries.seconds(*recipes)
         if self._has_tried and not self._has_time(seconds):
             return []
         self._has_tried = True
@@ -193,3 +207,58 @@ class Search:
         if self.best is None:
             self._try(replace(most, epochs=2 * most.epochs), replace(most, learning_rate=most.learning_rate * SLOWER))
         return self.best is not None and self.best.recipe.rate is not None
+
+    def _go_on(self) -> None:
+        """The time that is left: recipes that are learned from the tries so far."""
+        fitting = self._most_bytes()
+        words = [name for name, line in self._sizes.items() if line.rate(fitting) >= FEWEST_BITS]
+        if not words:
+            return
+        proposals = Proposals(self._base, words, self._rate_of, self._loss)
+        proposals.learn([*self._earlier, *self._tries.results])
+        waited = 0
+        while waited < PATIENCE:
+            smallest, largest = self._next_bytes(words, fitting)
+            if largest < smallest:
+                return
+            asked = proposals.next(AT_ONCE, smallest, largest)
+            before = self.best
+            found = {result.recipe: result for result in self._try(*(recipe for recipe, _ in asked))}
+            if not found:
+                return
+            for recipe, tell in asked:
+                if recipe in found:
+                    tell(found[recipe])
+            waited = 0 if self.best is not before else waited + 1
+
+    def _next_bytes(self, words: Sequence[str], fitting: float) -> tuple[float, float]:
+        """Between which sizes the next proposals lie: what fits, or a little below the smallest that is good enough."""
+        if self._least is None:
+            return fitting, fitting
+        smallest = MARGIN * smallest_bytes({name: self._sizes[name] for name in words})
+        if self.best is None:
+            return smallest, fitting
+        low, high = (part * self.best.package_bytes for part in SMALLER)
+        return max(smallest, low), min(fitting, high)
+
+    def _most_bytes(self) -> float:
+        """Of a package that is worth a try: what the size allows, but no more than 8 bits take."""
+        eight = self._tries.size(replace(self._base, rate=None)).package_bytes
+        return min(MARGIN * self._budget.max_bytes, eight)
+
+    def _rate_of(self, words: str, package_bytes: float) -> float | None:
+        rate = self._sizes[words].rate(package_bytes)
+        if rate <= MOST_BITS:
+            return max(rate, FEWEST_BITS)
+        eight = self._tries.size(replace(self._base, rate=None, words=words)).package_bytes
+        return None if eight <= package_bytes else MOST_BITS
+
+    def _loss(self, result: Result) -> float:
+        """What proposals are to make small: what is free, and beyond it how far a result is from the limits."""
+        above = max(0.0, math.log(result.package_bytes / self._budget.max_bytes)) if self._budget.max_mb else 0.0
+        if self._budget.max_ms is not None and result.latency_ms is not None:
+            above += max(0.0, math.log(result.latency_ms / self._budget.max_ms))
+        if self._least is None:
+            return 10 * above - result.score
+        below = max(0.0, self._least - result.score)
+        return math.log(result.package_bytes) + 10 * above + (10 + 100 * below if below else 0.0)

@@ -20,7 +20,7 @@ from multipress.models.families import family_of
 from multipress.models.pretrained import Checked, identify
 from multipress.tasks import Task
 
-__all__ = ["check_labels", "classifier_folder", "store_original"]
+__all__ = ["check_labels", "classifier_folder", "dense_folder", "store_original"]
 
 _NO_NAME = re.compile(r"LABEL_[0-9]+")
 
@@ -43,8 +43,7 @@ def classifier_folder(name: str, task: Task, folder: Path, places: Places) -> tu
     Raises:
         ModelError: it has a head for other labels.
     """
-    if (Path(name) / "manifest.json").is_file():
-        name = _write_dense(Path(name), folder)
+    name = dense_folder(name, folder)
     checked = identify(name, places.models_dir)
     if f"{family_of(checked.config).output}.weight" not in checked.names or task.target == "number":
         return name, task.labels
@@ -84,8 +83,11 @@ def _write_named(checked: Checked, labels: tuple[str, ...], place: Path) -> None
     move_folder(partial, place)
 
 
-def _write_dense(artifact: Path, folder: Path) -> str:
-    """Write the model that an artifact stands for as a folder of transformers."""
+def dense_folder(name: str, folder: Path) -> str:
+    """A model's name; of an artifact, a folder of transformers with the model that it stands for, written once."""
+    artifact = Path(name)
+    if not (artifact / "manifest.json").is_file():
+        return name
     opened = open_artifact(artifact)
     place = folder / f"dense-{opened.manifest['files']['model.safetensors']['sha256'][:12]}"
     if not place.is_dir():

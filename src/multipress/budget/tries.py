@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from multipress.artifact import open_artifact
+from multipress.budget.memo import Memo
 from multipress.budget.rows import SearchRows
-from multipress.durable import write_json
 from multipress.engines.execute import read_measurements
 from multipress.engines.job import Job, Places
 from multipress.engines.local import LocalEngine, default_workers
@@ -20,8 +19,12 @@ from multipress.engines.schedule import run_what_is_left
 from multipress.errors import RunError
 from multipress.estimate import predicted_seconds
 from multipress.measure import measure_speed
+from multipress.methods.distillation import Distillation
+from multipress.methods.quantization import Quantization
+from multipress.models.pretrained import identify
 from multipress.plan import Plan
 from multipress.records import Run
+from multipress.reproducibility import file_sha256
 from multipress.size_ahead import SizeAhead, size_before_training
 from multipress.spec import MethodSpec, RunSpec, StudySpec, TrainingSpec
 from multipress.store import Store
@@ -43,6 +46,7 @@ class Recipe:
         words: `all`, `general` (the rows' and a general text's) or `rows`.
         learning_rate: Highest learning rate.
         epochs: Passes over the rows.
+        temperature: Softens what is learned from the model before (`distillation`).
     """
 
     model: str
@@ -50,6 +54,19 @@ class Recipe:
     words: str = "all"
     learning_rate: float = 1e-4
     epochs: int = 3
+    temperature: float = Distillation.temperature
+
+    @classmethod
+    def of(cls, spec: RunSpec) -> Recipe:
+        """The recipe of a run of a search."""
+        settings = {method.name: method.settings for method in spec.methods}
+        rate = settings["quantization"]["rate"] if "quantization" in settings else 0.0
+        words = "all"
+        if "vocabulary" in settings:
+            words = "general" if settings["vocabulary"]["general"] else "rows"
+        softened = settings.get("distillation", {}).get("temperature", cls.temperature)
+        training = spec.training
+        return cls(spec.model, rate, words, training.learning_rate, training.epochs, softened)
 
     def text(self) -> str:
         """In words."""
@@ -57,13 +74,16 @@ class Recipe:
             return f"dense, learning rate {self.learning_rate:g}, {self.epochs} epochs"
         parts = "8 bits" if self.rate is None else f"{self.rate:.2f} bits a weight"
         words = {"all": "", "general": ", unused words dropped", "rows": ", only the rows' words"}[self.words]
-        return f"{parts}{words}, learning rate {self.learning_rate:g}, {self.epochs} epochs"
+        soft = "" if self.temperature == Distillation.temperature else f", temperature {self.temperature:g}"
+        epochs = f"{self.epochs} epoch{'s'[: self.epochs - 1]}"
+        return f"{parts}{words}, learning rate {self.learning_rate:g}, {epochs}{soft}"
 
     def methods(self, teacher: str) -> dict[str, dict[str, Any]]:
         """The methods of a study with their settings."""
         if self.rate == 0:
             return {}
-        settings: dict[str, dict[str, Any]] = {"quantization": {}, "distillation": {"teacher": teacher}}
+        learned = {"teacher": teacher, "temperature": self.temperature}
+        settings: dict[str, dict[str, Any]] = {"quantization": {}, "distillation": learned}
         if self.rate is not None:
             settings["quantization"] = {"rate": self.rate, "steps": "tensor"}
         if self.words != "all":
@@ -116,6 +136,8 @@ class Tries:
         self.store = Store(folder)
         self.results: list[Result] = []
         self.teacher = ""
+        self._workers = default_workers()
+        self._sizes, self._latencies = (Memo(folder.parent / f"{name}.json") for name in ("sizes", "latencies"))
         self._rows = rows
         self._training = training
         self._places = places
@@ -139,13 +161,13 @@ class Tries:
         plan = Plan(study, self._places)
         return plan, plan.cells({(recipe.model, self._rows.data): recipe.learning_rate})[-1]
 
-    def seconds(self, recipe: Recipe) -> float:
-        """About how long a try takes on one core."""
-        plan, job = self._job(recipe)
-        return predicted_seconds(plan, job.spec)
+    def seconds(self, *recipes: Recipe) -> float:
+        """About how long tries side by side take, the slowest of them or their share of each worker."""
+        times = [predicted_seconds(plan, job.spec) for plan, job in map(self._job, recipes)]
+        return max(*times, sum(times) / self._workers) if len(times) > 1 else times[0]
 
     def size(self, recipe: Recipe) -> SizeAhead:
-        """The size that a try will have, before it is trained."""
+        """The size that a try will have, before it is trained; looked at once, so that a search repeats."""
         methods = recipe.methods("").items()
         spec = RunSpec(
             "train",
@@ -154,7 +176,21 @@ class Tries:
             self._training,
             tuple(MethodSpec(name, settings) for name, settings in methods if name != "distillation"),
         )
-        return size_before_training(spec, self._places)
+        rows = file_sha256(Path(self._rows.data.train))
+        model = identify(recipe.model, self._places.models_dir).sha256
+        asked = [asdict(spec.data), self._training.max_length, [asdict(method) for method in spec.methods]]
+        question = [model, rows, *asked, Quantization.version]
+        answer = self._sizes.get(question, lambda: asdict(size_before_training(spec, self._places)))
+        return SizeAhead(**answer)
+
+    def known(self) -> list[str]:
+        """Ids of all runs that are tries of this search or of earlier ones with other limits, and are done."""
+        return [run_id for run_id in self._cells if self.store.done(run_id) is not None]
+
+    def results_of(self, run_ids: Sequence[str]) -> list[Result]:
+        """What came of runs of this search or of earlier ones."""
+        found = [self.result(Recipe.of(RunSpec.from_json(self.store.run(run_id).spec)), run_id) for run_id in run_ids]
+        return [result for result in found if result is not None]
 
     def is_there(self, run_id: str) -> bool:
         """Whether a run of this store is done."""
@@ -170,7 +206,7 @@ class Tries:
         jobs = {job.run_id: job for _, plan, last in made for job in plan.with_needs([last])}
         self._cells = list(dict.fromkeys([*self._cells, *(job.run_id for _, _, job in made)]))
         self.store.save_study(STUDY, {"cells": self._cells, "spec": asdict(made[0][1].study)})
-        with closing(LocalEngine(self.store, self._places, min(default_workers(), len(jobs)))) as engine:
+        with closing(LocalEngine(self.store, self._places, min(self._workers, len(jobs)))) as engine:
             run_what_is_left(list(jobs.values()), self.store, engine, on_end=self._on_end)
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]
         if not found and not self.results:
@@ -191,12 +227,10 @@ class Tries:
     def latency(self, artifact: Path) -> float:
         """Median milliseconds for one text of up to `TIMED_LENGTH` tokens; measured once, so that a search repeats."""
         opened = open_artifact(artifact)
-        path = self.store.folder.parent / "latencies.json"
-        known: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        key = str(opened.manifest["files"]["model.safetensors"]["sha256"])
-        if key not in known:
-            length = min(TIMED_LENGTH, int(opened.facts["max_length"]))
+        length = min(TIMED_LENGTH, int(opened.facts["max_length"]))
+
+        def timed() -> float:
             rows = measure_speed(opened, [(1, length)])
-            known[key] = next(row.value for row in rows if row.name == "latency_p50_ms")
-            write_json(path, known)
-        return known[key]
+            return next(row.value for row in rows if row.name == "latency_p50_ms")
+
+        return float(self._latencies.get([opened.manifest["files"]["model.safetensors"]["sha256"], length], timed))

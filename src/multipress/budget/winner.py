@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
-from multipress.measure import measure_speed
+from multipress.measure import measure_size, measure_speed
 from multipress.measure.parity import compare_logits
 from multipress.measure.rival import rival_model
+from multipress.records import Measurement
+from multipress.report.card import model_card
 from multipress.runtime import Predictor
 from multipress.runtime.session import OnnxSession
 from multipress.tasks import Split, Task
 from multipress.tasks.metrics import evaluate_logits, per_class_recall, score_logits
 
-__all__ = ["Comparison", "Row", "compare"]
+__all__ = ["Comparison", "Row", "compare", "winners_card"]
 
 EXAMPLES = 3
 LENGTH = 128
@@ -124,6 +126,13 @@ def compare(before: Path, after: Path, task: Task, rows: Split) -> Comparison:
         _recall(task, logits["before"], logits["after"], rows.labels),
         _examples(task, logits["before"], logits["after"], rows),
     )
+
+
+def winners_card(artifact: Artifact, comparison: Comparison, command: str) -> str:
+    """The model card with the scores on the rows to report on, not those that the winner was chosen by."""
+    run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
+    quality = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
+    return model_card(artifact, [*quality, *measure_size(artifact)], command)
 
 
 def _latencies(dense: Artifact, winner: Artifact, session: OnnxSession) -> list[float]:

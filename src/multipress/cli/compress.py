@@ -29,6 +29,9 @@ def compress(
     test_file: Annotated[
         str, typer.Option("--test", help="Rows to report on, used once; left out: half of the validation rows.")
     ] = "",
+    unlabeled: Annotated[
+        str, typer.Option(metavar="FILE", help="Texts without labels, in place of rows: the model itself labels them.")
+    ] = "",
     text: Annotated[list[str] | None, typer.Option(help="Text column; give it twice for pairs.")] = None,
     label: Annotated[str, typer.Option(help="Label column.")] = "",
     target: Annotated[str, typer.Option(help="classes or number; found from the labels if left out.")] = "",
@@ -67,7 +70,7 @@ def compress(
         max_train_rows=max_train_rows,
         max_eval_rows=max_eval_rows,
     )
-    asked = Asked(model, data, test_file, max_length, epochs)
+    asked = Asked(model, data, test_file, max_length, epochs, unlabeled)
     runs = Store(out.parent / f"{out.name}.search" / "runs")
     try:
         with Runs() as show:

@@ -1,0 +1,38 @@
+"""Answers that took time, kept in a file, so that the same search goes the same way again, at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from multipress.durable import write_json
+
+__all__ = ["Memo"]
+
+
+class Memo:
+    """A JSON file of answers by their questions.
+
+    Args:
+        path: The file; made when the first answer is kept.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def get(self, question: Sequence[Any], answer: Callable[[], Any]) -> Any:
+        """The answer that is kept, or else the one computed now, which is kept.
+
+        Args:
+            question: All that decides the answer, as plain JSON values.
+            answer: Computes it, as plain JSON values.
+        """
+        known = json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else {}
+        key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
+        if key not in known:
+            known[key] = answer()
+            write_json(self._path, known)
+        return known[key]

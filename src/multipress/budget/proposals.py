@@ -1,0 +1,115 @@
+"""What to try next, once what the papers and our own results say has been tried: learned from all tries so far.
+
+Bergstra et al. (2011): the tree-structured Parzen estimator, by Optuna.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from multipress.budget.tries import Recipe, Result
+
+__all__ = ["Proposals"]
+
+RANDOM = 6  # tries before anything is learned from them
+LEARNING_RATES = 8.0  # factor from the first learning rate, up and down
+SOFTEST = 8.0  # highest temperature of the teacher's answers; the lowest is 1
+
+RateOf = Callable[[str, float], float | None]
+Told = Callable[[Result], None]
+
+
+class Proposals:
+    """Asks Optuna for learning rate, epochs, temperature, words and, where the smallest is looked for, the bytes.
+
+    The same tries give the same proposals.
+
+    Args:
+        base: Recipe of the model, whose learning rate and epochs are the middle of what is asked for.
+        words: Which words may stay.
+        rate_of: Bits a weight for words and bytes of the package; None: 8 bits as they are.
+        loss: What to make small.
+    """
+
+    def __init__(self, base: Recipe, words: Sequence[str], rate_of: RateOf, loss: Callable[[Result], float]) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._base = base
+        self._words = list(words)
+        self._rate_of = rate_of
+        self._loss = loss
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=RANDOM, constant_liar=True)
+        self._study = optuna.create_study(sampler=sampler)
+
+    def learn(self, results: Sequence[Result]) -> None:
+        """Take in what came of tries that were not proposed here; those of another model say nothing."""
+        import optuna
+
+        for result in results:
+            recipe = result.recipe
+            if recipe.model != self._base.model or recipe.rate == 0:
+                continue
+            values = {
+                "learning_rate": recipe.learning_rate,
+                "epochs": recipe.epochs,
+                "temperature": recipe.temperature,
+                "words": recipe.words,
+                "bytes": float(result.package_bytes),
+            }
+            try:
+                trial = optuna.trial.create_trial(
+                    params=values,
+                    distributions=self._space(result.package_bytes, result.package_bytes),
+                    value=self._loss(result),
+                )
+            except ValueError:
+                continue  # beyond what is asked for here
+            self._study.add_trial(trial)
+
+    def next(self, count: int, smallest: float, largest: float) -> list[tuple[Recipe, Told]]:
+        """Recipes to try side by side, each with what is to be told of its result.
+
+        Args:
+            count: How many.
+            smallest: Fewest bytes of the package that make sense.
+            largest: Most bytes.
+        """
+        made = []
+        for _ in range(count):
+            trial = self._study.ask(self._space(smallest, largest))
+            chosen = trial.params
+            rate = self._rate_of(chosen["words"], chosen["bytes"])
+            recipe = replace(
+                self._base,
+                rate=None if rate is None else round(rate, 3),
+                words=chosen["words"],
+                learning_rate=float(f"{chosen['learning_rate']:.2g}"),
+                epochs=chosen["epochs"],
+                temperature=float(f"{chosen['temperature']:.2g}"),
+            )
+            made.append((recipe, self._told(trial)))
+        return made
+
+    def _told(self, trial: Any) -> Told:
+        def tell(result: Result) -> None:
+            self._study.tell(trial, self._loss(result))
+
+        return tell
+
+    def _space(self, smallest: float, largest: float) -> dict[str, Any]:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        rate, epochs = self._base.learning_rate, self._base.epochs
+        return {
+            "learning_rate": FloatDistribution(rate / LEARNING_RATES, rate * LEARNING_RATES, log=True),
+            "epochs": IntDistribution(max(1, epochs // 2), 2 * epochs),
+            "temperature": FloatDistribution(1.0, SOFTEST, log=True),
+            "words": CategoricalDistribution(self._words),
+            "bytes": FloatDistribution(float(smallest), float(max(smallest, largest)), log=True),
+        }
