@@ -16,7 +16,7 @@ from multipress.cli.main import main
 from multipress.engines.job import ANYWHERE
 from multipress.spec import DataSpec
 
-QUICK = ["--epochs", "12", "--max-length", "16", "--time-limit", "5"]
+QUICK = ["--epochs", "12", "--max-length", "16", "--time-limit", "60"]  # more than it takes, so that it ends by itself
 
 
 @pytest.fixture
