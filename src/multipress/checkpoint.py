@@ -16,6 +16,7 @@ from multipress.methods.quantization import quantize_activations
 from multipress.models.encoder import build_classifier, expected_shapes
 from multipress.models.families import config_values, family_of, read_config
 from multipress.models.graph import trace_graph
+from multipress.models.held_zeros import NUM_PRUNED
 from multipress.models.structure import block_shapes_of
 from multipress.models.translation import FIXED_WEIGHTS
 from multipress.models.vocabulary import shrink_tokenizer
@@ -37,8 +38,12 @@ def save_model(folder: Path, model: nn.Module, *, tokenizer_json: str, facts: di
             rows) and `quantization` are added.
     """
     tensors, aliases = stored_tensors(model)
-    modules = {name: module for name, module in model.named_modules() if hasattr(module, "num_pruned")}
-    pruned = {f"{name}.weight": module.num_pruned for name, module in modules.items()}
+    pruned = {
+        f"{name}.{kind}": getattr(module, count)
+        for name, module in model.named_modules()
+        for kind, count in NUM_PRUNED.items()
+        if hasattr(module, count)
+    }
     kept_words: Any = getattr(model, "kept_words", None)
     if kept_words is not None:
         tokenizer_json = shrink_tokenizer(tokenizer_json, kept_words)
@@ -130,17 +135,17 @@ def load_model(folder: Path) -> PreTrainedModel:
         config = read_config(artifact.config, str(folder))
     except MultipressError as error:
         raise ArtifactError(str(error)) from None
-    labels = artifact.facts["task"]["labels"]
+    labels, writes = artifact.facts["task"]["labels"], artifact.facts["task"]["target"] == "text"
     config.num_labels = len(labels) or 1
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
-    elif not artifact.writes:
+    elif not writes:
         config.problem_type = "regression"
     config._attn_implementation = "eager"
     shapes = {name: tuple(record["shape"]) for name, record in artifact.manifest["tensors"].items()}
     family = family_of(config)
-    if family.writes != artifact.writes:
+    if family.writes != writes:
         raise ArtifactError(f"{folder}: the model of its config.json is not for the task that its manifest states.")
     shapes |= {alias: shapes[name] for alias, name in artifact.aliases.items() if alias not in family.tied}
     block_shapes = read_block_shapes(artifact.config)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from multipress.artifact import open_artifact
-from multipress.engines.execute import check_tokenizers
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.job import ANYWHERE, Job, Places
 from multipress.engines.recover import recovery_of
+from multipress.engines.teaching import check_tokenizers
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.methods import get_method
 from multipress.models.catalogue import find_model
@@ -21,7 +21,7 @@ from multipress.models.encoder import expected_shapes
 from multipress.models.families import family_of
 from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
-from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TicketSpec
+from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TicketSpec, teaching_kind
 from multipress.speed_ahead import shares_for_speedup
 from multipress.tasks import TaskData, load_task
 
@@ -152,7 +152,9 @@ class Plan:
         stages = [Recipe.from_specs(stage) for chain in expand_chains(self.study) for stage in chain]
         for model in self.trained_models():
             self.identify(model).check_length(self.study.training.max_length)
-        if any("teacher_model" in recipe.needs() for recipe in stages) and not self.absent:
+        targets = [self.data(data).task.target for data in self.study.data]
+        needs = {need for recipe in stages for target in targets for need in recipe.needs(target)}
+        if "teacher_model" in needs and not self.absent:
             teacher = self._teacher_model()
             if _is_artifact(teacher):
                 own = open_artifact(Path(teacher)).tokenizer_json()
@@ -349,14 +351,15 @@ class Plan:
         self, data: DataSpec, seed: int, rates: dict[tuple[str, DataSpec], float], recipe: tuple[MethodSpec, ...]
     ) -> Job:
         """The run that makes the logits of a recipe's teacher."""
-        wanted = Recipe.from_specs(recipe).label_specs()
+        wanted = Recipe.from_specs(recipe).label_specs(self.data(data).task.target)
+        kind = teaching_kind(wanted)
         model = self._teacher_model()
         if _is_artifact(model):
-            spec = RunSpec("label", model, data, methods=wanted)
+            spec = RunSpec(kind, model, data, methods=wanted)
             run_id = identity_of(spec, model_sha256=artifact_sha256(Path(model)), data_sha256=self.data(data).sha256)
             return self._made.setdefault(run_id, Job(run_id, spec))
         teacher = self._chain(model, data, DENSE, seed, rates[model, data])
-        return self._job(RunSpec("label", model, data, methods=wanted, teacher=teacher.run_id))
+        return self._job(RunSpec(kind, model, data, methods=wanted, teacher=teacher.run_id))
 
     def _job(self, spec: RunSpec) -> Job:
         """The job of a run; what it needs was made before."""
@@ -372,4 +375,4 @@ def _is_artifact(name: str) -> bool:
 
 def _learns(recipe: tuple[MethodSpec, ...]) -> bool:
     """Whether a recipe needs a teacher."""
-    return bool(Recipe.from_specs(recipe).needs())
+    return Recipe.from_specs(recipe).learns()

@@ -52,13 +52,17 @@ class Recipe:
         """Version of each method, a part of a run's identity."""
         return {method.name: method.version for method in self.methods}
 
-    def needs(self) -> frozenset[str]:
-        """What the loop must provide, such as `teacher_logits`."""
-        return frozenset().union(*(method.needs() for method in self.methods))
+    def needs(self, target: str = "classes") -> frozenset[str]:
+        """What must be provided for a task of this kind, such as `teacher_logits`."""
+        return frozenset().union(*(method.needs(target) for method in self.methods))
 
-    def label_specs(self) -> tuple[MethodSpec, ...]:
-        """What the run that makes the teacher's logits must know of the methods."""
-        specs = [MethodSpec(method.name, method.label_settings()) for method in self.methods]
+    def learns(self) -> bool:
+        """Whether a method learns from a teacher."""
+        return bool(self.needs() | self.needs("text"))
+
+    def label_specs(self, target: str = "classes") -> tuple[MethodSpec, ...]:
+        """What the run that makes the teacher's logits, or translations, must know of the methods."""
+        specs = [MethodSpec(method.name, method.label_settings(target)) for method in self.methods]
         return tuple(spec for spec in specs if spec.settings)
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:

@@ -29,6 +29,7 @@ __all__ = [
     "default_training",
     "check_study_name",
     "run_id",
+    "teaching_kind",
 ]
 
 
@@ -168,6 +169,11 @@ class MethodSpec:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
+def teaching_kind(wanted: tuple[MethodSpec, ...]) -> str:
+    """The kind of a run in which a teacher does what methods want: `label` the training rows, or `generate` texts."""
+    return "generate" if any("sequences" in method.settings for method in wanted) else "label"
+
+
 _OF_CHAINS = ("start", "mask_from", "part", "kept", "before", "shared")
 
 
@@ -176,7 +182,8 @@ class RunSpec:
     """One run.
 
     Args:
-        kind: `train` (makes an artifact), `label` (a teacher's logits on the training rows) or `recover` (a smaller
+        kind: `train` (makes an artifact), `label` (a teacher's logits on the training rows; of a translator none, its
+            words are asked for in each step), `generate` (a teacher's translations of them) or `recover` (a smaller
             encoder that the model's name stands for).
         model: Short name, folder or hub id of the model to train, or of the teacher's model for `label`.
         data: The rows.

@@ -167,11 +167,15 @@ class _Loop:
         labels, rows = batch.pop("labels", None), batch.pop("rows")
         with autocast(route_name):
             logits = self.model(**model_inputs(self.model, batch)).logits.float()  # (B, C), or (B, S, V)
+        written = None
         if logits.ndim == 3:  # each token that is to be written is a row, its word the class
             assert labels is not None
-            logits, labels = logits[labels >= 0], labels[labels >= 0]
+            written = labels >= 0
+            logits, labels = logits[written], labels[written]
         loss = _label_loss(logits, labels, self.training.label_smoothing)
-        loss = self.recipe.compute_loss(loss, Step(self.model, rows, labels, logits, index / self.total, batch))
+        loss = self.recipe.compute_loss(
+            loss, Step(self.model, rows, labels, logits, index / self.total, batch, written)
+        )
         value = loss.item()
         if not math.isfinite(value):
             raise DivergedError(index)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, ide
 from multipress.engines.job import Outcome, Places, scratch_of, settle
 from multipress.engines.log import TrainingLog
 from multipress.engines.recover import fetch_encoder, fill_recovery
+from multipress.engines.teaching import check_tokenizers, made_rows
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
 from multipress.measure import measure_quality, measure_size, read_recalls, rows_with_dropped_words, write_outputs
 from multipress.methods import Context
@@ -41,12 +43,13 @@ from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import shipped_text
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
-from multipress.tasks import Split, TaskData, evaluate_outputs, load_task
-from multipress.tasks.augment import WORD, nearest_words, replace_words
+from multipress.tasks import TaskData, evaluate_outputs, load_task
 from multipress.train import Saving, train
+from multipress.translator import Translator
 
-__all__ = ["Executor", "OnStep", "check_tokenizers", "read_measurements", "read_notes"]
+__all__ = ["Executor", "OnStep", "read_measurements", "read_notes"]
 
+TRANSLATIONS = "translations.json"
 OnStep = Callable[[int, int, float], None]
 LOOK_AGAIN_SECONDS = 1.0
 
@@ -97,7 +100,7 @@ class Executor:
         try:
             if spec.kind == "recover":
                 fill_recovery(spec, folder)
-            elif spec.kind == "label":
+            elif spec.kind in ("label", "generate"):
                 self._label(run_id, spec, folder)
             else:
                 self._train(run_id, spec, folder, on_step)
@@ -127,24 +130,11 @@ class Executor:
         drop_positions(pretrained.model, spec.training.max_length)
         recipe = Recipe.from_specs(spec.methods)
         rows = self._encode(pretrained, spec, data)
-        if any("augment" in method.settings for method in recipe.label_specs()):
+        if any("augment" in method.settings for method in recipe.label_specs(data.task.target)):
             rows = self._with_made(rows, pretrained, spec)
-
-        def words(general: bool) -> torch.Tensor:
-            return words_to_keep(pretrained.tokenizer_json, rows.encodings, shipped_text() if general else ())
-
-        context = Context(data.task.target, spec.seed, words=words)
-        if "teacher_logits" in recipe.needs():
-            context.teacher_logits = self._taught(spec.teacher, "logits", len(rows.encodings))
-        if "teacher_states" in recipe.needs():
-            context.teacher_states = self._taught(spec.teacher, "states", len(rows.encodings))
-        if "teacher_model" in recipe.needs():
-            context.teacher_model = self._teacher_of(spec.teacher, pretrained.tokenizer_json)
-        if spec.start:
-            context.held = self._start(pretrained.model, spec.start)
-        if spec.mask_from:
-            ranked = open_artifact(self._result_of(spec.mask_from, "What is pruned by") / "artifact").dense_weights()
-            context.ranking = {name: torch.from_numpy(weight) for name, weight in ranked.items()}
+        if "teacher_translations" in recipe.needs(data.task.target):
+            rows = self._with_translations(rows, pretrained, spec)
+        context = self._context(spec, recipe, pretrained, rows, data.task.target)
         scratch = scratch_of(folder)
         saving = Saving(scratch / "checkpoint.safetensors", run_id, kept=spec.kept)
         log = TrainingLog(scratch / "log.jsonl", on_step)
@@ -176,6 +166,27 @@ class Executor:
         for share in spec.kept:
             path = saving.kept_path(share)
             write_bytes(folder / path.name, path.read_bytes())
+
+    def _context(self, spec: RunSpec, recipe: Recipe, pretrained: PretrainedModel, rows: Rows, target: str) -> Context:
+        """What the methods of a run are given; changes the model where the run starts from another one's weights."""
+
+        def words(general: bool) -> torch.Tensor:
+            return words_to_keep(pretrained.tokenizer_json, rows.encodings, shipped_text() if general else ())
+
+        context = Context(target, spec.seed, words=words)
+        needs = recipe.needs(target)
+        if "teacher_logits" in needs:
+            context.teacher_logits = self._taught(spec.teacher, "logits", len(rows.encodings))
+        if "teacher_states" in needs:
+            context.teacher_states = self._taught(spec.teacher, "states", len(rows.encodings))
+        if "teacher_model" in needs:
+            context.teacher_model = self._teacher_of(spec.teacher, pretrained.tokenizer_json)
+        if spec.start:
+            context.held = self._start(pretrained.model, spec.start)
+        if spec.mask_from:
+            ranked = open_artifact(self._result_of(spec.mask_from, "What is pruned by") / "artifact").dense_weights()
+            context.ranking = {name: torch.from_numpy(weight) for name, weight in ranked.items()}
+        return context
 
     @torch.no_grad()
     def _start(self, model: torch.nn.Module, start: str) -> dict[str, torch.Tensor]:
@@ -233,7 +244,7 @@ class Executor:
         """Write what a teacher says of the training rows, and of rows made of them where asked for.
 
         The logits (N, C), float32, are those of the stored model as it ships; the hidden states (N, L + 1, D), where
-        asked for, come from torch.
+        asked for, come from torch. Of a translator its translations where asked for; its words are in each step.
         """
         data = self._load_data(spec.data)
         if spec.teacher:
@@ -241,6 +252,11 @@ class Executor:
             of_model = identify(spec.model, self._places.models_dir).sha256
             _check_identity(run_id, spec, of_model, data.sha256)
         teacher = self._teacher_folder(run_id, spec)
+        if data.task.target == "text":
+            opened = Translator(teacher)
+            if spec.kind == "generate":
+                write_json(folder / TRANSLATIONS, opened.outputs(data.train.texts).tolist())
+            return
         predictor = Predictor(teacher)
         labels = tuple(predictor.artifact.facts["task"]["labels"])
         if labels != data.task.labels:
@@ -261,6 +277,13 @@ class Executor:
             model = read_first_token_only(load_model(teacher))
             states = text_states(model, encoder.encode(texts, pairs), encoder.pad_id)
             write_bytes(folder / "states.safetensors", save({"states": states}))
+
+    def _with_translations(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
+        """The rows with the teacher's translations as what is to be written."""
+        done = self._result_of(spec.teacher, "What the teacher wrote")
+        texts = json.loads((done / TRANSLATIONS).read_text(encoding="utf-8"))
+        encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
+        return replace(rows, targets=[row.ids for row in encoder.encode(texts)])
 
     def _with_made(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
         """The rows and those that the teacher's run made of them, without labels."""
@@ -317,36 +340,6 @@ class Executor:
             else:
                 self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
         return self._rows[key]
-
-
-def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> tuple[list[str], list[str] | None]:
-    """`augment` further rows for each row, words replaced by the nearest ones of the teacher's word embedding."""
-    model = json.loads(teacher.tokenizer_json())["model"]
-    if model.get("type") not in ("WordPiece", "WordLevel"):
-        raise SettingError(
-            "distillation.augment needs a teacher whose tokenizer knows whole words (WordPiece, WordLevel), not "
-            f"{model.get('type')}. Set it to 0."
-        )
-    vocabulary = model["vocab"]
-    words = ("word_embeddings.weight", "tok_embeddings.weight")
-    tables = {name: table for name, table in teacher.dense_weights().items() if name.endswith(words)}
-    (table,) = tables.values()
-    both = [*rows.texts, *(rows.pairs or [])]
-    nearest = nearest_words({word for text in both for word in WORD.findall(text.lower())}, vocabulary, table)
-
-    def made(texts: list[str], place: str) -> list[str]:
-        return [text for copy in range(augment) for text in replace_words(texts, nearest, replace, place, copy)]
-
-    return made(rows.texts, "first"), None if rows.pairs is None else made(rows.pairs, "second")
-
-
-def check_tokenizers(teacher: str, of_teacher: str, of_model: str) -> None:
-    """Raise `SettingError` if two models, given as `tokenizer.json`, do not read the same tokens."""
-    if json.loads(of_teacher) != json.loads(of_model):
-        raise SettingError(
-            f"The teacher {teacher} has another tokenizer than the model, so their hidden states cannot be compared "
-            "token by token. Set distillation.states to text, or choose a teacher with the same tokenizer."
-        )
 
 
 def _some(labels: tuple[str, ...]) -> str:

@@ -10,9 +10,10 @@ from pathlib import Path
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import save_model
 from multipress.durable import is_free, move_folder
-from multipress.engines.execute import Executor, OnStep, check_tokenizers, read_measurements, read_notes
+from multipress.engines.execute import Executor, OnStep, read_measurements, read_notes
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.job import ANYWHERE, Places
+from multipress.engines.teaching import check_tokenizers
 from multipress.errors import ArtifactError, InputError, ModelError, RunError, SettingError
 from multipress.measure import measure_quality, measure_size
 from multipress.models import load_pretrained
@@ -20,7 +21,7 @@ from multipress.models.pretrained import Checked, identify
 from multipress.recipe import Recipe
 from multipress.records import Measurement
 from multipress.shrink import make_named
-from multipress.spec import RunSpec
+from multipress.spec import RunSpec, teaching_kind
 from multipress.speed_ahead import shares_for_speedup
 from multipress.store import Store
 from multipress.tasks import TaskData, load_task
@@ -71,7 +72,7 @@ def train_artifact(
         RunError: the training failed.
     """
     recipe = Recipe.from_specs(spec.methods)  # what is wrong is said first
-    learns_from_teacher = bool(recipe.needs())
+    learns_from_teacher = recipe.learns()
     if teacher and not learns_from_teacher:
         raise InputError("A teacher is given, but no method learns from one. Add --method distillation.")
     for name in filter(None, (spec.model, teacher)):
@@ -190,17 +191,19 @@ class _Single:
         if teacher and not (folder / "manifest.json").is_file():
             folder = self._adopt(name, spec) or folder
         recipe = Recipe.from_specs(spec.methods)
-        wanted = recipe.label_specs()
-        if "teacher_model" in recipe.needs():  # before anything is trained
+        target = self._data.task.target
+        wanted = recipe.label_specs(target)
+        kind = teaching_kind(wanted)
+        if "teacher_model" in recipe.needs(target):  # before anything is trained
             is_artifact = (folder / "manifest.json").is_file()
             own = open_artifact(folder).tokenizer_json() if is_artifact else self._checked(name).tokenizer_json
             check_tokenizers(name, own, self._checked(spec.model).tokenizer_json)
         if (folder / "manifest.json").is_file():
-            label = RunSpec("label", str(folder), spec.data, methods=wanted)
+            label = RunSpec(kind, str(folder), spec.data, methods=wanted)
             return self._identity(label, artifact_sha256(folder)), label
         model_sha256 = self._checked(name).sha256
         dense = replace(spec, model=name, methods=(), teacher="")
-        label = RunSpec("label", name, spec.data, methods=wanted, teacher=self._identity(dense, model_sha256))
+        label = RunSpec(kind, name, spec.data, methods=wanted, teacher=self._identity(dense, model_sha256))
         return self._identity(label, model_sha256), label
 
     def _adopt(self, name: str, spec: RunSpec) -> Path | None:
@@ -210,6 +213,8 @@ class _Single:
             SettingError: it has a head for other labels.
         """
         task = self._data.task
+        if not self._checked(name).tokenizer_json:
+            return None
         pretrained = load_pretrained(name, label_names=task.labels, seed=spec.seed, models_dir=self._places.models_dir)
         if pretrained.note:
             raise SettingError(

@@ -14,9 +14,9 @@ be stored; on a linear layer the buffers `leaving_rows` and `leaving_columns` (b
 will be taken out by `convert` (see `staying`).
 
 What a method leaves on a module for storage, after `convert`: `weight_codes` (int8, the weight's shape), `weight_scale`
-(float16, one a row or a single one) and `weight_bits` where the weight is stored as integers; `num_pruned` where
-weights were removed. On the model: `kept_words`, the old ids of the words left, where words were dropped, and
-`num_dropped`, to which is added how many weights are gone with their rows.
+(float16, one a row or a single one) and `weight_bits` where the weight is stored as integers; `num_pruned` and
+`num_pruned_biases` where weights or biases were removed. On the model: `kept_words`, the old ids of the words left,
+where words were dropped, and `num_dropped`, to which is added how many weights are gone with their rows.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ __all__ = [
     "Step",
     "check_choice",
     "check_share",
+    "later",
     "num_staying",
     "staying",
     "unique_weights",
@@ -57,7 +58,7 @@ class Context:
     """What a method may know beside the model.
 
     Args:
-        target: `classes` or `number`.
+        target: `classes`, `number` or `text`.
         seed: The run's seed.
         teacher_logits: (N, C), a teacher's logits on the N training rows, further rows that were made of them
             included; None unless a method needs them.
@@ -98,7 +99,9 @@ class Step:
         logits: (B, C), the model's output, float32.
         progress: Share of the training done before this step, 0 to 1.
         inputs: What the model was called with: `input_ids` and `token_type_ids` (B, T), and the additive
-            `attention_mask` (B, 1, 1, T), 0 where there is a token.
+            `attention_mask` (B, 1, 1, T), 0 where there is a token; for a translator `decoder_input_ids` (B, S).
+        written: For a translator, (B, S) bool: which tokens the rows of `logits` and `labels` stand for, each a word
+            that is to be written; `rows` has B entries all the same.
     """
 
     model: nn.Module
@@ -107,6 +110,7 @@ class Step:
     logits: Tensor
     progress: float
     inputs: dict[str, Tensor] = field(default_factory=dict)
+    written: Tensor | None = None
 
 
 @dataclass
@@ -117,11 +121,15 @@ class Method:
     stage: ClassVar[Stage]
     version: ClassVar[int] = 1  # raise it when the same settings give other results
 
-    def needs(self) -> frozenset[str]:
-        """What the context must hold for these settings: `teacher_logits`, `teacher_states`, `teacher_model`."""
+    def needs(self, target: str = "classes") -> frozenset[str]:
+        """What the training must be given for these settings and a task of this kind.
+
+        `teacher_logits`, `teacher_states` and `teacher_model` are in the context; with `teacher_translations` the rows
+        have those as what is to be written.
+        """
         return frozenset()
 
-    def label_settings(self) -> dict[str, Any]:
+    def label_settings(self, target: str = "classes") -> dict[str, Any]:
         """What the run that makes the teacher's logits must know of these settings; empty if nothing."""
         return {}
 
@@ -158,8 +166,15 @@ class Method:
         return cls(**{key: _fit(cls.name, known[key], value) for key, value in settings.items()})
 
     def settings(self) -> dict[str, Any]:
-        """All settings, defaults written out."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """All settings, defaults written out; one that came `later` is left out where it is not used."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        unused = {f.name for f in fields(self) if f.metadata.get("later") and values[f.name] == f.default}
+        return {name: value for name, value in values.items() if name not in unused}
+
+
+def later(default: Any) -> Any:
+    """A setting that a method did not have at first: where it is not used, the identity of a run is what it was."""
+    return field(default=default, metadata={"later": True})
 
 
 def _fit(method: str, known: Any, value: Any) -> Any:

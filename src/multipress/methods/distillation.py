@@ -21,6 +21,8 @@ Settings:
     augment: Further rows made of each training row by replacing words, labelled by the teacher alone (0). The number of
         steps stays that of the rows without them.
     replace: Share of the words that are replaced in them (0.3).
+    sequences: For a translator, whether the teacher's translations of the training rows stand in place of theirs
+        (false).
     layers: Which of the teacher's blocks each block learns from, in `hidden`: `uniform` (default), spread evenly from
         bottom to top, or `last`, the teacher's top blocks.
 
@@ -31,20 +33,22 @@ Cost:
     of its size.
 
 With other methods:
-    Touches no weight, so it combines with all. It repairs part of what pruning and low bits lose.
+    Touches no weight, so it combines with all. A translator learns from its teacher's probabilities of each next word,
+    while the teacher runs in each step (`alpha`, `temperature`), or from its translations (`sequences`), or both;
+    hidden states and further rows are for classifiers. It repairs part of what pruning and low bits lose.
 
 Limits:
     A teacher that is not better than the model will be makes the model worse. The teacher must have the same labels in
-    the same order, and for `states=token` the same tokenizer. A teacher that has seen the same few rows is nearly
-    certain of each, and its logits then teach little more than the labels do.
+    the same order, and for `states=token` the same tokenizer, as for a translator with `alpha` above 0. A teacher
+    that has seen the same few rows is nearly certain of each, and its logits then teach little more than the labels do.
 
 Source:
-    Hinton et al. 2015, section 2 (`kl`, scaled by the squared temperature); Ba and Caruana 2014 (`mse`); Jiao et al.
-    2020, TinyBERT, section 3.1 (`hidden`: embeddings and mapped blocks through one learned matrix where the widths
-    differ; here of whole texts by default, one matrix for all blocks, which begins as a linear fit, the distance
-    relative to the size of the teacher's states, and no term for attention). Movva et al. 2022 use distillation
-    without naming loss or temperature; these defaults are ours. Their augmentation took synonyms from a list;
-    `augment` takes the nearest words of the teacher's embeddings.
+    Hinton et al. 2015, section 2 (`kl`, scaled by the squared temperature); Kim and Rush 2016 (translators, by words
+    and by `sequences`); Ba and Caruana 2014 (`mse`); Jiao et al. 2020, TinyBERT, section 3.1 (`hidden`: embeddings and
+    mapped blocks through one learned matrix where the widths differ; here of whole texts by default, one matrix for all
+    blocks, which begins as a linear fit, the distance relative to the size of the teacher's states, and no term for
+    attention). Movva et al. 2022 use distillation without naming loss or temperature; these defaults are ours. Their
+    augmentation took synonyms from a list; `augment` takes the nearest words of the teacher's embeddings.
 """
 
 from __future__ import annotations
@@ -58,7 +62,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from multipress.errors import SettingError
-from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share
+from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share, later
 from multipress.models.encoder import model_inputs, spread_blocks
 from multipress.models.states import Capture, hidden_layers, real_tokens, text_vectors
 from multipress.precision import autocast, device, route
@@ -82,6 +86,7 @@ class Distillation(Method):
     replace: float = 0.3
     states: str = "text"
     layers: str = "uniform"
+    sequences: bool = later(False)
 
     def __post_init__(self) -> None:
         check_choice("distillation", "loss", self.loss, ("auto", "kl", "mse"))
@@ -93,7 +98,7 @@ class Distillation(Method):
             raise SettingError(f"distillation.augment is {self.augment}, but must be from 0 to 20.")
         if self.hidden < 0:
             raise SettingError(f"distillation.hidden is {self.hidden}, but must be at least 0.")
-        if self.alpha == 0 and self.hidden == 0:
+        if self.alpha == 0 and self.hidden == 0 and not self.sequences:
             raise SettingError(
                 "distillation.alpha is 0, so the teacher would not count. Leave distillation out instead."
             )
@@ -101,21 +106,37 @@ class Distillation(Method):
             raise SettingError(f"distillation.temperature is {self.temperature}, but must be above 0 and at most 100.")
         self._kind = self.loss
         self._teacher_logits: Tensor | None = None
+        self._translator: nn.Module | None = None
         self._hidden: _HiddenStates | None = None
 
-    def needs(self) -> frozenset[str]:
-        """The teacher's logits, its hidden states of whole texts, or the teacher itself for those of each token."""
+    def needs(self, target: str = "classes") -> frozenset[str]:
+        """The teacher's logits, its hidden states of whole texts, or the teacher itself for those of each token.
+
+        For a translator the teacher itself, or its translations.
+        """
+        if target == "text":
+            wanted = {"teacher_model": self.alpha, "teacher_translations": float(self.sequences)}
+            return frozenset(name for name, weight in wanted.items() if weight)
         states = "teacher_states" if self.states == "text" else "teacher_model"
         wanted = {"teacher_logits": self.alpha, states: self.hidden}
         return frozenset(name for name, weight in wanted.items() if weight)
 
-    def label_settings(self) -> dict[str, Any]:
-        """The further rows that the teacher must label, and whether its hidden states are wanted beside the logits."""
+    def label_settings(self, target: str = "classes") -> dict[str, Any]:
+        """The further rows that the teacher must label, and whether its hidden states are wanted beside the logits.
+
+        For a translator whether its translations are.
+        """
+        if target == "text":
+            return {"sequences": True} if self.sequences else {}
         made = {"augment": self.augment, "replace": self.replace} if self.augment else {}
         return made | ({"states": True} if "teacher_states" in self.needs() else {})
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Takes the teacher from the context; where hidden states of another width count, adds a matrix."""
+        if context.target == "text":
+            return self._prepare_translator(model, context)
+        if self.sequences:
+            raise SettingError("distillation.sequences is for translators; this model gives labels.")
         if any(getattr(context, name) is None for name in self.needs()):
             raise SettingError("Distillation needs a teacher. Name one, or let the study train it.")
         if context.target == "number" and self.loss == "kl":
@@ -128,8 +149,24 @@ class Distillation(Method):
             self._hidden = _HiddenStates(model, context, self.layers, self.states)
         return model
 
+    def _prepare_translator(self, model: nn.Module, context: Context) -> nn.Module:
+        usual = {"loss": ("auto", "kl"), "states": ("text",), "layers": ("uniform",), "augment": (0,)}
+        for name, values in usual.items():
+            if getattr(self, name) not in values:
+                raise SettingError(f"distillation.{name} {getattr(self, name)!r} is for classifiers, not translators.")
+        if not self.alpha and not self.sequences:
+            raise SettingError("distillation.alpha is 0, so a translator learns nothing of its teacher. Set sequences.")
+        if self.alpha:
+            if context.teacher_model is None:
+                raise SettingError("Distillation needs a teacher. Name one, or let the study train it.")
+            self._translator = context.teacher_model.eval().requires_grad_(False)
+        return model
+
     def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
         """The weighted sum of the loss on labels and the distances to the teacher."""
+        if self._translator is not None:
+            distance = distillation_loss(step.logits, self._words_of_teacher(step), "kl", self.temperature)
+            return (1 - self.alpha) * loss + self.alpha * distance
         if self._teacher_logits is not None:
             teacher = self._teacher_logits[step.rows.cpu()].to(step.logits.device)  # (B, C)
             distance = distillation_loss(step.logits, teacher, self._kind, self.temperature)
@@ -137,6 +174,15 @@ class Distillation(Method):
         if self._hidden is not None:
             loss = loss + self.hidden * self._hidden.distance(step)
         return loss
+
+    @torch.no_grad()
+    def _words_of_teacher(self, step: Step) -> Tensor:
+        """What the teacher would write in each place (n, V), after the words that are to be written before it."""
+        teacher: Any = self._translator
+        teacher.to(step.logits.device)
+        with autocast(route()):
+            logits = teacher(**model_inputs(teacher, step.inputs)).logits
+        return logits.float()[step.written]
 
     def convert(self, model: nn.Module) -> nn.Module:
         """Takes away what looked at the hidden states."""

@@ -1,4 +1,4 @@
-"""The encoders that are read, and in what they differ: config, names of tensors, inputs, head.
+"""The encoders and translators that are read, and in what they differ: config, names of tensors, inputs, head.
 
 A config is read from an allow-list of keys, each checked, so that a hostile one allocates nothing and runs nothing.
 """
@@ -34,7 +34,7 @@ from transformers import (
 from multipress.artifact import max_tokens
 from multipress.errors import ModelError, SettingError
 
-__all__ = ["FAMILIES", "Family", "config_values", "family_of", "new_weight", "read_config"]
+__all__ = ["FAMILIES", "TRANSLATORS", "Family", "config_values", "family_of", "new_weight", "read_config"]
 
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu", "swish")
 Read = Callable[[dict[str, Any], str, str], Any]  # of a config's values, a key, and the model's name for messages
@@ -280,6 +280,9 @@ FAMILIES: dict[str, Family] = {
         # Their defaults are ids of the published vocabulary, which need not be this one.
         fixed=dict.fromkeys(("bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
     ),
+}
+
+TRANSLATORS: dict[str, Family] = {
     "marian": Family(
         MarianConfig,
         MarianMTModel,
@@ -309,11 +312,14 @@ FAMILIES: dict[str, Family] = {
 }
 
 
+_KNOWN = FAMILIES | TRANSLATORS
+
+
 def family_of(of: Any) -> Family:
     """The family of a config, or of a model that has one; raises `SettingError` for what is none of them."""
-    family = FAMILIES.get(getattr(getattr(of, "config", of), "model_type", ""))
+    family = _KNOWN.get(getattr(getattr(of, "config", of), "model_type", ""))
     if family is None:
-        raise SettingError(f"{type(of).__name__} is none of the models that are read: {', '.join(FAMILIES)}.")
+        raise SettingError(f"{type(of).__name__} is none of the models that are read: {', '.join(_KNOWN)}.")
     return family
 
 
@@ -328,9 +334,9 @@ def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
         ModelError: another model type, code of its own, a decoder, or a size that is missing or out of range.
     """
     kind = values.get("model_type")
-    family = FAMILIES.get(kind) if isinstance(kind, str) else None
+    family = _KNOWN.get(kind) if isinstance(kind, str) else None
     if family is None:
-        raise ModelError(f"{where}: model_type is {kind!r}; models that are read: {', '.join(FAMILIES)}.")
+        raise ModelError(f"{where}: model_type is {kind!r}; models that are read: {', '.join(_KNOWN)}.")
     if values.get("auto_map"):
         raise ModelError(f"{where}: its config names code of its own (auto_map). Code in model folders is never run.")
     if values.get("is_decoder") or values.get("add_cross_attention"):

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-__all__ = ["HeldZeros"]
+__all__ = ["NUM_PRUNED", "HeldZeros"]
+
+NUM_PRUNED = {"weight": "num_pruned", "bias": "num_pruned_biases"}  # what a layer calls how many are removed
 
 
 class HeldZeros:
@@ -15,28 +17,29 @@ class HeldZeros:
 
     Args:
         model: The model, before methods prepare it.
-        masks: By the name of a weight, where it is kept: bool, of the weight's shape.
+        masks: By the name of a weight or a bias, where it is kept: bool, of its shape.
     """
 
     def __init__(self, model: nn.Module, masks: Mapping[str, Tensor]) -> None:
         modules = dict(model.named_modules())
         self._held = []
         for name, mask in masks.items():
-            module = modules[name.removesuffix(".weight")]
-            self._held.append((module, module.weight, mask))
+            place, _, kind = name.rpartition(".")
+            self._held.append((modules[place], kind, getattr(modules[place], kind), mask))
         self.apply()
 
     @torch.no_grad()
     def apply(self) -> None:
         """Zero them."""
-        for _, weight, mask in self._held:
-            weight.mul_(mask.to(weight.device))  # type: ignore[operator]
+        for _, _, values, mask in self._held:
+            values.mul_(mask.to(values.device))
 
     def finish(self) -> None:
         """Note on each module how many of its weights are removed, unless a method has removed more of them."""
-        for module, _, mask in self._held:
+        for module, kind, _, mask in self._held:
             axis, indices = getattr(module, "stored_indices", (0, None))
-            if indices is not None:  # rows or columns were taken out since
+            if indices is not None and axis < mask.ndim:  # rows or columns were taken out since
                 mask = mask.index_select(axis, indices)
             removed = int(mask.numel() - torch.count_nonzero(mask))
-            module.num_pruned = max(removed, getattr(module, "num_pruned", 0))  # type: ignore[assignment]
+            count = NUM_PRUNED[kind]
+            setattr(module, count, max(removed, getattr(module, count, 0)))

@@ -200,7 +200,8 @@ def load_pretrained(
             theirs = ", ".join(checked.label_names) or unnamed
             note = f"The head of {name} ({theirs}) does not fit the labels of the task, so a new one was drawn."
     model = build_classifier(config, weights)
-    return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=not keep_head, note=note)
+    new_head = not keep_head and not family.writes
+    return PretrainedModel(model, checked.tokenizer_json, checked.sha256, new_head=new_head, note=note)
 
 
 def _new_translator(checked: Checked, texts: Sequence[str], seed: int) -> PretrainedModel:

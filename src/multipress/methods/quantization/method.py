@@ -131,7 +131,9 @@ class Quantization(Method):
 
     def prepare(self, model: nn.Module, context: Context) -> nn.Module:
         """Attaches rounding to all linear layers and embeddings; changes `model` and returns it."""
-        modules = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))}
+        layers = {n: m for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Embedding))}
+        # Positions that are computed are no weights.
+        modules = {name: module for name, module in layers.items() if isinstance(module.weight, nn.Parameter)}
         if not modules:
             raise SettingError("Quantization found no linear layer and no embedding.")
         shared: dict[int, WeightQuantizer] = {}
