@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,21 @@ _FLOAT, _INT64 = 1, 7
 _KINDS = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6, "int64": 7, "bool": 9, "float64": 11}
 
 
-def write_graph(graph: Graph) -> bytes:
+def write_graph(graph: Graph, outside: Collection[str] = ()) -> bytes:
     """The bytes of an ONNX model; `read_graph` gives the same graph back, int8 and uint8 constants excepted.
 
     Args:
         graph: Inputs are int64, outputs float32. Weights are left to be given to a runtime by their names.
+        outside: Names of constants that are given so too.
     """
     parts = [
         *(_field(1, _node(index, node)) for index, node in enumerate(graph.nodes)),
         _field(2, b"multipress"),
-        *(_field(5, _external(name, shape)) for name, shape in graph.weights.items()),
-        *(_field(5, _tensor(name, array)) for name, array in graph.constants.items()),
+        *(_field(5, _external(name, shape, np.dtype("float32"))) for name, shape in graph.weights.items()),
+        *(
+            _field(5, _external(name, array.shape, array.dtype) if name in outside else _tensor(name, array))
+            for name, array in graph.constants.items()
+        ),
         *(_field(11, _value(name, _INT64, shape)) for name, shape in graph.inputs.items()),
         *(_field(12, _value(name, _FLOAT, shape)) for name, shape in graph.outputs.items()),
     ]
@@ -71,13 +75,14 @@ def _tensor(name: str, array: np.ndarray) -> bytes:
     return dims + _number(2, _KINDS[array.dtype.name]) + _field(8, name.encode()) + _field(9, raw)
 
 
-def _external(name: str, shape: tuple[int, ...]) -> bytes:
-    """A float tensor whose data lie elsewhere."""
-    places = {"location": "model.safetensors", "offset": "0", "length": str(4 * math.prod(shape))}
+def _external(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """A tensor whose data lie elsewhere."""
+    length = dtype.itemsize * math.prod(shape)
+    places = {"location": "model.safetensors", "offset": "0", "length": str(length)}
     entries = (_field(1, key.encode()) + _field(2, value.encode()) for key, value in places.items())
     dims = b"".join(_number(1, size) for size in shape)
     data = b"".join(_field(13, entry) for entry in entries)
-    return dims + _number(2, _FLOAT) + _field(8, name.encode()) + data + _number(14, 1)
+    return dims + _number(2, _KINDS[dtype.name]) + _field(8, name.encode()) + data + _number(14, 1)
 
 
 def _value(name: str, kind: int, shape: Iterable[int | str]) -> bytes:

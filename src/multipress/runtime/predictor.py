@@ -31,6 +31,7 @@ _MULTIPLE = 4
 # For each thread. What a block gives for more tokens does not stay in a processor's own memory: 32 rows of 128 tokens
 # took a fifth less time in eight parts (six blocks of 384, AMD Zen 3).
 _MAX_TOKENS = 512
+_LARGE_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -243,7 +244,11 @@ def _open(artifact: Artifact, graph: Graph, threads: int, how: tuple[str, str], 
         )
     graph = table_graph(graph, tensors)
     weights = {name: tensors[name].dense() for name in graph.weights}
-    return OnnxSession(write_graph(graph), weights, threads=threads, max_tokens=_MAX_TOKENS * threads)
+    # What is large is given as it is: written into the graph and read again, it would be copied four times.
+    tables = {name: array for name, array in graph.constants.items() if array.nbytes > _LARGE_BYTES}
+    return OnnxSession(
+        write_graph(graph, outside=tables), weights | tables, threads=threads, max_tokens=_MAX_TOKENS * threads
+    )
 
 
 def _check_weights(graph: Graph, artifact: Artifact) -> None:

@@ -30,7 +30,7 @@ class OnnxSession:
 
     Args:
         graph: The ONNX model, or its file.
-        weights: float32 values by name of the weights that lie outside of the graph.
+        weights: Values by name of the weights and tables that lie outside of the graph.
         threads: Threads to compute with.
         max_tokens: Most tokens computed at once, padding counted, unless a single row has more; None: whole batches.
 
