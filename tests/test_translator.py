@@ -116,6 +116,19 @@ def test_what_was_trained_translates_is_scored_and_inspected(files, artifact, ca
     assert [row.to_json() for row in mp.open(artifact)(["dog sees cat", "man eats"])] == found
 
 
+def test_a_student_learns_from_translations_of_its_teacher(files, artifact, capsys):
+    own = ["--train", files / "train.csv", "--dev", files / "dev.csv", "--target", "text", "--epochs", "1"]
+    how = ["--method", "distillation:sequences=true,alpha=0", "--max-train-rows", "40", "--max-length", "32"]
+    student = ["train", "transformer-l1-h64-v300", *own, *how, "--teacher", artifact, "-o", files / "student", "--json"]
+    assert run(*student) == 0
+    capsys.readouterr()
+    facts = open_artifact(files / "student").facts
+    assert facts["spec"]["methods"][0]["settings"]["sequences"] is True
+    wrong = ["--method", "distillation:alpha=0.5", "--teacher", artifact, "-o", files / "other"]
+    assert run("train", "transformer-l1-h32-v300", *own, "--max-train-rows", "9", *wrong) == 2
+    assert "tokenizer" in capsys.readouterr().err
+
+
 def test_the_stored_predictions_are_scored_again_on_samples(files, artifact):
     from multipress.measure import read_outcome, write_outputs
     from multipress.tasks import Task, load_rows

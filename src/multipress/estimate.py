@@ -101,7 +101,7 @@ def describe_sizes(plan: Plan) -> Iterator[str]:
 def _changed_settings(method: Method) -> str:
     """A method's name, and those of its settings that are not the default."""
     default = type(method)().settings()
-    changed = [f"{key}={value}" for key, value in method.settings().items() if value != default[key]]
+    changed = [f"{key}={value}" for key, value in method.settings().items() if value != default.get(key)]
     return method.name + (f" ({', '.join(changed)})" if changed else "")
 
 

@@ -31,7 +31,7 @@ __all__ = ["Plan", "expand_chains"]
 PAPER_METHODS = ("quantization", "distillation", "pruning")
 Chain = tuple[tuple[MethodSpec, ...], ...]  # the recipes of stages that follow one another
 DENSE: Chain = ((),)
-_FOR_TICKETS = ("scope", "embeddings")
+_FOR_TICKETS = ("scope", "embeddings", "biases")
 
 
 def expand_chains(study: StudySpec) -> list[Chain]:
@@ -313,29 +313,38 @@ class Plan:
         """Rounds of iterative pruning, each with the zeros of the last one."""
         dense = self._chain(model, data, DENSE, seed, rate)
         # A run of its own: that weights are kept for others changes what a run leaves, and so its name.
-        rewinds = "weights" in tickets.rewind and tickets.at
+        rewinds = ("weights" in tickets.rewind or tickets.weight_rounds) and tickets.at
         kept = self._job(replace(dense.spec, kept=(float(tickets.at),))) if rewinds else dense
         others = _ticket_settings(self.study)
+        rewound = f"{kept.run_id}@{float(tickets.at)}" if tickets.at else ""
         rounds = []
+
+        def run(recipe: tuple[MethodSpec, ...], last: Job, number: int, rewind: str, before: Chain) -> Job:
+            part = tickets.part(number) if rewind == "rate" else (float(tickets.at) if tickets.rate_to else 0.0, 1.0)
+            job = self._job(
+                replace(
+                    dense.spec,
+                    methods=recipe,
+                    start=last.run_id if rewind == "rate" else rewound,
+                    mask_from=last.run_id,
+                    part=part,
+                    rewound=part[0] > 0,
+                    before=before if rewind == "rate" else (),
+                )
+            )
+            rounds.append(job)
+            return job
+
         for rewind, importance in itertools.product(tickets.rewind, tickets.importance):
             last, before = dense, Chain()
             for number in range(1, tickets.rounds + 1):
                 sparsity = 1 - (1 - tickets.share) ** number
                 settings = {**others, "sparsity": sparsity, "importance": importance, "start": 0.0, "end": 0.0}
                 recipe = Recipe.from_specs((MethodSpec("pruning", settings),)).specs()
-                rewound = f"{kept.run_id}@{float(tickets.at)}" if tickets.at else ""
-                start = last.run_id if rewind == "rate" else rewound
+                if number in tickets.weight_rounds and importance == "magnitude":
+                    run(recipe, last, number, "weights", ())
+                last = run(recipe, last, number, rewind, before)
                 before = (*before, recipe)
-                last = self._job(
-                    replace(
-                        dense.spec,
-                        methods=recipe,
-                        start=start,
-                        mask_from=last.run_id,
-                        before=before[:-1] if rewind == "rate" else (),
-                    )
-                )
-                rounds.append(last)
         return rounds
 
     def _teacher_model(self) -> str:

@@ -174,7 +174,7 @@ def teaching_kind(wanted: tuple[MethodSpec, ...]) -> str:
     return "generate" if any("sequences" in method.settings for method in wanted) else "label"
 
 
-_OF_CHAINS = ("start", "mask_from", "part", "kept", "before", "shared")
+_OF_CHAINS = ("start", "mask_from", "part", "kept", "before", "shared", "rewound")
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,8 @@ class RunSpec:
         mask_from: run_id of the run by whose weights is pruned before the first step; empty: by the training's own.
         part: Which part of the steps that `training` asks for, as two shares; stages of one chain have the steps of one
             training together.
+        rewound: Whether the learning rate is as it is in that part of the whole training, not that of a training of its
+            own.
         kept: Shares of the training after which the weights are kept for other runs to start with.
         before: The methods of the stages that `start` stands for, the first one first; for tables only.
         shared: Share of the steps before all of them, which the cells of a study have in common; for tables only.
@@ -215,6 +217,7 @@ class RunSpec:
     kept: tuple[float, ...] = ()
     before: tuple[tuple[MethodSpec, ...], ...] = ()
     shared: float = 0.0
+    rewound: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The run as plain JSON values; what only chains have is left out of other runs."""
@@ -283,6 +286,11 @@ class TicketSpec:
         rewind: With what a round begins: `rate`, the last round's weights, the learning rate as at the beginning (Renda
             et al. 2020), or `weights`, those of the dense training after the share `at`; several are run side by side.
         at: Share of the dense training, for `weights`; 0: the weights before it.
+        rate_to: Share of the training to which the learning rate is rewound before a round, which then has the steps
+            that are left; one for each round, the last for all others. For `weights` it is `at`. Empty: each round is
+            a whole training.
+        weight_rounds: Rounds in which `weights` are rewound too, with the masks of the other rounds, while `rewind` is
+            `rate` alone.
         importance: `magnitude`, or `random` as a control; several are run side by side.
     """
 
@@ -291,6 +299,12 @@ class TicketSpec:
     rewind: tuple[str, ...] = ("rate",)
     at: float = 0.1
     importance: tuple[str, ...] = ("magnitude",)
+    rate_to: tuple[float, ...] = ()
+    weight_rounds: tuple[int, ...] = ()
+
+    def part(self, number: int) -> tuple[float, float]:
+        """Which part of a training round `number`, from 1, has; all of it where nothing is rewound."""
+        return (self.rate_to[min(number, len(self.rate_to)) - 1] if self.rate_to else 0.0, 1.0)
 
     def __post_init__(self) -> None:
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or not 1 <= self.rounds <= 100:
@@ -300,6 +314,13 @@ class TicketSpec:
             fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
             if not fits or (name == "share" and value in (0, 1)):
                 raise SpecError(f"tickets.{name} is {value!r}, but must be a share from {low:g} to {high:g}.")
+        for value in self.rate_to:
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+                raise SpecError(f"tickets.rate_to holds {value!r}, but must hold shares from 0 to below 1.")
+        if not all(type(number) is int and 1 <= number <= self.rounds for number in self.weight_rounds):
+            raise SpecError(f"tickets.weight_rounds is {list(self.weight_rounds)}; rounds are 1 to {self.rounds}.")
+        if self.weight_rounds and self.rewind != ("rate",):
+            raise SpecError('tickets.weight_rounds needs rewind = "rate": it rewinds weights in some rounds of those.')
         for name, known in (("rewind", ("rate", "weights")), ("importance", ("magnitude", "random"))):
             if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
                 raise SpecError(f"tickets.{name} is {list(getattr(self, name))!r}; choose from: {', '.join(known)}.")

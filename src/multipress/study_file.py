@@ -219,4 +219,7 @@ def _tickets(document: dict[str, Any]) -> TicketSpec | None:
         if name in table:
             one_or_many = table[name] if isinstance(table[name], list) else [table[name]]
             table[name] = tuple(_texts({name: one_or_many}, f"tickets.{name}", name))
+    for name in ("rate_to", "weight_rounds"):
+        if name in table:
+            table[name] = tuple(table[name]) if isinstance(table[name], list) else (table[name],)
     return TicketSpec(**table)

@@ -66,6 +66,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     context: Context,
     *,
     part: tuple[float, float] = (0.0, 1.0),
+    rewound: bool = False,
     saving: Saving | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> nn.Module:
@@ -78,6 +79,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
         training: Epochs, learning rate and so on.
         context: Target, seed and what the methods need.
         part: Which part of the steps that the settings ask for, as two shares; a stage of a longer training has some.
+        rewound: Whether the learning rate is as it is in that part of all steps, not that of a training of its own.
         saving: Where checkpoints go; None: none are written.
         on_step: Called after each step with the steps done, all steps, and the loss.
 
@@ -104,8 +106,9 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     model = recipe.prepare(model, replace(context, first_batches=first_batches, num_steps=total)).to(device()).train()
     used = _used_rows(model, rows)
     loop = _Loop(model, used, held, recipe, training, total)
+    if rewound:
+        loop.of_whole = (first, steps)
     done = loop.resume(saving) if saving is not None else 0
-    saved = time.monotonic()
     for step, batch in enumerate(batches(total)):
         if step < done:
             continue
@@ -114,11 +117,7 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
             on_step(step + 1, loop.total, loss)
         if saving is not None:
             loop.keep(saving, step + 1)  # before a checkpoint says that this step is done
-        if saving is not None and step + 1 < loop.total:
-            is_late = time.monotonic() - saved >= saving.every_seconds
-            if is_late or (step + 1) % saving.every_steps == 0:
-                loop.save(saving, step + 1)
-                saved = time.monotonic()
+            loop.save_if_due(saving, step + 1)
     if used is not None:
         used.remove()
     model = recipe.convert(model.cpu().eval())
@@ -153,6 +152,8 @@ class _Loop:
         self.recipe = recipe
         self.training = training
         self.total = total
+        self.saved = time.monotonic()
+        self.of_whole = (0, total)  # the first step among those that the learning rate is reckoned by, and all of them
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(model, used, recipe, training),
             lr=training.learning_rate,
@@ -182,8 +183,10 @@ class _Loop:
         loss.backward()  # type: ignore[no-untyped-call]
         if self.training.max_grad_norm:
             nn.utils.clip_grad_norm_(self.parameters, self.training.max_grad_norm)
+        first, whole = self.of_whole
+        factor = rate_factor(first + index, whole, self.training.warmup, self.training.schedule)
         for group, highest in zip(self.optimizer.param_groups, self.highest_rates, strict=True):
-            group["lr"] = highest * rate_factor(index, self.total, self.training.warmup, self.training.schedule)
+            group["lr"] = highest * factor
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.used is not None:
@@ -193,6 +196,13 @@ class _Loop:
         if self.used is not None:
             self.used.read()
         return value
+
+    def save_if_due(self, saving: Saving, steps_done: int) -> None:
+        """Save if so many steps or seconds have gone by; after the last step there is nothing to go on with."""
+        is_late = time.monotonic() - self.saved >= saving.every_seconds
+        if steps_done < self.total and (is_late or steps_done % saving.every_steps == 0):
+            self.save(saving, steps_done)
+            self.saved = time.monotonic()
 
     def save(self, saving: Saving, steps_done: int) -> None:
         """Write model, optimizer and random state as one safetensors file, whole or not at all."""

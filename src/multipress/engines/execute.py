@@ -146,6 +146,7 @@ class Executor:
                 spec.training,
                 context,
                 part=spec.part,
+                rewound=spec.rewound,
                 saving=saving,
                 on_step=log,
             )

@@ -31,7 +31,8 @@ def measure_size(artifact: Artifact) -> list[Measurement]:
     - `ideal_bytes`: see `ideal_bytes`;
     - `dense_bytes`: 4 bytes a parameter of the model that was compressed, those counted whose rows are gone;
     - `entropy_bound_bytes`: order-0 entropy of the stored integers, the rest at its stored width;
-    - `num_parameters`, `nonzeros`, `num_pruned`: weights stored, of them not zero, and removed by pruning.
+    - `num_parameters`, `nonzeros`, `num_pruned`: weights stored, of them not zero, and removed by pruning;
+    - where some are removed, `sparsity`: their share of all, and `sparsity_prunable`: of those that pruning ranked.
 
     Raises:
         ArtifactError: more weights are said to be pruned than are zero.
@@ -51,7 +52,16 @@ def measure_size(artifact: Artifact) -> list[Measurement]:
         "num_pruned": sum(artifact.facts.get("pruned", {}).values()),
     }
     run_id = str(artifact.facts.get("run_id", ""))
+    pruned = artifact.facts.get("pruned", {})
+    ranked = sum(math.prod(artifact.manifest["tensors"][name]["shape"]) for name in pruned)
+    shares = {}
+    if counts["num_pruned"]:
+        shares = {
+            "sparsity": counts["num_pruned"] / num_parameters,
+            "sparsity_prunable": counts["num_pruned"] / ranked,
+        }
     return [
+        *(Measurement(run_id, name, value, "share") for name, value in shares.items()),
         *(Measurement(run_id, name, value, "bytes") for name, value in sizes.items()),
         *(Measurement(run_id, name, value, "count") for name, value in counts.items()),
     ]
