@@ -83,3 +83,19 @@ def test_latency_and_what_it_was_measured_on_are_told_where_they_are_known():
     assert "| latency, 1 x 32 tokens (1 thread(s), A \\<CPU\\>) | 4.25 ms |" in card
     assert "not measured" not in card
     assert "Latency was not measured." in model_card(Stored("sst2", ["bad", "good"]), ROWS, "multipress")
+
+
+def test_the_processor_of_the_score_and_its_instruction_sets_are_named():
+    computer = {"cpu": "AMD <EPYC>", "instruction_sets": ["avx2", "avx512_vnni"]}
+    card = model_card(Stored("sst2", ["bad", "good"]), ROWS, "multipress", computer=computer)
+    assert "instruction sets: avx2, avx512\\_vnni." in card
+    assert "<EPYC>" not in card
+    assert "instruction sets" not in model_card(Stored("sst2", ["bad", "good"]), ROWS, "multipress")
+
+
+def test_a_shape_chosen_for_a_speedup_says_for_which():
+    stored = Stored("sst2", ["bad", "good"])
+    settings = {"speedup": 2.0, "batch": 1, "length": 128, "heads": 0.5, "neurons": 0.25}
+    stored.facts["spec"]["methods"].append({"name": "structured", "settings": settings})
+    card = model_card(stored, ROWS, "multipress")
+    assert "2 times as fast as the whole encoder at 1 x 128 tokens: 50% of the heads and 25% of the neurons" in card

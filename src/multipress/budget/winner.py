@@ -15,6 +15,7 @@ from multipress.measure.parity import compare_logits
 from multipress.measure.rival import rival_model
 from multipress.records import Measurement
 from multipress.report.card import model_card
+from multipress.reproducibility import computer
 from multipress.runtime import Predictor
 from multipress.runtime.session import OnnxSession
 from multipress.tasks import Split, Task
@@ -132,7 +133,7 @@ def winners_card(artifact: Artifact, comparison: Comparison, command: str) -> st
     """The model card with the scores on the rows to report on, not those that the winner was chosen by."""
     run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
     quality = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
-    return model_card(artifact, [*quality, *measure_size(artifact)], command)
+    return model_card(artifact, [*quality, *measure_size(artifact)], command, computer=computer())
 
 
 def _latencies(dense: Artifact, winner: Artifact, session: OnnxSession) -> list[float]:

@@ -50,7 +50,8 @@ def write_cards(store: Store, rows: Sequence[Mapping[str, Any]], folder: Path) -
             measured = [Measurement(**row) for row in [*map(json.loads, lines), *timed_rows(store, cell.run_id)]]
             recalls = _recalls(store, done, dense.get((cell.model, cell.task, cell.seed)), cell.run_id)
             command = made_by(spec_of(cell.run_id), cell.run_id, spec_of)
-            card = model_card(open_artifact(done / "artifact"), measured, command, recalls)
+            where = json.loads(read_text(done / "circumstances.json")).get("computer")
+            card = model_card(open_artifact(done / "artifact"), measured, command, recalls, where)
         except (MultipressError, OSError, ValueError) as error:
             typer.echo(plain(f"{cell.run_id}: no card: {error}"), err=True)
             continue

@@ -236,7 +236,8 @@ class Executor:
         """The model card, with the command that makes the artifact again, and before it the one for its teacher."""
         command = made_by(spec, artifact.facts["run_id"], self._spec_of)
         found = read_recalls(attempt)
-        return model_card(artifact, read_measurements(attempt), command, Recalls(found) if found else None)
+        recalls = Recalls(found) if found else None
+        return model_card(artifact, read_measurements(attempt), command, recalls, computer())
 
     def _spec_of(self, run_id: str) -> RunSpec:
         return RunSpec.from_json(self._store.run(run_id).spec)

@@ -40,7 +40,11 @@ _UNLABELLED = {"classes": "none", "number": "a number", "text": "none, it writes
 
 
 def model_card(
-    artifact: Artifact, measurements: Sequence[Measurement], command: str, recalls: Recalls | None = None
+    artifact: Artifact,
+    measurements: Sequence[Measurement],
+    command: str,
+    recalls: Recalls | None = None,
+    computer: Mapping[str, Any] | None = None,
 ) -> str:
     """A model card as Markdown with a YAML head.
 
@@ -49,6 +53,7 @@ def model_card(
         measurements: Its quality and sizes, and its latency where it was timed.
         command: The commands that make it again, one a line.
         recalls: Of each class, where there are classes.
+        computer: Where the score was computed; None where it is not known.
     """
     values = {row.name: row.value for row in measurements}
     rows = next((row.context.get("rows") for row in measurements if row.name == "score"), None)
@@ -96,6 +101,7 @@ def model_card(
         "",
         f"Labels: {', '.join(_plain(label) for label in task['labels']) or _UNLABELLED[task['target']]}.",
         f"Texts longer than {facts['max_length']} tokens are cut.",
+        *_instructions(computer),
         "",
         *(_recall_lines(recalls) if recalls else []),
         "Limits: the score is that of one seed on the validation rows named above; another seed or other rows give",
@@ -105,6 +111,18 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _instructions(computer: Mapping[str, Any] | None) -> list[str]:
+    if computer is None:
+        return []
+    names = ", ".join(map(str, computer.get("instruction_sets", []))) or "none that matter"
+    cpu = str(computer.get("cpu", "unknown CPU"))
+    return [
+        f"The score was computed on {_plain(cpu)}; instruction sets: {_plain(names)}.",
+        "Integer products are exact with and without VNNI: another processor gives the same labels, but where two",
+        "classes are as good as equal.",
+    ]
 
 
 def _speedup(methods: Sequence[Mapping[str, Any]]) -> list[str]:
