@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from multipress.dissect.reading import Reading, Span, averages, sums
 from multipress.errors import ArtifactError, SettingError
-from multipress.models.encoder import model_batch, model_inputs
+from multipress.models.encoder import model_batch, reader_inputs
 from multipress.models.families import family_of
 from multipress.precision import device
 from multipress.runtime.tokenizer import batches_by_length
@@ -66,7 +66,7 @@ def capture(
     """Run the model on the rows and write what each layer gives.
 
     Args:
-        model: As `load_model` opens it, with attention that gives its maps.
+        model: As `load_model` opens it, with attention that gives its maps; of a translator its encoder is captured.
         wanted: Rows, spans and units.
         folder: Where the files go; made if needed.
         memory_mb: Most memory for the activations of a batch, beside the model.
@@ -82,11 +82,11 @@ def capture(
     units = np.array([len(row) for row in wanted.units]) if wanted.units is not None else np.zeros(0, dtype=int)
     writer = _Writer(folder, int(spans.sum()), int((units.astype(np.int64) ** 2).sum()))
     places = (np.cumsum([0, *spans]), np.cumsum([0, *units.astype(np.int64) ** 2]))
-    encoder = family_of(model).encoder(model.to(device()))
+    encoder = family_of(model).reader(model.to(device()))
     limit = _rows_at_once(model, readings, wanted.units is not None, memory_mb)
     done = 0
     for rows in batches_by_length([len(one.encoding.ids) for one in readings], limit):
-        inputs = model_inputs(model, model_batch([readings[row].encoding for row in rows], 0))
+        inputs = reader_inputs(model, model_batch([readings[row].encoding for row in rows], 0))
         outputs = encoder(**inputs, output_hidden_states=True, output_attentions=wanted.units is not None)
         states, maps = outputs.hidden_states, outputs.attentions or ()
         writer.open(states, maps)

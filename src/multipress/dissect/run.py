@@ -28,6 +28,7 @@ from multipress.records import Measurement
 
 __all__ = ["VERSION", "Asked", "Dissection", "ask", "smallest_matches"]
 
+_WIDTHS = ("hidden_size", "dim", "d_model")  # what the families call the width of the hidden state
 VERSION = 1  # raise it when the same question gives other numbers
 
 Show = Callable[[str, int, int | None], None]
@@ -142,7 +143,7 @@ class Dissection:
     def _check(self, side: Side, readings: list[list[Reading]], units: list[np.ndarray]) -> None:
         """Refuse text in whose few words everything is alike."""
         num_words = sum(map(len, word_spans(units, readings[0])))
-        widths = [int(one.artifact.config.get(k, 0)) for one in (self._reference, side) for k in ("hidden_size", "dim")]
+        widths = [int(one.artifact.config.get(k, 0)) for one in (self._reference, side) for k in _WIDTHS]
         if num_words < 2 * max(widths):
             raise DataError(
                 f"The text has {num_words} words that both models read, but layers {max(widths)} wide need at least "

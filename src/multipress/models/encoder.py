@@ -25,6 +25,7 @@ __all__ = [
     "model_batch",
     "model_inputs",
     "read_first_token_only",
+    "reader_inputs",
     "spread_blocks",
 ]
 
@@ -126,6 +127,13 @@ def model_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor
     if family.plain_mask:
         inputs["attention_mask"] = (batch["attention_mask"][:, 0, 0] == 0).long()
     return inputs
+
+
+def reader_inputs(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the encoder alone takes of a batch (`Family.reader`); of a classifier, what the whole model takes."""
+    if family_of(model).writes:
+        return {name: batch[name] for name in ("input_ids", "attention_mask")}
+    return model_inputs(model, batch)
 
 
 def spread_blocks(count: int, of: int) -> list[int]:

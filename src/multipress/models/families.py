@@ -195,6 +195,10 @@ class Family:
         """The encoder of a classifier."""
         return getattr(model, self.prefix)
 
+    def reader(self, model: nn.Module) -> Any:
+        """What reads the text and gives its hidden states: the encoder alone, of a translator too."""
+        return self.encoder(model).encoder if self.writes else self.encoder(model)
+
     def block_list(self, model: nn.Module) -> nn.ModuleList:
         """The blocks of the encoder, bottom to top."""
         return attrgetter(self.blocks)(self.encoder(model))  # type: ignore[no-any-return]
