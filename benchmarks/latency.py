@@ -109,14 +109,22 @@ def models(dense, mine, more, calibration, folder: Path) -> dict:
     found["ours int8, reduced range"] = (ours(mine, REDUCED_RANGE), mine, mine.weights_bytes)
     for name, artifact in more.items():
         found[name] = (ours(artifact), artifact, artifact.weights_bytes)
+        found[f"{name}, reduced range"] = (ours(artifact, REDUCED_RANGE), artifact, artifact.weights_bytes)
     return found
+
+
+def fitting(found) -> list[tuple[int, int]]:
+    """The shapes, none longer than what all models have positions for."""
+    limit = min(artifact.max_tokens or SHAPES[-1][1] for _, artifact, _ in found.values())
+    return list(dict.fromkeys((rows, min(tokens, limit)) for rows, tokens in SHAPES))
 
 
 def timed(found, vocabulary: int, repeats: int) -> dict:
     """Times by name and shape; the large batch, which is slow, in a quarter of the rounds."""
     sessions = {name: session for name, (session, _, _) in found.items()}
-    small = [shape for shape in SHAPES if shape[0] == 1]
-    large = [shape for shape in SHAPES if shape[0] > 1]
+    shapes = fitting(found)
+    small = [shape for shape in shapes if shape[0] == 1]
+    large = [shape for shape in shapes if shape[0] > 1]
     times = time_in_turns(sessions, small, vocabulary, threads=1, repeats=repeats)
     return times | time_in_turns(sessions, large, vocabulary, threads=1, repeats=max(1, repeats // 8))
 
@@ -144,7 +152,7 @@ def main() -> None:
         logits = Predictor(artifact, session=session).logits(rows.texts, rows.pairs)
         parity = compare_logits(Predictor(artifact).logits(rows.texts, rows.pairs), logits, task, rows)
         row = {"model": name, "score": parity.score + parity.score_change, "agreement": parity.agreement, "bytes": size}
-        for shape in SHAPES:
+        for shape in fitting(found):
             p50 = float(np.median(times[name, shape]))
             turns = times[RIVAL, shape] / times[name, shape]
             row[f"{shape[0]}x{shape[1]}"] = {
@@ -163,7 +171,7 @@ def main() -> None:
 
 
 def show(table) -> None:
-    shapes = [f"{rows}x{tokens}" for rows, tokens in SHAPES]
+    shapes = [key for key, value in table[0].items() if isinstance(value, dict)]
     print(
         f"| model | {' | '.join(f'{shape} ms (p95), times the rival' for shape in shapes)} | score | agreement | MB |"
     )

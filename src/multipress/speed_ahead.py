@@ -53,7 +53,7 @@ _STEPS = 24  # in which shares are searched
 
 @dataclass(frozen=True)
 class SpeedTable:
-    """Milliseconds of one batch, lower quartiles: other programs only make times longer.
+    """Milliseconds of one batch, the least of all turns: other programs only make times longer.
 
     Args:
         whole_ms: All blocks, heads and neurons.
@@ -156,7 +156,7 @@ class _Timing:
         sessions = {name: self._session(*shape) for name, shape in shapes.items()}
         shape = (self.batch, self.length)
         found = time_in_turns(sessions, [shape], _NUM_WORDS, threads=1, repeats=_REPEATS)
-        return {name: float(np.quantile(found[name, shape], 0.25)) for name in shapes}
+        return {name: float(found[name, shape].min()) for name in shapes}
 
     def _model(self) -> Any:
         return family_of(self._config).classifier(copy.deepcopy(self._config)).eval()
