@@ -116,6 +116,31 @@ def test_what_was_trained_translates_is_scored_and_inspected(files, artifact, ca
     assert [row.to_json() for row in mp.open(artifact)(["dog sees cat", "man eats"])] == found
 
 
+def test_it_is_measured(files, artifact, capsys):
+    capsys.readouterr()
+    assert run("measure", artifact, "--data", files / "dev.csv", "--repeats", "2", "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    found = {row["name"]: row for row in rows}
+    assert {"bleu", "chrf", "score", "weights_bytes", "latency_p50_ms", "peak_memory_bytes"} <= set(found)
+    assert found["bleu"]["unit"] == "points"
+    assert {row["context"]["batch_size"] for row in rows if row["name"] == "latency_p50_ms"} == {1, 32}
+    assert found["latency_p50_ms"]["value"] > 0
+
+
+def test_a_folder_of_a_marian_model_is_trained_and_teaches(files, artifact, tmp_path):
+    folder = tmp_path / "marian"
+    mp.load(artifact).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(open_artifact(artifact).tokenizer_json(), encoding="utf-8")
+    own = ["--train", files / "train.csv", "--dev", files / "dev.csv", "--target", "text", "--max-length", "32"]
+    short = ["--epochs", "1", "--max-train-rows", "8", "--learning-rate", "0"]
+    assert run("train", folder, *own, *short, "-o", tmp_path / "same") == 0
+    one, other = (open_artifact(place).dense_weights() for place in (artifact, tmp_path / "same"))
+    assert one.keys() == other.keys()
+    assert all(np.allclose(one[name], other[name], atol=1e-6) for name in one)
+    taught = ["--method", "distillation", "--teacher", folder, *short, "-o", tmp_path / "taught"]
+    assert run("train", folder, *own, *taught) == 0
+
+
 def test_a_student_learns_from_translations_of_its_teacher(files, artifact, capsys):
     own = ["--train", files / "train.csv", "--dev", files / "dev.csv", "--target", "text", "--epochs", "1"]
     how = ["--method", "distillation:sequences=true,alpha=0", "--max-train-rows", "40", "--max-length", "32"]

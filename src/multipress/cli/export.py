@@ -90,7 +90,7 @@ def rows_to_compare(
     except InputError as error:
         if task or data:
             raise
-        typer.echo(plain(f"warning: compared on questions of banking77, without a score: {error}"), err=True)
+        typer.echo(plain(f"warning: questions of banking77 stand for its rows, without a score: {error}"), err=True)
         texts = load_validation("banking77").split.texts[:max_rows]
         return Rows("questions of banking77", texts, texts[::-1] if own.is_pair else None)
     used = split.take(range(min(len(split), max_rows)))

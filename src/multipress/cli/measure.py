@@ -45,7 +45,7 @@ def measure(
 ) -> None:
     """Measure quality, bytes, latency and memory."""
     from multipress.artifact import open_artifact
-    from multipress.measure import measure_memory, measure_size, measure_speed
+    from multipress.measure import measure_memory, measure_size
 
     opened = open_artifact(artifact)
     others = _others(opened, rival, exported, threads)
@@ -54,7 +54,7 @@ def measure(
         *_quality(opened, *asked, threads),
         *_parity(opened, others, asked),
         *measure_size(opened),
-        *measure_speed(opened, threads=threads, repeats=repeats, precision=precision, others=others),
+        *_speed(opened, asked, others, (threads, repeats, precision)),
         *measure_memory(opened),
     ]
     if as_json:
@@ -64,6 +64,21 @@ def measure(
         shape = f"{row.context['batch_size']} x {row.context['length']}" if "length" in row.context else ""
         value = f"{row.value:,}" if isinstance(row.value, int) else f"{row.value:.4f}"
         typer.echo(f"{row.name:24} {value:>16} {row.unit:6} {shape}".rstrip())
+
+
+def _speed(
+    artifact: Artifact, asked: _Asked, others: dict[str, Session], how: tuple[int, int, str]
+) -> list[Measurement]:
+    """The time of batches; `how` is threads, repeats and precision."""
+    from multipress.measure import measure_speed, measure_writing_speed
+
+    threads, repeats, precision = how
+    if not artifact.writes:
+        return measure_speed(artifact, threads=threads, repeats=repeats, precision=precision, others=others)
+    from multipress.cli.export import rows_to_compare
+
+    texts = rows_to_compare(artifact, *asked, _MAX_ROWS).texts
+    return measure_writing_speed(artifact, texts, threads=threads, repeats=repeats)
 
 
 def _others(artifact: Artifact, rival: bool, exported: Path | None, threads: int) -> dict[str, Session]:

@@ -4,7 +4,7 @@ from multipress.measure.memory import measure_memory
 from multipress.measure.outcomes import read_outcome, read_recalls, write_outputs
 from multipress.measure.quality import measure_quality, rows_with_dropped_words
 from multipress.measure.size import group_sizes, ideal_bytes, measure_size
-from multipress.measure.speed import measure_speed
+from multipress.measure.speed import measure_speed, measure_writing_speed
 
 __all__ = [
     "group_sizes",
@@ -13,6 +13,7 @@ __all__ = [
     "measure_quality",
     "measure_size",
     "measure_speed",
+    "measure_writing_speed",
     "read_outcome",
     "read_recalls",
     "rows_with_dropped_words",

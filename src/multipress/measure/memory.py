@@ -19,8 +19,8 @@ _CHILD = """
 import json, sys
 import multipress.measure.memory as memory
 before = memory.peak_bytes()
-from multipress.runtime import Predictor
-Predictor(sys.argv[1])([" ".join(["word"] * 1000)])
+from multipress.runtime import open_predictor
+open_predictor(sys.argv[1])([" ".join(["word"] * 1000)])
 print(json.dumps([before, memory.peak_bytes()]))
 """
 _TIME_LIMIT_SECONDS = 600

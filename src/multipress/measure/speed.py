@@ -14,10 +14,18 @@ from multipress.artifact import Artifact
 from multipress.errors import SettingError
 from multipress.records import Measurement
 from multipress.reproducibility import computer, library_versions
-from multipress.runtime import Predictor
+from multipress.runtime import Predictor, open_predictor
 from multipress.runtime.session import Session
 
-__all__ = ["SHAPES", "Shape", "measure_speed", "pinned", "random_batch", "time_in_turns"]
+__all__ = [
+    "SHAPES",
+    "Shape",
+    "measure_speed",
+    "measure_writing_speed",
+    "pinned",
+    "random_batch",
+    "time_in_turns",
+]
 
 Shape = tuple[int, int]
 
@@ -72,6 +80,47 @@ def measure_speed(
         for part, share in _NAMES.items():
             value = float(np.quantile(column, share))
             found.append(Measurement(run_id, f"{before}latency_{part}_ms", value, "ms", context))
+    return found
+
+
+def measure_writing_speed(
+    artifact: Artifact,
+    texts: Sequence[str],
+    batches: Sequence[int] = (1, 32),
+    *,
+    threads: int = 1,
+    repeats: int = 20,
+) -> list[Measurement]:
+    """Median and 95th percentile of the time in which a translator translates a batch of texts, tokenizing counted.
+
+    Each time takes other texts, one after the other, from the beginning again where there are no more.
+
+    Args:
+        artifact: The artifact of a translator.
+        texts: What is translated.
+        batches: Numbers of texts at once.
+        threads: Threads of the runtime.
+        repeats: How often each number is timed, after one batch that is not counted.
+
+    Returns:
+        `latency_p50_ms` and `latency_p95_ms` of each number of texts.
+    """
+    translator = open_predictor(artifact, threads, max(batches))
+    run_id = str(artifact.facts.get("run_id", ""))
+    common = {"threads": threads, "repeats": repeats, "computer": computer(), **library_versions("torch")}
+    found = []
+    with pinned() if threads == 1 else nullcontext():
+        for size in batches:
+            times = []
+            for number in range(repeats + 1):
+                chosen = [texts[(number * size + place) % len(texts)] for place in range(size)]
+                started = time.perf_counter()
+                translator(chosen)
+                times.append(1e3 * (time.perf_counter() - started))
+            context = {"batch_size": size, **translator.decoding, **common}
+            for part, share in _NAMES.items():
+                value = float(np.quantile(times[1:], share))
+                found.append(Measurement(run_id, f"latency_{part}_ms", value, "ms", context))
     return found
 
 
