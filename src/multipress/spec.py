@@ -152,7 +152,7 @@ def default_training(model: str) -> TrainingSpec:
         return TrainingSpec()
     return TrainingSpec(
         epochs=30,
-        learning_rate=3e-3,
+        learning_rate=2e-3,
         dropout=0.1,
         schedule="inverse_sqrt",
         label_smoothing=0.1,

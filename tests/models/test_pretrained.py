@@ -14,6 +14,7 @@ from multipress.errors import ModelError, SettingError
 from multipress.models import load_pretrained, read_first_token_only
 from multipress.models.catalogue import BERT_SIZES, EMBEDDED_BLOCKS, SHRUNK_NAMES, list_models
 from multipress.models.pretrained import identify
+from multipress.models.translation import NAMED
 
 SHAPE = {
     "vocab_size": 20,
@@ -327,7 +328,7 @@ def test_the_embedded_encoder_is_cut_to_the_blocks_chosen(name):
     for new, old in enumerate(blocks):
         ours, theirs = cut.bert.encoder.layer[new].state_dict(), whole.bert.encoder.layer[old].state_dict()
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
-    assert {row["name"] for row in list_models()} == {*EMBEDDED_BLOCKS, *SHRUNK_NAMES, *BERT_SIZES}
+    assert {row["name"] for row in list_models()} == {*EMBEDDED_BLOCKS, *SHRUNK_NAMES, *BERT_SIZES, *NAMED}
 
 
 def test_identity_follows_weights_config_and_blocks(folder):

@@ -118,7 +118,7 @@ def test_without_a_beam_each_word_is_the_likeliest_next_one():
 @torch.no_grad()
 def test_the_score_is_the_probability_by_length_and_the_batch_does_not_matter():
     model, rows = tiny_translator().eval(), parallel_rows(8)
-    model.final_logits_bias[0, 1] = 3.0  # translations end
+    model.final_logits_bias[0, 1] = 6.0  # translations end
     found = write_translations(model, rows.encodings, length_penalty=0.6)
     most = 2 * max(len(row.ids) for row in rows.encodings) + 10
     for row, written in zip(rows.encodings, found, strict=True):

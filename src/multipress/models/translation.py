@@ -36,6 +36,8 @@ __all__ = [
 FIXED_WEIGHTS = ("final_logits_bias",)  # stored though no parameter
 PAD, END = "<pad>", "</s>"  # ids 0 and 1; a translation begins with the padding, as Marian's do
 POSITIONS = 512
+_BLOCK = re.compile(r"\.layers\.(\d+)\.")
+_ADDING = tuple(f"{layer}.weight" for layer in ("v_proj", "out_proj", "fc1", "fc2"))
 _SHAPE = re.compile(r"transformer-l([1-9]\d?)-h([1-9]\d*)(?:-v([1-9]\d*))?")
 
 
@@ -173,12 +175,22 @@ def build_translator(config: PreTrainedConfig, weights: dict[str, Tensor]) -> Ma
 def new_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tensor]:
     """Weights of a new translator: uniform by width for matrices, normal for words; biases 0, norms 1.
 
+    What a block adds to its input begins smaller the more blocks there are: as large as is usual, six blocks a side
+    learned nothing of the text that they read in thousands of steps (docs/log.md).
+
     Args:
         shapes: Names and shapes of its tensors.
         seed: What they are drawn from.
+
+    References:
+        Wang et al. 2022, DeepNet, section 4: its factors for the weights, a quarter root of 8 times the blocks of a
+        side; not its factor for the residual connections, which Marian's models do not have.
     """
     generator = torch.Generator().manual_seed(seed_for(seed, "translator"))
-    return {name: _drawn(name, shape, generator) for name, shape in shapes.items()}
+    blocks = 1 + max(int(found[1]) for name in shapes if (found := _BLOCK.search(name)))
+    weights = {name: _drawn(name, shape, generator) for name, shape in shapes.items()}
+    factor = (8 * blocks) ** -0.25
+    return {name: value * factor if name.endswith(_ADDING) else value for name, value in weights.items()}
 
 
 def _drawn(name: str, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
