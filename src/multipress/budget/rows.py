@@ -10,7 +10,7 @@ import numpy as np
 
 from multipress.durable import make_folder, write_text
 from multipress.engines.job import Places
-from multipress.errors import DataError
+from multipress.errors import DataError, SettingError
 from multipress.spec import DataSpec
 from multipress.tasks import Split, Task, load_task
 from multipress.tasks.assemble import MAX_SHARED_SHARE, rows_also_in, sample_positions
@@ -79,6 +79,10 @@ def read_rows(asked: DataSpec, test: str, places: Places) -> ReadRows:
         SpecError: a file or a setting is missing or unknown.
     """
     loaded = load_task(replace(asked, max_train_rows=0), places.data_dir)
+    if loaded.task.target == "text":
+        raise SettingError(
+            "compress searches among classifiers. A translator is made smaller by `multipress train` with --method."
+        )
     select, notes = loaded.dev, [*loaded.notes]
     if test:
         label = "" if asked.task else str(loaded.facts["label_column"])
