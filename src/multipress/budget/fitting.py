@@ -182,7 +182,7 @@ class _Fitting:
         base = Recipe(model, rate=0, learning_rate=CLASSIFIER_RATE, epochs=self._asked.epochs or 1)
         chosen = self._pace(tries, base, rows)
         rows, base = chosen.of(rows), replace(base, epochs=chosen.epochs)
-        tries = self._tries(rows)
+        tries = self._tries(rows, chosen.batch_size)
         small = self._small_enough(tries, base)  # what cannot be is said before anything is trained
         before, score, base = self._before(tries, base, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
@@ -196,7 +196,8 @@ class _Fitting:
             raise RunError(self._nearest(tries, least))
         self._publish(search.best)
         comparison = compare(before, self._out, rows.task, rows.report)
-        card = winners_card(open_artifact(self._out), comparison, self._command())
+        name = Path(self._given.model).name
+        card = winners_card(open_artifact(self._out), comparison, self._command(), name)
         write_text(self._out / "README.md", card)
         return self._told(search.best, comparison, tries, rows)
 
@@ -221,8 +222,8 @@ class _Fitting:
             return None
         return next(iter(tries.results_of([stored["run_id"]])), None)
 
-    def _tries(self, rows: SearchRows) -> Tries:
-        training = TrainingSpec(max_length=self._asked.max_length)
+    def _tries(self, rows: SearchRows, batch_size: int = TrainingSpec.batch_size) -> Tries:
+        training = TrainingSpec(max_length=self._asked.max_length, batch_size=batch_size)
         is_timed = self._budget.max_ms is not None
         return Tries(self.folder / "runs", rows, training, self._places, self._on_end, is_timed)
 

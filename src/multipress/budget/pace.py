@@ -1,4 +1,4 @@
-"""How many rows and passes over them a try may have, so that a search ends in the time that it is given."""
+"""How many rows, passes over them and steps a try may have, so that a search ends in the time that it is given."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ ROUNDS = 7  # of tries side by side that should fit: two or three to fine-tune a
 SHARE = 0.6  # of the time; an epoch with methods takes longer than without, and models are looked at and compared, too
 MOST_EPOCHS = 8
 FEWEST_ROWS = 256
+BATCH, SMALLEST_BATCH = 32, 8
+ENOUGH_STEPS = (
+    400  # bits in the loss need many steps to find which weights may go, more than they need many rows a step
+)
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,12 @@ class Pace:
     Args:
         epochs: Passes over the rows.
         rows: How many rows are drawn; 0: all.
+        batch_size: Rows of a step.
     """
 
     epochs: int
     rows: int = 0
+    batch_size: int = BATCH
 
     def text(self, num_rows: int) -> str:
         """In words, of so many rows in all."""
@@ -41,7 +47,7 @@ class Pace:
 
 
 def pace(epoch_seconds: float, num_rows: int, seconds: float, epochs: int = 0) -> Pace:
-    """As many passes as the time allows; where it allows not one, fewer rows.
+    """As many passes as the time allows; where it allows not one, fewer rows; where steps are few, smaller ones.
 
     Args:
         epoch_seconds: About how long one pass over all rows takes.
@@ -50,9 +56,10 @@ def pace(epoch_seconds: float, num_rows: int, seconds: float, epochs: int = 0) -
         epochs: Passes that were asked for; 0: none were.
     """
     each = SHARE * seconds / ROUNDS
-    if epochs:
-        return Pace(epochs)
-    if each >= epoch_seconds:
-        return Pace(min(MOST_EPOCHS, math.floor(each / epoch_seconds)))
-    rows = max(FEWEST_ROWS, math.floor(num_rows * each / epoch_seconds))
-    return Pace(1, rows if rows < num_rows else 0)
+    rows = 0
+    if not epochs:
+        epochs = max(1, min(MOST_EPOCHS, math.floor(each / epoch_seconds)))
+        some = max(FEWEST_ROWS, math.floor(num_rows * each / epoch_seconds))
+        rows = some if some < num_rows else 0
+    batch = (rows or num_rows) * epochs // ENOUGH_STEPS
+    return Pace(epochs, rows, min(BATCH, max(SMALLEST_BATCH, batch)))

@@ -14,7 +14,7 @@ from multipress.measure import measure_size, measure_speed
 from multipress.measure.parity import compare_logits
 from multipress.measure.rival import rival_model
 from multipress.records import Measurement
-from multipress.report.card import model_card
+from multipress.report.card import Recalls, model_card
 from multipress.reproducibility import computer
 from multipress.runtime import Predictor
 from multipress.runtime.session import OnnxSession
@@ -129,19 +129,37 @@ def compare(before: Path, after: Path, task: Task, rows: Split) -> Comparison:
     )
 
 
-def winners_card(artifact: Artifact, comparison: Comparison, command: str) -> str:
-    """The model card with the scores on the rows to report on, not those that the winner was chosen by."""
+def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_of: str) -> str:
+    """The model card with the scores on the rows to report on, not those that the winner was chosen by.
+
+    Args:
+        artifact: The winner.
+        comparison: What `compare` gave.
+        command: The command that made it.
+        made_of: What the user calls the model before.
+    """
+    before, _, after = comparison.rows
     run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
-    quality = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
-    return model_card(artifact, [*quality, *measure_size(artifact)], command, computer=computer())
+    measured = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
+    timed = {"batch_size": 1, "length": _length(artifact), "threads": 1, "computer": computer()}
+    measured += [*measure_size(artifact), Measurement(run_id, "latency_p50_ms", after.latency_ms, "ms", timed)]
+    recalls = None
+    if comparison.recall:
+        old, new = ({name: both[which] for name, both in comparison.recall.items()} for which in (0, 1))
+        recalls = Recalls(new, old, before.score)
+    return model_card(artifact, measured, command, recalls, timed["computer"], made_of)
 
 
 def _latencies(dense: Artifact, winner: Artifact, session: OnnxSession) -> list[float]:
-    shape = (1, min(LENGTH, int(dense.facts["max_length"])))
+    shape = (1, _length(dense))
     # The winner's words are a part of the words of the model before, so that all can compute the same batches.
     others = {"before": Predictor(dense).session, "rival": session}
     times = {row.name: row.value for row in measure_speed(winner, [shape], others=others)}
     return [times["before:latency_p50_ms"], times["rival:latency_p50_ms"], times["latency_p50_ms"]]
+
+
+def _length(artifact: Artifact) -> int:
+    return min(LENGTH, int(artifact.facts["max_length"]))
 
 
 def _interval(task: Task, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

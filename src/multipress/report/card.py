@@ -45,6 +45,7 @@ def model_card(
     command: str,
     recalls: Recalls | None = None,
     computer: Mapping[str, Any] | None = None,
+    made_of: str = "",
 ) -> str:
     """A model card as Markdown with a YAML head.
 
@@ -54,6 +55,7 @@ def model_card(
         command: The commands that make it again, one a line.
         recalls: Of each class, where there are classes.
         computer: Where the score was computed; None where it is not known.
+        made_of: What the user calls the model that it was made of, where the run has a name of its own for it.
     """
     values = {row.name: row.value for row in measurements}
     rows = next((row.context.get("rows") for row in measurements if row.name == "score"), None)
@@ -69,7 +71,7 @@ def model_card(
         *_model_index(task, metrics, values),
         "---",
         "",
-        f"# {_plain(facts['spec']['model'])}, fine-tuned on {_plain(task['name'])}, stored by multipress",
+        f"# {_plain(made_of or facts['spec']['model'])}, fine-tuned on {_plain(task['name'])}, stored by multipress",
         "",
         f"Recipe: {_recipe(facts['spec']['methods'])}. Run `{facts['run_id']}`, seed {facts['spec']['seed']}.",
         "",
