@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -203,9 +204,20 @@ def _label_work(spec: RunSpec) -> tuple[int, int]:
     return settings.get("augment", 0), 1 + ("states" in settings)
 
 
-@lru_cache(maxsize=64)
+_TOKENS: WeakKeyDictionary[Plan, dict[tuple[str, DataSpec, int], tuple[int, int]]] = WeakKeyDictionary()
+
+
 def _num_tokens(plan: Plan, model: str, rows: DataSpec, max_length: int) -> tuple[int, int]:
-    """Tokens of the training and of the validation rows, from a sample of 500 each."""
+    """Tokens of the training and of the validation rows, counted once for a plan."""
+    known = _TOKENS.setdefault(plan, {})
+    key = (model, rows, max_length)
+    if key not in known:
+        known[key] = _count_tokens(plan, model, rows, max_length)
+    return known[key]
+
+
+def _count_tokens(plan: Plan, model: str, rows: DataSpec, max_length: int) -> tuple[int, int]:
+    """The same, from a sample of 500 rows each."""
     data = plan.data(rows)
     tokenizer_json = plan.identify(model).tokenizer_json
     encoder = TextEncoder(tokenizer_json, max_length) if tokenizer_json else None

@@ -62,11 +62,11 @@ class Known:
         return made
 
 
-def search(budget, known, least=None, rounds=math.inf, best=None):
+def search(budget, known, least=None, rounds=math.inf, standing=None):
     seen = []
     base = Recipe("m", learning_rate=1e-4)
     found = Search(known, budget, base, least, line_by_words(known, base))
-    found.run(lambda seconds: len(known.rounds) < rounds, seen.append, best)
+    found.run(lambda seconds: len(known.rounds) < rounds, seen.append, standing)
     return found, seen
 
 
@@ -145,14 +145,43 @@ def test_every_limit_from_the_smallest_size_on_is_tried():
         assert found.best is not None
 
 
-def test_what_an_earlier_search_found_is_never_replaced_by_worse():
-    known = Known()
-    first, _ = search(Budget(min_score=0.8), known, 0.8)
-    again, seen = search(Budget(min_score=0.8), Known(), 0.8, best=first.best)
-    assert again.best.package_bytes <= first.best.package_bytes
-    assert all(result.package_bytes < first.best.package_bytes for result in seen)
-    other, _ = search(Budget(min_score=0.89), Known(), 0.89, best=first.best)  # it does not keep this limit
-    assert other.best.score >= 0.89
+@pytest.mark.parametrize(
+    ("budget", "least"),
+    [(Budget(min_score=0.8), 0.8), (Budget(max_mb=0.4), None), (Budget(max_mb=0.5, min_score=0.8), 0.8)],
+)
+def test_the_same_search_goes_the_same_way_with_a_winner_standing(budget, least):
+    known, again = Known(), Known()
+    first, _ = search(budget, known, least)
+    second, seen = search(budget, again, least, standing=first.winner)
+    assert again.rounds == known.rounds
+    assert second.winner == first.winner
+    assert not seen  # what stands is not put there again
+
+
+def test_what_stands_is_never_replaced_by_worse():
+    first, _ = search(Budget(min_score=0.8), Known(), 0.8)
+    few, seen = search(Budget(min_score=0.8), Known(), 0.8, rounds=1, standing=first.winner)
+    assert few.best.package_bytes > first.winner.package_bytes
+    assert few.winner == first.winner
+    assert not seen
+    other, _ = search(Budget(min_score=0.89), Known(), 0.89, standing=first.winner)  # it does not keep this limit
+    assert other.winner.score >= 0.89
+
+
+@pytest.mark.parametrize("budget", [Budget(max_mb=0.4), Budget(min_score=0.8)])
+def test_rounds_in_which_all_fails_end_nothing_but_themselves(budget):
+    class Failing(Known):
+        def run(self, recipes):
+            found = super().run(recipes)
+            if len(self.rounds) in (3, 5):
+                self.results = [result for result in self.results if result not in found]
+                return []
+            return found
+
+    known = Failing()
+    found, _ = search(budget, known, budget.least_score(0.0))
+    assert found.winner is not None
+    assert 6 < len(known.rounds) < 40
 
 
 def test_the_learning_rate_that_worked_is_kept():

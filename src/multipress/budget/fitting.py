@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,26 +16,26 @@ from multipress.budget.limits import Budget
 from multipress.budget.memo import Memo
 from multipress.budget.pace import Pace, pace
 from multipress.budget.rows import ReadRows, SearchRows, read_rows, write_rows
-from multipress.budget.search import Search, Sizes, line_by_words, smallest_bytes
+from multipress.budget.search import Search
+from multipress.budget.shapes import Shapes
 from multipress.budget.start import check_labels, classifier_folder, store_original
 from multipress.budget.tries import Recipe, Result, Tries
-from multipress.budget.unlabeled import label_texts
+from multipress.budget.unlabeled import label_texts, texts_to_label
 from multipress.budget.winner import Comparison, compare, winners_card
 from multipress.durable import Lock, copy_files, is_free, make_folder, move_folder, write_json, write_text
 from multipress.engines.job import ANYWHERE, Places
 from multipress.errors import ArtifactError, RunError, SettingError, StoreError
 from multipress.measure import measure_quality
-from multipress.models.catalogue import Shape
 from multipress.models.pretrained import identify
 from multipress.records import Run
-from multipress.shrink import check_family, make_named, shrink_encoder
+from multipress.shrink import make_named
 from multipress.spec import DataSpec, TrainingSpec
 
 __all__ = ["Asked", "Compressed", "fit"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # for an encoder without a head; what a classifier is trained on with is in between
 CLASSIFIER_RATE = 2e-4
-SHRINK_STEPS = 200
+WINNER = "winner.json"
 
 
 @dataclass(frozen=True)
@@ -149,20 +147,23 @@ class _Fitting:
         self._note = on_note
         self._on_end = on_end
         self._began = time.monotonic()
-        self._lines: dict[str, dict[str, Sizes]] = {}
         self.folder = out.parent / f"{out.name}.search"
         self._answers = Memo(self.folder / "answers.json")
 
     def run(self) -> Compressed:
         make_named(self._asked.model, on_note=self._note)
-        read = None if self._asked.unlabeled else self._read()  # before anything is written
+        # Read before anything is written.
+        texts, notes = texts_to_label(self._asked) if self._asked.unlabeled else ([], [])
+        read = None if self._asked.unlabeled else self._read()
         make_folder(self.folder)
         lock = Lock(self.folder / "lock")
         if not lock.acquire():
             raise StoreError(f"Another search works in {self.folder}. Wait for it, or name another place with -o.")
         try:
             if read is None:
-                self._asked = label_texts(self._asked, self.folder, self._places, self._note)
+                for note in notes:
+                    self._note(note)
+                self._asked = label_texts(self._asked, texts, self.folder, self._places, self._note)
                 read = self._read()
             model, labels = classifier_folder(self._asked.model, read.task, self.folder, self._places)
             identify(model, self._places.models_dir).check_length(self._asked.max_length)
@@ -177,29 +178,30 @@ class _Fitting:
         return read
 
     def _fit(self, model: str, rows: SearchRows) -> Compressed:
-        tries = self._tries(rows)
+        tries = self._tries(model, rows)
         self._check_place(tries)
         base = Recipe(model, rate=0, learning_rate=CLASSIFIER_RATE, epochs=self._asked.epochs or 1)
         chosen = self._pace(tries, base, rows)
         rows, base = chosen.of(rows), replace(base, epochs=chosen.epochs)
-        tries = self._tries(rows, chosen.batch_size)
-        small = self._small_enough(tries, base)  # what cannot be is said before anything is trained
+        tries = self._tries(model, rows, chosen.batch_size)
+        shapes = Shapes(model, self._budget, tries, self.folder, self._places, self._note)
+        small = shapes.small_enough(base)  # what cannot be is said before anything is trained
         before, score, base = self._before(tries, base, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
-        base = self._fast_enough(tries, replace(base, model=small, rate=None), before)
+        base = shapes.fast_enough(replace(base, model=small, rate=None), before)
         limits = [self._budget.max_mb, self._budget.max_ms, least]
-        earlier = tries.results_of(self._answers.get(["earlier", limits, asdict(rows.data)], tries.known))
-        search = Search(tries, self._budget, base, least, self._sizes(tries, base), earlier)
-        search.run(self._has_time, self._publish_and_say, self._standing(tries))
-        if search.best is None:
+        earlier = tries.results_of(self._answers.get(["earlier", tries.facts, limits], tries.known))
+        search = Search(tries, self._budget, base, least, shapes.sizes(base), earlier)
+        search.run(self._has_time, lambda result: self._publish_and_say(tries, result), self._standing(tries))
+        if search.winner is None:
             raise RunError(self._nearest(tries, least))
-        self._publish(search.best)
+        self._publish(tries, search.winner)
         comparison = compare(before, self._out, rows.task, rows.report)
         name = Path(self._given.model).name
         card = winners_card(open_artifact(self._out), comparison, self._command(), name)
         write_text(self._out / "README.md", card)
-        return self._told(search.best, comparison, tries, rows)
+        return self._told(search.winner, comparison, tries, rows)
 
     def _check_place(self, tries: Tries) -> None:
         """Raise `ArtifactError` unless `out` is free or holds a winner of this search."""
@@ -213,27 +215,32 @@ class _Fitting:
             raise ArtifactError(f"{self._out} exists already and is no result of this search. Name another place.")
 
     def _standing(self, tries: Tries) -> Result | None:
-        """The winner of an earlier search that lies at `out`."""
-        path = self.folder / "winner.json"
+        """The winner of an earlier search for the same model on the same rows that lies at `out`."""
+        path = self.folder / WINNER
         if is_free(self._out) or not path.is_file():
             return None
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if open_artifact(self._out).facts["run_id"] != stored["run_id"]:
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            run_id, facts = stored["run_id"], stored["facts"]
+        except (ValueError, KeyError, TypeError):
+            raise StoreError(f"{path} is damaged. Remove it and {self._out}; the winner is found again.") from None
+        if facts != tries.facts or open_artifact(self._out).facts["run_id"] != run_id:
             return None
-        return next(iter(tries.results_of([stored["run_id"]])), None)
+        return next(iter(tries.results_of([run_id])), None)
 
-    def _tries(self, rows: SearchRows, batch_size: int = TrainingSpec.batch_size) -> Tries:
+    def _tries(self, model: str, rows: SearchRows, batch_size: int = TrainingSpec.batch_size) -> Tries:
         training = TrainingSpec(max_length=self._asked.max_length, batch_size=batch_size)
         is_timed = self._budget.max_ms is not None
-        return Tries(self.folder / "runs", rows, training, self._places, self._on_end, is_timed)
+        return Tries(self.folder / "runs", rows, training, self._places, self._on_end, is_timed, model)
 
     def _pace(self, tries: Tries, base: Recipe, rows: SearchRows) -> Pace:
         """Passes over how many rows; the same for the same time, whatever else the computer does."""
-        question = [base.model, asdict(rows.data), self._asked.max_length, self._asked.epochs, self._budget.minutes]
+        question = ["pace", tries.facts, self._asked.epochs, self._budget.minutes]
 
         def answer() -> dict[str, int]:
             one = tries.seconds(replace(base, epochs=1))
-            chosen = pace(one, rows.num_train, 60 * self._budget.minutes, self._asked.epochs)
+            left = 60 * self._budget.minutes - (time.monotonic() - self._began)
+            chosen = pace(one, rows.num_train, max(left, 0.0), self._asked.epochs)
             self._note(f"An epoch takes about {one:.0f} s on one core; tries have {chosen.text(rows.num_train)}.")
             return asdict(chosen)
 
@@ -257,76 +264,14 @@ class _Fitting:
     def _has_time(self, seconds: float) -> bool:
         return time.monotonic() - self._began + seconds < 60 * self._budget.minutes
 
-    def _fast_enough(self, tries: Tries, base: Recipe, before: Path) -> Recipe:
-        """The base with fewer layers, where the model is slower than the limit."""
-        limit = self._budget.max_ms
-        if limit is None:
-            return base
-        latency = tries.latency(before)
-        layers = self._num_layers(base.model)
-        self._note(f"The model before takes {latency:.2f} ms for one text; the limit is {limit:g} ms.")
-        if latency <= limit:
-            return base
-        fewer = math.floor(layers * limit / latency)
-        if fewer < 1:
-            raise SettingError(
-                f"One of {layers} layers alone takes about {latency / layers:.2f} ms, above the limit of {limit:g} ms. "
-                "Take a smaller model."
-            )
-        return replace(base, model=self._with_layers(base.model, fewer))
-
-    def _small_enough(self, tries: Tries, base: Recipe) -> str:
-        """The model, or one with half of its layers, or half of those: the first that can be made small enough.
-
-        Raises:
-            SettingError: none can.
-        """
-        if self._budget.max_mb is None:
-            return base.model
-        smallest = smallest_bytes(self._sizes(tries, base))
-        layers = self._num_layers(base.model)
-        while smallest > self._budget.max_bytes:
-            if layers == 1:
-                raise SettingError(
-                    f"{self._asked.model} cannot be made as small as {self._budget.max_mb:g} MB: at its smallest, with "
-                    f"one layer, it has {math.ceil(smallest / 1e4) / 100:.2f} MB. Take that limit or a smaller model."
-                )
-            layers //= 2
-            cut = self._with_layers(base.model, layers, 0)
-            smallest = smallest_bytes(self._sizes(tries, replace(base, model=cut)))
-        return base.model if layers == self._num_layers(base.model) else self._with_layers(base.model, layers)
-
-    def _sizes(self, tries: Tries, base: Recipe) -> dict[str, Sizes]:
-        """The sizes of a model, looked at once."""
-        if base.model not in self._lines:
-            self._lines[base.model] = line_by_words(tries, base)
-        return self._lines[base.model]
-
-    def _num_layers(self, model: str) -> int:
-        config: Any = identify(model, self._places.models_dir).config
-        return int(config.num_hidden_layers)
-
-    def _with_layers(self, model: str, layers: int, steps: int = SHRINK_STEPS) -> str:
-        """An encoder with fewer layers, made once; without recovery steps it is only to be weighed."""
-        checked = identify(model, self._places.models_dir)
-        check_family(checked.config, model)
-        config: Any = checked.config
-        place = self.folder / f"layers-{layers}-{steps}-{checked.sha256[:12]}"
-        if not place.is_dir():
-            if steps:
-                self._note(f"An encoder with {layers} of {config.num_hidden_layers} layers is made.")
-            shape = Shape(layers, config.hidden_size, config.num_attention_heads, config.intermediate_size)
-            shrink_encoder(model, shape, place, steps=steps, models_dir=self._places.models_dir)
-        return str(place)
-
-    def _publish_and_say(self, result: Result) -> None:
-        self._publish(result)
+    def _publish_and_say(self, tries: Tries, result: Result) -> None:
+        self._publish(tries, result)
         self._note(
             f"The best so far: {result.recipe.text()}: score {result.score:.4f}, {result.package_bytes / 1e6:.2f} MB, "
             f"at {self._out}"
         )
 
-    def _publish(self, result: Result) -> None:
+    def _publish(self, tries: Tries, result: Result) -> None:
         """Put an artifact at `out`, in place of an earlier winner; between two renames nothing is there."""
         if not is_free(self._out) and open_artifact(self._out).facts["run_id"] == result.run_id:
             return
@@ -334,7 +279,7 @@ class _Fitting:
         for place in (old, made):
             shutil.rmtree(place, ignore_errors=True)
         copy_files(result.artifact, made)
-        write_json(self.folder / "winner.json", {"run_id": result.run_id})
+        write_json(self.folder / WINNER, {"run_id": result.run_id, "facts": tries.facts})
         if not is_free(self._out):
             move_folder(self._out, old)
         move_folder(made, self._out)

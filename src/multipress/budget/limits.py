@@ -46,6 +46,9 @@ class Budget:
             if value is not None and not 0 <= value <= 1:
                 hint = f" For {value:g} points, write {value / 100:g}." if 1 < value <= 100 else ""
                 raise SettingError(f"--{name} is {value}, but is a share from 0 to 1.{hint}")
+        for limit in ("max_mb", "max_ms", "min_score", "max_drop", "minutes"):
+            value = getattr(self, limit)
+            object.__setattr__(self, limit, None if value is None else float(value))  # 5 and 5.0 are one limit
         if self.min_score is not None and self.max_drop is not None:
             raise SettingError("--min-score and --max-drop both say how good the model must be. Give one.")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from multipress.durable import write_json
+from multipress.errors import StoreError
 
 __all__ = ["Memo"]
 
@@ -29,10 +30,24 @@ class Memo:
         Args:
             question: All that decides the answer, as plain JSON values.
             answer: Computes it, as plain JSON values.
+
+        Raises:
+            StoreError: the file is damaged.
         """
-        known = json.loads(self._path.read_text(encoding="utf-8")) if self._path.is_file() else {}
+        known = self._read()
         key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
         if key not in known:
             known[key] = answer()
             write_json(self._path, known)
         return known[key]
+
+    def _read(self) -> dict[str, Any]:
+        if not self._path.is_file():
+            return {}
+        try:
+            known = json.loads(self._path.read_text(encoding="utf-8"))
+        except ValueError:
+            known = None
+        if not isinstance(known, dict):
+            raise StoreError(f"{self._path} is damaged. Remove it: its answers are found again.")
+        return known

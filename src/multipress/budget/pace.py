@@ -13,7 +13,7 @@ ROUNDS = 7  # of tries side by side that should fit: two or three to fine-tune a
 SHARE = 0.6  # of the time; an epoch with methods takes longer than without, and models are looked at and compared, too
 MOST_EPOCHS = 8
 FEWEST_ROWS = 256
-BATCH, SMALLEST_BATCH = 32, 8
+BATCHES = (32, 16, 8)
 ENOUGH_STEPS = (
     400  # bits in the loss need many steps to find which weights may go, more than they need many rows a step
 )
@@ -31,7 +31,7 @@ class Pace:
 
     epochs: int
     rows: int = 0
-    batch_size: int = BATCH
+    batch_size: int = BATCHES[0]
 
     def text(self, num_rows: int) -> str:
         """In words, of so many rows in all."""
@@ -61,5 +61,6 @@ def pace(epoch_seconds: float, num_rows: int, seconds: float, epochs: int = 0) -
         epochs = max(1, min(MOST_EPOCHS, math.floor(each / epoch_seconds)))
         some = max(FEWEST_ROWS, math.floor(num_rows * each / epoch_seconds))
         rows = some if some < num_rows else 0
-    batch = (rows or num_rows) * epochs // ENOUGH_STEPS
-    return Pace(epochs, rows, min(BATCH, max(SMALLEST_BATCH, batch)))
+    seen = epochs * (rows or num_rows)
+    batch = next((size for size in BATCHES if seen >= ENOUGH_STEPS * size), BATCHES[-1])
+    return Pace(epochs, rows, batch)

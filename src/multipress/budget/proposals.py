@@ -19,7 +19,7 @@ LEARNING_RATES = 8.0  # factor from the first learning rate, up and down
 SOFTEST = 8.0  # highest temperature of the teacher's answers; the lowest is 1
 
 RateOf = Callable[[str, float], float | None]
-Told = Callable[[Result], None]
+Told = Callable[[Result | None], None]
 
 
 class Proposals:
@@ -97,8 +97,13 @@ class Proposals:
         return made
 
     def _told(self, trial: Any) -> Told:
-        def tell(result: Result) -> None:
-            self._study.tell(trial, self._loss(result))
+        from optuna.trial import TrialState
+
+        def tell(result: Result | None) -> None:
+            if result is None:  # it failed or diverged
+                self._study.tell(trial, state=TrialState.FAIL)
+            else:
+                self._study.tell(trial, self._loss(result))
 
         return tell
 

@@ -97,24 +97,32 @@ class Search:
         self._has_time: Callable[[float], bool] = lambda seconds: True
         self._on_best: Callable[[Result], None] = lambda result: None
         self.best: Result | None = None
+        self._standing: Result | None = None
 
     def run(
-        self, has_time: Callable[[float], bool], on_best: Callable[[Result], None], best: Result | None = None
+        self, has_time: Callable[[float], bool], on_best: Callable[[Result], None], standing: Result | None = None
     ) -> None:
         """Try until the budget's optimum is found or there is no time for another round.
 
         Args:
             has_time: Whether a round of so many seconds may still begin; the first one does in any case.
             on_best: Called with each result that keeps to the budget and is better than the one before.
-            best: What an earlier search found.
+            standing: What an earlier search found. It decides nothing here, so that the same search goes the same way,
+                but only what is better takes its place.
         """
         self._has_time, self._on_best = has_time, on_best
-        self.best = best if best is not None and self.fits(best) else None
+        self._standing = standing if standing is not None and self.fits(standing) else None
         if self._least is None:
             self._best_within_the_size()
         else:
             self._smallest_that_is_good_enough()
         self._go_on()
+
+    @property
+    def winner(self) -> Result | None:
+        """The better one of what was found now and what stood before; None if nothing keeps to the budget."""
+        found = [result for result in (self._standing, self.best) if result is not None]
+        return min(found, key=self._key, default=None)
 
     def fits(self, result: Result) -> bool:
         """Whether a result keeps to every limit."""
@@ -122,17 +130,18 @@ class Search:
         is_fast = self._budget.max_ms is None or (result.latency_ms or math.inf) <= self._budget.max_ms
         return is_good and is_fast and result.package_bytes <= self._budget.max_bytes
 
-    def _try(self, *recipes: Recipe) -> list[Result]:
-        """Results of a round, the first one whatever the time; nothing where there is none for it."""
+    def _try(self, *recipes: Recipe) -> list[Result] | None:
+        """Results of a round, the first one whatever the time, without those that failed; None: no time is left."""
         seconds = self._tries.seconds(*recipes)
         if self._has_tried and not self._has_time(seconds):
-            return []
+            return None
         self._has_tried = True
         found = self._tries.run(recipes)
         for result in found:
             if self.fits(result) and (self.best is None or self._key(result) < self._key(self.best)):
                 self.best = result
-                self._on_best(result)
+                if self.winner is result:
+                    self._on_best(result)
         return found
 
     def _key(self, result: Result) -> tuple[float, float]:
@@ -185,19 +194,16 @@ class Search:
         while high / low > NEAR:
             rates = [round(low * (high / low) ** (part / 3), 3) for part in (1, 2)]
             found = self._try(*(replace(base, rate=rate) for rate in rates))
-            if not found:
+            if found is None:
                 break
-            good = [result.recipe.rate or high for result in found if self.fits(result)]
-            bad = [result.recipe.rate or low for result in found if not self.fits(result)]
-            high = min([high, *good])
-            low = max([low, *(rate for rate in bad if rate < high)])
+            good = [result.recipe.rate for result in found if self.fits(result)]
+            high = min([high, *(rate for rate in rates if rate in good)])
+            low = max([low, *(rate for rate in rates if rate not in good and rate < high)])  # it failed, or is too bad
         if "rows" in self._sizes and self.best.recipe.rate is not None:
             self._try(replace(self.best.recipe, words="rows"))
 
     def _fits_somewhere(self, base: Recipe, high: float) -> bool:
         """Whether the most bits that the size allows are good enough; tried at two learning rates, and longer."""
-        if self.best is not None and self.best.recipe.rate is not None:
-            return True  # an earlier search has found one
         most = replace(base, rate=round(high, 3))
         if self._budget.max_mb is None:
             plain = replace(self._base, rate=None)
@@ -223,12 +229,12 @@ class Search:
                 return
             asked = proposals.next(AT_ONCE, smallest, largest)
             before = self.best
-            found = {result.recipe: result for result in self._try(*(recipe for recipe, _ in asked))}
-            if not found:
+            results = self._try(*(recipe for recipe, _ in asked))
+            if results is None:
                 return
+            found = {result.recipe: result for result in results}
             for recipe, tell in asked:
-                if recipe in found:
-                    tell(found[recipe])
+                tell(found.get(recipe))
             waited = 0 if self.best is not before else waited + 1
 
     def _next_bytes(self, words: Sequence[str], fitting: float) -> tuple[float, float]:

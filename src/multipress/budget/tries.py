@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -18,9 +20,10 @@ from multipress.engines.local import LocalEngine, default_workers
 from multipress.engines.schedule import run_what_is_left
 from multipress.errors import RunError
 from multipress.estimate import predicted_seconds
+from multipress.manifest import FORMAT_VERSION
 from multipress.measure import measure_speed
+from multipress.methods import get_method
 from multipress.methods.distillation import Distillation
-from multipress.methods.quantization import Quantization
 from multipress.models.pretrained import identify
 from multipress.plan import Plan
 from multipress.records import Run
@@ -31,7 +34,6 @@ from multipress.store import Store
 
 __all__ = ["Recipe", "Result", "Tries"]
 
-STUDY = "search"
 TIMED_LENGTH = 128
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
 
@@ -47,6 +49,8 @@ class Recipe:
         learning_rate: Highest learning rate.
         epochs: Passes over the rows.
         temperature: Softens what is learned from the model before (`distillation`).
+        heads: Share of the attention heads to take out (`structured`).
+        neurons: The same of the feed-forward neurons.
     """
 
     model: str
@@ -55,6 +59,8 @@ class Recipe:
     learning_rate: float = 1e-4
     epochs: int = 3
     temperature: float = Distillation.temperature
+    heads: float = 0.0
+    neurons: float = 0.0
 
     @classmethod
     def of(cls, spec: RunSpec) -> Recipe:
@@ -65,8 +71,10 @@ class Recipe:
         if "vocabulary" in settings:
             words = "general" if settings["vocabulary"]["general"] else "rows"
         softened = settings.get("distillation", {}).get("temperature", cls.temperature)
+        shares = settings.get("structured", {"heads": 0.0, "neurons": 0.0})
         training = spec.training
-        return cls(spec.model, rate, words, training.learning_rate, training.epochs, softened)
+        own = (spec.model, rate, words, training.learning_rate, training.epochs, softened)
+        return cls(*own, heads=shares["heads"], neurons=shares["neurons"])
 
     def text(self) -> str:
         """In words."""
@@ -76,6 +84,8 @@ class Recipe:
         words = {"all": "", "general": ", unused words dropped", "rows": ", only the rows' words"}[self.words]
         soft = "" if self.temperature == Distillation.temperature else f", temperature {self.temperature:g}"
         epochs = f"{self.epochs} epoch{'s'[: self.epochs - 1]}"
+        if self.heads or self.neurons:
+            words += f", without {self.heads:.0%} of the heads and {self.neurons:.0%} of the neurons"
         return f"{parts}{words}, learning rate {self.learning_rate:g}, {epochs}{soft}"
 
     def methods(self, teacher: str) -> dict[str, dict[str, Any]]:
@@ -86,6 +96,8 @@ class Recipe:
         settings: dict[str, dict[str, Any]] = {"quantization": {}, "distillation": learned}
         if self.rate is not None:
             settings["quantization"] = {"rate": self.rate, "steps": "tensor"}
+        if self.heads or self.neurons:
+            settings["structured"] = {"heads": self.heads, "neurons": self.neurons}
         if self.words != "all":
             settings["vocabulary"] = {"general": self.words == "general"}
         return settings
@@ -122,9 +134,10 @@ class Tries:
         places: Where models and data are found.
         on_end: Called when a run has ended, with how many of a round have ended and how many there are.
         is_timed: Whether latencies are measured.
+        model: The model that is compressed.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where, on what and how all tries of a search run
         self,
         folder: Path,
         rows: SearchRows,
@@ -132,6 +145,7 @@ class Tries:
         places: Places,
         on_end: Callable[[Run, int, int], None],
         is_timed: bool,
+        model: str,
     ) -> None:
         self.store = Store(folder)
         self.results: list[Result] = []
@@ -144,13 +158,18 @@ class Tries:
         self._on_end = on_end
         self._is_timed = is_timed
         self.store.check_writable()
-        self._cells: list[str] = list(self.store.studies().get(STUDY, {}).get("cells", []))
+        self._seconds: dict[Recipe, float] = {}
+        files = [file_sha256(Path(file)) for file in (rows.data.train, rows.data.dev)]
+        self.facts = [identify(model, places.models_dir).sha256, *files, asdict(rows.data), asdict(training)]
+        # Only tries on the same rows, by the same training, of the same model can be compared.
+        self._study = f"search-{hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:8]}"
+        self._cells: list[str] = list(self.store.studies().get(self._study, {}).get("cells", []))
 
     def _job(self, recipe: Recipe) -> tuple[Plan, Job]:
         """The last run of a try, and the plan that knows what it needs."""
         methods = recipe.methods(self.teacher)
         study = StudySpec(
-            STUDY,
+            self._study,
             (recipe.model,),
             (self._rows.data,),
             training=replace(self._training, epochs=recipe.epochs),
@@ -163,8 +182,15 @@ class Tries:
 
     def seconds(self, *recipes: Recipe) -> float:
         """About how long tries side by side take, the slowest of them or their share of each worker."""
-        times = [predicted_seconds(plan, job.spec) for plan, job in map(self._job, recipes)]
+        times = [self._seconds_of(recipe) for recipe in recipes]
         return max(*times, sum(times) / self._workers) if len(times) > 1 else times[0]
+
+    def _seconds_of(self, recipe: Recipe) -> float:
+        alike = replace(recipe, rate=recipe.rate and 1.0, learning_rate=1.0, temperature=1.0)  # take as long
+        if alike not in self._seconds:
+            plan, job = self._job(recipe)
+            self._seconds[alike] = predicted_seconds(plan, job.spec)
+        return self._seconds[alike]
 
     def size(self, recipe: Recipe) -> SizeAhead:
         """The size that a try will have, before it is trained; looked at once, so that a search repeats."""
@@ -176,20 +202,20 @@ class Tries:
             self._training,
             tuple(MethodSpec(name, settings) for name, settings in methods if name != "distillation"),
         )
-        rows = file_sha256(Path(self._rows.data.train))
         model = identify(recipe.model, self._places.models_dir).sha256
-        asked = [asdict(spec.data), self._training.max_length, [asdict(method) for method in spec.methods]]
-        question = [model, rows, *asked, Quantization.version]
+        versions = [FORMAT_VERSION, *(get_method(method.name).version for method in spec.methods)]
+        question = [self.facts, model, [asdict(method) for method in spec.methods], versions]
         answer = self._sizes.get(question, lambda: asdict(size_before_training(spec, self._places)))
         return SizeAhead(**answer)
 
     def known(self) -> list[str]:
-        """Ids of all runs that are tries of this search or of earlier ones with other limits, and are done."""
+        """Ids of all done tries of this model on these rows, by this search or earlier ones with other limits."""
         return [run_id for run_id in self._cells if self.store.done(run_id) is not None]
 
     def results_of(self, run_ids: Sequence[str]) -> list[Result]:
-        """What came of runs of this search or of earlier ones."""
-        found = [self.result(Recipe.of(RunSpec.from_json(self.store.run(run_id).spec)), run_id) for run_id in run_ids]
+        """What came of runs of this search or of earlier ones; dense ones are none of its tries."""
+        recipes = {run_id: Recipe.of(RunSpec.from_json(self.store.run(run_id).spec)) for run_id in run_ids}
+        found = [self.result(recipe, run_id) for run_id, recipe in recipes.items() if recipe.rate != 0]
         return [result for result in found if result is not None]
 
     def is_there(self, run_id: str) -> bool:
@@ -205,7 +231,7 @@ class Tries:
         made = [(recipe, *self._job(recipe)) for recipe in dict.fromkeys(recipes)]
         jobs = {job.run_id: job for _, plan, last in made for job in plan.with_needs([last])}
         self._cells = list(dict.fromkeys([*self._cells, *(job.run_id for _, _, job in made)]))
-        self.store.save_study(STUDY, {"cells": self._cells, "spec": asdict(made[0][1].study)})
+        self.store.save_study(self._study, {"cells": self._cells, "spec": asdict(made[0][1].study)})
         with closing(LocalEngine(self.store, self._places, min(self._workers, len(jobs)))) as engine:
             run_what_is_left(list(jobs.values()), self.store, engine, on_end=self._on_end)
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]

@@ -86,12 +86,11 @@ def compress(
         is_there = (out / "manifest.json").is_file()
         kept = f" The best so far is at {out}." if is_there else " Nothing keeps to the budget yet."
         raise KeyboardInterrupt(f"Stopped.{kept} The same command goes on.") from None
-    page: Path | None = found.store.parent / "report.html"
-    if find_spec("scipy") is None:
+    page = found.store.parent / "report.html" if find_spec("scipy") else None
+    if page is None:
         typer.echo('No page was written: it needs the extra "report".', err=True)
-        page = None
     else:
-        write_report(found.store, found.store.parent / "report.html")
+        write_report(found.store, page)
     if as_json:
         typer.echo(json.dumps(_document(found, out, page), indent=2))
     else:
