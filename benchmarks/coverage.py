@@ -90,15 +90,16 @@ def simulate(together: float, number: int, args: argparse.Namespace) -> dict[str
     for row in mixed_model(read)["rows"]:
         effects["mixed model"].append(row["low"] <= truth.get(frozenset(row["methods"]), 0.0) <= row["high"])
     drawn = draw_groups(read, draws)
-    factors = multiplicativity(
-        group_cells(read), sizes=["weights_bytes"], estimators=["interpolated"], drawn=drawn.scores
-    )
-    found = {"net ratio": [], "verdicts": [], "bias": []}
+    factors = multiplicativity(group_cells(read), sizes=["weights_bytes"], drawn=drawn.scores)
+    found = {"net ratio": [], "verdicts": [], "bias": [], "discrete": []}
     for one in products(factors, drawn.dof):
-        if one.net_ratio is None:
-            continue
         extra = {"quantization", "distillation"} <= set(one.methods)
         true = math.exp(together / SLOPE) if extra else 1.0
+        if one.estimator == "discrete" and one.ratio is not None:
+            holds = (one.low or 0) <= true <= (one.high or math.inf)
+            found["discrete"].append(("+".join(one.methods), math.log(one.ratio / true), holds))
+        if one.estimator == "discrete" or one.net_ratio is None:
+            continue
         found["net ratio"].append((one.net_low or 0) <= true <= (one.net_high or math.inf))
         found["bias"].append(math.log(one.net_ratio / true))
         kind = "super" if true > 1 else "sub" if true < 1 else "none"
@@ -113,6 +114,8 @@ def summarize(grids: list[dict[str, Any]]) -> dict[str, Any]:
         for name in ("rows and seeds", "tasks", "mixed model", "net ratio")
     }
     wrong = [any(told in ("super", "sub") and told != true for _, told, true in grid["verdicts"]) for grid in grids]
+    discrete = [one for grid in grids for one in grid["discrete"]]
+    sets = sorted({names for names, _, _ in discrete})
     told = Counter(f"{names}: {verdict}" for grid in grids for names, verdict, _ in grid["verdicts"])
     return {
         "coverage": shares,
@@ -120,6 +123,12 @@ def summarize(grids: list[dict[str, Any]]) -> dict[str, Any]:
         "grids_with_a_false_sign": float(np.mean([any(grid["false signs"]) for grid in grids])),
         "mean_log_bias_of_the_net_ratio": float(np.mean([one for grid in grids for one in grid["bias"]])),
         "verdicts": dict(sorted(told.items())),
+        "discrete_estimator": {
+            "over_the_truth": {
+                names: math.exp(float(np.mean([log for own, log, _ in discrete if own == names]))) for names in sets
+            },
+            "coverage": float(np.mean([holds for _, _, holds in discrete])) if discrete else None,
+        },
     }
 
 

@@ -1,6 +1,7 @@
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -245,6 +246,15 @@ def test_products_are_geometric_means_over_the_pairs_that_have_values(row):
         assert one.ratio == pytest.approx(math.exp(np.mean(np.log(ratios))))
         assert one.ratio == pytest.approx(1.3)
         assert one.verdict == "not settled"  # nothing was drawn
+
+
+def test_a_step_function_gives_no_verdict_however_sure_its_interval(row):
+    found = of(planted(row, FACTORS, together=4.0, tasks="xy"), "ideal_bytes", "discrete", 0.0)
+    sure = [replace(one, draws=np.full((2, 500), one.ratio or np.nan)) for one in found]
+    told = [one for one in products(sure) if one.ratio is not None]
+    assert told
+    assert all((one.verdict, one.p_holm) == ("no verdict", None) for one in told)
+    assert all(one.low == pytest.approx(one.ratio) for one in told)
 
 
 def test_the_products_at_a_drop_are_those_of_the_analysis_at_that_drop(row):

@@ -206,6 +206,14 @@ def test_intervals_cover_what_was_planted_as_often_as_they_say_and_few_verdicts_
     assert np.mean(false) <= 0.05
 
 
+def test_seeds_are_wanted_until_the_corrected_chance_is_small_enough(row):
+    found = intervals(*planted(row, 0.01, np.random.default_rng(8), seeds=2), resamples=200)
+    assert len({one.p_holm < 0.05 for one in found}) == 2
+    assert any(one.p < 0.05 <= one.p_holm for one in found)  # its own interval leaves 0 out, and it is not settled
+    for one in found:
+        assert (one.more_seeds == 0) == (one.p_holm < 0.05)
+
+
 def test_an_analysis_holds_every_part_and_is_plain_json(row):
     import json
 

@@ -120,6 +120,15 @@ def test_report_writes_the_page_and_what_is_asked_for_beside_it(runs, tmp_path, 
     assert (tmp_path / "new" / "page.html").read_text().startswith("<!doctype html>")
 
 
+def test_the_page_says_the_command_that_made_it_with_all_that_was_asked(runs, tmp_path):
+    page = tmp_path / "page.html"
+    asked = ["report", str(runs), "-o", str(page), "--drop", "0.02", "--relative", "--resamples", "50"]
+    assert main(asked) == 0
+    assert "--drop 0.02 --relative --resamples 50</pre>" in page.read_text()
+    assert main(asked[:4]) == 0
+    assert "--drop" not in page.read_text()
+
+
 def test_status_shows_every_run_with_its_state_and_reason(runs, capsys):
     assert main(["study", "status", str(runs)]) == 0
     out = capsys.readouterr().out

@@ -90,7 +90,7 @@ def priority(cells: Sequence[Cell], *, with_intervals: bool = True) -> dict[str,
     Returns:
         `exchange_rate` (score lost by halving the bytes with a smaller dense model, or None), `steps` (rows as `Step`
         has them), `order` (methods, best first, while one nets more than 0), `paper_order` (those of the paper that
-        are there), and `agrees` (whether the order begins as the paper's does; None where it cannot be told).
+        are there), and `agrees` (whether it is the paper's whole order; None where it cannot be told).
     """
     rate = exchange_rate(cells)
     blocks: dict[Block, dict[Levels, Cell]] = defaultdict(dict)
@@ -109,7 +109,7 @@ def priority(cells: Sequence[Cell], *, with_intervals: bool = True) -> dict[str,
     present = [name for name in PAPER_ORDER if any(step.method == name for step in steps.values())]
     agrees = None
     if rate is not None and len(present) > 1:
-        agrees = order[: len(present)] == present[: len(order)] and bool(order)
+        agrees = order == present
     return {
         "exchange_rate": rate,
         "steps": [asdict(step) for step in steps.values()],

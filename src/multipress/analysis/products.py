@@ -41,7 +41,9 @@ class Product:
         net_high: Upper end.
         p_holm: Chance of a (net, where interpolated) ratio so far from 1 if reductions multiplied, corrected for the
             sets; None without repetitions.
-        verdict: `super`, `sub`, `not settled`, or `unknown`: no pair has all its factors.
+        verdict: `super`, `sub`, `not settled`, or `unknown`: no pair has all its factors. Of the discrete estimator
+            `no verdict`: a step function is far from 1 also where reductions multiply (docs/log.md), so that neither
+            the number nor its interval is evidence.
     """
 
     size: str
@@ -147,6 +149,8 @@ def _judged(one: Product, p: float, level: float) -> Product:
     told = one.net_ratio if is_net(one.estimator) else one.ratio
     if told is None:
         return replace(one, p_holm=None)
+    if not is_net(one.estimator):
+        return replace(one, p_holm=None, verdict="no verdict")
     if one.p_holm is None:
         return replace(one, verdict="not settled")
     settled = p < 1 - level

@@ -48,7 +48,7 @@ class Group:
         model: Name of the model.
         task: Name of the task, as in `Cell`.
         levels: Methods and their levels; empty: the dense control.
-        run_ids: All runs, those that are not done included.
+        run_ids: All runs, those that are done before the others.
         score: Of the runs that are done.
         change: Score minus the dense control's of the same model, task and seed, for seeds that both have.
         sizes: Mean bytes by name over the runs that are done; None where nothing was measured.
@@ -115,7 +115,7 @@ def _group(members: Sequence[Cell], dense: Sequence[Cell]) -> Group:
         model=first.model,
         task=first.task,
         levels=first.levels,
-        run_ids=tuple(cell.run_id for cell in members),
+        run_ids=tuple(cell.run_id for cell in sorted(members, key=lambda cell: not cell.is_done)),
         score=summarize([cell.score for cell in done if cell.score is not None]),
         change=summarize(changes),
         sizes={name: _mean_size(done, name) for name in first.sizes},

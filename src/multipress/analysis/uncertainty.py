@@ -61,8 +61,8 @@ class Interval:
         num_blocks: How many blocks.
         p: Chance of a mean at least this far from 0 if there were no effect.
         p_holm: The same, corrected for all rows with the same `by`.
-        more_seeds: How many seeds more would put 0 outside the interval if the mean stayed as it is; 0: it is outside;
-            None: not known with one seed, or above 100 (the rows are then too few).
+        more_seeds: How many seeds more would settle the sign, by `p_holm`, if the mean and the other effects stayed as
+            they are; 0: it is settled; None: not known with one seed, or above 100 (the rows are then too few).
     """
 
     levels: Levels
@@ -103,7 +103,7 @@ def effect_intervals(cells: Sequence[Cell], draws: Mapping[str, np.ndarray], *, 
         if cell.run_id in draws:
             # The first number is the score on all rows as they are; the others follow.
             blocks[cell.model, cell.task, cell.seed][cell.levels] = np.concatenate([[cell.score], draws[cell.run_id]])
-    found = []
+    found: list[tuple[Interval, _Variance]] = []
     for levels in sorted({cell.levels: None for cell in cells if cell.levels}, key=len):
         effects = {
             block: value
@@ -117,7 +117,7 @@ def effect_intervals(cells: Sequence[Cell], draws: Mapping[str, np.ndarray], *, 
             for name in dict.fromkeys(str(block[part]) for block in effects):
                 own = {block: value for block, value in effects.items() if block[part] == name}
                 found.append(_interval(levels, (by, name), own, level))
-    return _corrected(found)
+    return _corrected(found, level)
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ def _spread(draws: np.ndarray) -> float:
     return float(draws.var(ddof=1)) if len(draws) > 1 else 0.0
 
 
-def _interval(levels: Levels, place: tuple[str, str], effects: Mapping[Block, np.ndarray], level: float) -> Interval:
+def _interval(
+    levels: Levels, place: tuple[str, str], effects: Mapping[Block, np.ndarray], level: float
+) -> tuple[Interval, _Variance]:
     means = np.mean(list(effects.values()), axis=0)  # (1 + R,)
     mean, draws = float(means[0]), means[1:]
     parts = _variance(effects, _spread(draws))
@@ -180,7 +182,7 @@ def _interval(levels: Levels, place: tuple[str, str], effects: Mapping[Block, np
     reach = se * student_quantile(level, dof)
     rows_low, rows_high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     p = 1.0 if mean == 0 else student_tail(abs(mean) / se, dof) if se else 0.0
-    return Interval(
+    made = Interval(
         levels=levels,
         by=place[0],
         where=place[1],
@@ -195,8 +197,9 @@ def _interval(levels: Levels, place: tuple[str, str], effects: Mapping[Block, np
         num_blocks=len(effects),
         p=p,
         p_holm=p,
-        more_seeds=_more_seeds(abs(mean), parts, level),
+        more_seeds=None,
     )
+    return made, parts
 
 
 def _strata(values: Mapping[Block, np.ndarray]) -> dict[tuple[str, str], list[np.ndarray]]:
@@ -245,22 +248,27 @@ def _over_tasks(effects: Mapping[Block, np.ndarray], mean: float, level: float) 
     return mean - reach, mean + reach
 
 
-def _more_seeds(distance: float, parts: _Variance, level: float) -> int | None:
-    if not parts.seeds_dof and distance <= student_quantile(level, np.inf) * np.sqrt(parts.rows):
+def _more_seeds(one: Interval, parts: _Variance, level: float) -> int | None:
+    """Until the chance, with the factor by which it is corrected now, is small enough."""
+    if one.p_holm < 1 - level:
+        return 0
+    if not parts.seeds_dof or one.mean == 0:
         return None
-    for more in range(MOST_SEEDS + 1):
+    factor = one.p_holm / one.p
+    for more in range(1, MOST_SEEDS + 1):
         variance, dof = parts.after(more)
-        if distance > student_quantile(level, dof) * np.sqrt(variance):
+        if factor * student_tail(abs(one.mean) / float(np.sqrt(variance)), dof) < 1 - level:
             return more
     return None
 
 
-def _corrected(found: Sequence[Interval]) -> list[Interval]:
+def _corrected(found: Sequence[tuple[Interval, _Variance]], level: float) -> list[Interval]:
     corrected: dict[int, float] = {}
     for by in ("all", "model", "task"):
-        own = [i for i, one in enumerate(found) if one.by == by]
-        corrected |= dict(zip(own, holm([found[i].p for i in own]), strict=True))
-    return [replace(one, p_holm=corrected[i]) for i, one in enumerate(found)]
+        own = [i for i, (one, _) in enumerate(found) if one.by == by]
+        corrected |= dict(zip(own, holm([found[i][0].p for i in own]), strict=True))
+    made = [(replace(one, p_holm=corrected[i]), parts) for i, (one, parts) in enumerate(found)]
+    return [replace(one, more_seeds=_more_seeds(one, parts, level)) for one, parts in made]
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -88,14 +88,11 @@ def _together(products: Sequence[Mapping[str, Any]]) -> str:
             "reach. More model sizes would help."
         )
     ends = "" if low is None and high is None else f", {_end(low, '0')} to {_end(high, 'any')}"
-    said = {
-        "super": "shrink a model more than the product of each alone",
-        "sub": "shrink a model less than the product of each alone",
-    }.get(largest["verdict"], "multiply, as far as this grid can tell")
-    return (
-        f"Together, {names} {said}: observed over product {ratio:.2f}{ends} (real bytes, interpolated, net of the "
-        f"drop; {places})."
-    )
+    found_in = f"observed over product {ratio:.2f}{ends} (real bytes, interpolated, net of the drop; {places})"
+    said = {"super": "more", "sub": "less"}.get(largest["verdict"])
+    if said is None:
+        return f"Whether {names} together shrink a model by more or less than their product is not settled: {found_in}."
+    return f"Together, {names} shrink a model {said} than the product of each alone: {found_in}."
 
 
 def _end(value: float | None, otherwise: str) -> str:

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 __all__ = ["report", "write_report"]
 
+DROP, RESAMPLES = 0.005, 1000
+
 
 def report(
     folder: Folder,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE.html", help="The page to write.")],
     study: Study = "",
-    drop: Drop = 0.005,
+    drop: Drop = DROP,
     relative: Relative = False,
-    resamples: Resamples = 1000,
+    resamples: Resamples = RESAMPLES,
     figure: Annotated[Path | None, typer.Option(help="Also write score against size as SVG.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Also write the table over seeds as Markdown.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Also write every cell as CSV.")] = None,
@@ -41,9 +43,9 @@ def write_report(
     folder: Path,
     out: Path,
     study: str = "",
-    drop: float = 0.005,
+    drop: float = DROP,
     relative: bool = False,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     figure: Path | None = None,
     markdown: Path | None = None,
     csv: Path | None = None,
@@ -56,9 +58,10 @@ def write_report(
 
     store, analysis = analyze_store(folder, study, resamples, drop, relative)
     studies = {name: one for name, one in store.studies().items() if study in ("", name)}
-    command = shlex.join(["multipress", "report", str(folder), "-o", str(out)])
-    if study:
-        command += shlex.join(["", "--study", study])
+    asked: list[object] = ["multipress", "report", folder, "-o", out]
+    asked += ["--study", study] * bool(study) + ["--drop", drop] * (drop != DROP) + ["--relative"] * relative
+    asked += ["--resamples", resamples] * (resamples != RESAMPLES)
+    command = shlex.join(map(str, asked))
     for path in filter(None, (out, figure, markdown, csv)):
         path.parent.mkdir(parents=True, exist_ok=True)
     first_runs = [group["run_ids"][0] for group in analysis["groups"]]

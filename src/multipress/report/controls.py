@@ -15,7 +15,8 @@ _WISHES = {"score": "best score", "size": "fewest bytes", "ms": "fastest"}
 _NOTE = (
     "Up and to the left is better. The stepped line joins what nothing beats in both; bars are {level:g} % intervals "
     "of the score over rows and seeds. Point at a mark, or reach the chart with the Tab key and move with the arrow "
-    "keys; Enter or a click chooses a mark. The table of all cells below holds the same numbers."
+    "keys; Enter or a click chooses a mark. The table of all cells below has the numbers of every run;"
+    " means over tasks are made of them. A command makes the first seed's model."
 )
 
 

@@ -7,12 +7,17 @@ function forest(box, width, rows, how) {
   const view = draw("svg", { class: "figure", viewBox: `0 0 ${width} ${bottom + 44}`, width, height: bottom + 44, role: "img", "aria-label": how.label });
   const ends = rows.flatMap((row) => [row.low, row.high, row.value]).filter((value) => value !== null && Number.isFinite(value));
   const x = (how.log ? logarithmic : linear)([...ends, how.zero], left, right, how.log ? 1.1 : 5);
+  let last = -Infinity;
   for (const mark of x.marks) {
-    view.append(draw("path", { class: "grid", d: `M${x.at(mark).toFixed(1)},${top - 6}V${bottom}` }), text(x.at(mark), bottom + 16, short(mark).replace("-", MINUS), "tick mid"));
+    view.append(draw("path", { class: "grid", d: `M${x.at(mark).toFixed(1)},${top - 6}V${bottom}` }));
+    const name = short(mark).replace("-", MINUS), half = 4 * name.length;
+    if (x.at(mark) - half < last + 6) continue;
+    view.append(text(x.at(mark), bottom + 16, name, "tick mid"));
+    last = x.at(mark) + half;
   }
-  view.append(draw("path", { class: "zero", d: `M${x.at(how.zero).toFixed(1)},${top - 10}V${bottom}` }), text((left + right) / 2, bottom + 36, how.axis, "tick mid"));
+  view.append(draw("path", { class: "zero", d: `M${x.at(how.zero).toFixed(1)},${top - 10}V${bottom}` }), text(width > 520 ? (left + right) / 2 : width / 2, bottom + 36, how.axis, "tick mid"));
   rows.forEach((row, i) => {
-    const y = top + (i + 0.5) * line, keep = Math.max(8, Math.floor(left / 6.4));
+    const y = top + (i + 0.5) * line, keep = Math.max(8, Math.floor((left - 16) / 7));
     const name = row.name.length > keep ? `${row.name.slice(0, keep - 1)}\u2026` : row.name;
     view.append(text(left - 12, y + 4, name, "tick end label"));
     if (row.value === null) {

@@ -101,7 +101,7 @@ function paint(box, width) {
   const best = frontier(all);
   box.setAttribute("aria-label", `Score against ${AXES[state.cost]} on ${state.task}: ${all.length} points, `
     + `${best.length} on the frontier, from ${best.length ? describe(best[0]) : "none"} to ${best.length ? describe(best.at(-1)) : "none"}. `
-    + "Arrow keys move between points, Enter chooses one; the table of all cells holds the same numbers.");
+    + "Arrow keys move between points, Enter chooses one; the table of all cells has the numbers of every run.");
   showChosen();
 }
 
@@ -203,7 +203,15 @@ function showChosen() {
 }
 
 function commands(point) {
-  const found = point.runs.map((run) => data.runs[run]?.command).filter(Boolean);
+  const several = point.runs.length > 1;
+  const found = point.runs.filter((run) => data.runs[run]?.command).map((run) => {
+    const command = data.runs[run].command;
+    if (!several) return command;
+    // One folder for each task: a command never writes into a folder that is there.
+    const task = data.points.find((one) => one.runs.length === 1 && one.runs[0] === run)?.task ?? run;
+    const name = task.replace(/[^A-Za-z0-9_.-]/g, "-");
+    return command.replace(/ (OUT|TEACHER)(?=\s|$)/g, ` $1-${name}`);
+  });
   if (!found.length) return [];
   const box = make("pre", { tabindex: "0", "aria-label": "Command that makes it" }, found.join("\n"));
   const button = make("button", { type: "button", class: "small" }, "Copy");

@@ -26,10 +26,11 @@ _TABLE_NOTE = (
 )
 _PRODUCTS_NOTE = (
     "Right of 1, methods together shrink a model more than the product of each alone, at a score within {drop} of "
-    "dense. "
-    "<em>Discrete</em> takes the smallest stored model that is good enough, as the paper does, a step function; "
-    "<em>interpolated</em> draws a line between neighboring models, and its ratio is shown net of what the drop alone "
-    "gives dense models. Geometric means over pairs of model and task all of whose factors are values, not bounds."
+    "dense. <em>Discrete</em> takes the smallest stored model that is good enough, as the paper does: a step function, "
+    "far from 1 also where reductions multiply, so that it gets no verdict; <em>interpolated</em> draws a line between "
+    "neighboring models, and its ratio is shown net of what the drop alone gives dense models. Geometric means over "
+    "pairs of model and task all of whose factors are values, not bounds. Bars are intervals over validation rows and, "
+    "where there are several seeds, trainings; they say nothing about other tasks."
 )
 _DROPS_NOTE = "The interpolated net ratio at other drops: an answer that changes with the drop is no law."
 _FACTORS_NOTE = (
@@ -127,7 +128,7 @@ def products_section(analysis: Mapping[str, Any]) -> str:
         values += [_number(one["p_holm"], 3), f"{one['num_values']} of {one['num_values'] + one['num_left_out']}"]
         rows.append(html_row(values, 4))
     head = ["methods", "size", "estimator", "verdict", "ratio", "interval", "net", "net interval", "p (Holm)", "pairs"]
-    drop = f"{factors['tolerance']:g}{' of it' if factors['relative'] else ''}"
+    drop = f"{factors['tolerance']:g}{' times dense' if factors['relative'] else ''}"
     sizes = radios("product-size", {"weights_bytes": "real bytes", "ideal_bytes": "ideal sizes"})
     return (
         f'<section><h2>Do size reductions multiply?</h2><p class="note">{_PRODUCTS_NOTE.format(drop=drop)}</p>'
