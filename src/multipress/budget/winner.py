@@ -141,13 +141,14 @@ def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_
     before, _, after = comparison.rows
     run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
     measured = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
-    timed = {"batch_size": 1, "length": _length(artifact), "threads": 1, "computer": computer()}
+    here = computer()
+    timed = {"batch_size": 1, "length": _length(artifact), "threads": 1, "computer": here}
     measured += [*measure_size(artifact), Measurement(run_id, "latency_p50_ms", after.latency_ms, "ms", timed)]
     recalls = None
     if comparison.recall:
         old, new = ({name: both[which] for name, both in comparison.recall.items()} for which in (0, 1))
         recalls = Recalls(new, old, before.score)
-    return model_card(artifact, measured, command, recalls, timed["computer"], made_of)
+    return model_card(artifact, measured, command, recalls, here, made_of)
 
 
 def _latencies(dense: Artifact, winner: Artifact, session: OnnxSession) -> list[float]:
