@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -183,8 +184,11 @@ class _Fitting:
         base = Recipe(model, rate=0, learning_rate=CLASSIFIER_RATE, epochs=self._asked.epochs or 1)
         chosen = self._pace(tries, base, rows)
         rows, base = chosen.of(rows), replace(base, epochs=chosen.epochs)
-        tries = self._tries(model, rows, chosen.batch_size)
-        shapes = Shapes(model, self._budget, tries, self.folder, self._places, self._note)
+        with closing(self._tries(model, rows, chosen.batch_size)) as tries:
+            return self._search(tries, rows, base)
+
+    def _search(self, tries: Tries, rows: SearchRows, base: Recipe) -> Compressed:
+        shapes = Shapes(base.model, self._budget, tries, self.folder, self._places, self._note)
         small = shapes.small_enough(base)  # what cannot be is said before anything is trained
         before, score, base = self._before(tries, base, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")

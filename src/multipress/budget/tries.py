@@ -6,7 +6,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,7 +124,7 @@ class Result:
 
 
 class Tries:
-    """Runs tries in a store and keeps their results; what is done already is not run again.
+    """Runs tries in a store and keeps their results; what is done already is not run again. Close it in the end.
 
     Args:
         folder: The store.
@@ -158,12 +157,17 @@ class Tries:
         self._on_end = on_end
         self._is_timed = is_timed
         self.store.check_writable()
+        self._engine = LocalEngine(self.store, places, self._workers)  # its workers stay from round to round
         self._seconds: dict[Recipe, float] = {}
         files = [file_sha256(Path(file)) for file in (rows.data.train, rows.data.dev)]
         self.facts = [identify(model, places.models_dir).sha256, *files, asdict(rows.data), asdict(training)]
         # Only tries on the same rows, by the same training, of the same model can be compared.
         self._study = f"search-{hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:8]}"
         self._cells: list[str] = list(self.store.studies().get(self._study, {}).get("cells", []))
+
+    def close(self) -> None:
+        """End the workers."""
+        self._engine.close()
 
     def _job(self, recipe: Recipe) -> tuple[Plan, Job]:
         """The last run of a try, and the plan that knows what it needs."""
@@ -232,8 +236,7 @@ class Tries:
         jobs = {job.run_id: job for _, plan, last in made for job in plan.with_needs([last])}
         self._cells = list(dict.fromkeys([*self._cells, *(job.run_id for _, _, job in made)]))
         self.store.save_study(self._study, {"cells": self._cells, "spec": asdict(made[0][1].study)})
-        with closing(LocalEngine(self.store, self._places, min(self._workers, len(jobs)))) as engine:
-            run_what_is_left(list(jobs.values()), self.store, engine, on_end=self._on_end)
+        run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=self._on_end)
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]
         if not found and not self.results:
             whys = [run.why for job in jobs.values() if (run := self.store.run(job.run_id)).state != "done"]
