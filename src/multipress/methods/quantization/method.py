@@ -23,6 +23,7 @@ from multipress.methods.quantization.grid import (
 )
 from multipress.methods.quantization.rate import (
     FIRST_PRICE,
+    coarser_steps,
     coded_bits,
     codes_at_rate,
     entropy_bits,
@@ -91,7 +92,7 @@ class Quantization(Method):
 
     name: ClassVar[str] = "quantization"
     stage: ClassVar[Stage] = Stage.PRECISION
-    version: ClassVar[int] = 3  # the threshold that holds a rate is a multiple of 1/128 of a step
+    version: ClassVar[int] = 3  # a rate that the training misses is held by coarser steps
 
     bits: int = 8
     embedding_bits: int | None = None
@@ -264,27 +265,21 @@ class Quantization(Method):
         return model
 
     def _hold_rate(self, coded: dict[int, QuantizedWeight], stored: dict[int, int]) -> None:
-        """Makes all weights zero that are below a part of their step, where else there were more bits than asked for.
+        """Makes all steps coarser by one factor, where else there were more bits than asked for; zeros stay zeros.
 
         Args:
             coded: Codes and scales by the identity of the weight; changed.
             stored: How many weights of each will be stored.
         """
-        weights = {id(weight): (module, weight.detach()) for module, weight, _ in self._quantizers.values()}
-        parts, codes = [], []
-        for key, made in coded.items():
-            module, weight = weights[key]
-            rows, columns = staying(module)
-            parts.append((weight / made.scale.float().unsqueeze(-1))[rows][:, columns])
-            codes.append(made.codes[rows][:, columns])
-        found = codes_at_rate(parts, codes, self.rate or 0.0, list(stored.values()))
-        for (key, made), left in zip(list(coded.items()), found, strict=True):
-            rows, columns = staying(weights[key][0])
-            whole = torch.zeros_like(made.codes)
-            of_rows = whole[rows]
-            of_rows[:, columns] = left
-            whole[rows] = of_rows
-            coded[key] = QuantizedWeight(whole, made.scale)
+        weights = {id(weight): weight.detach() for _, weight, _ in self._quantizers.values()}
+        bits = {id(weight): quantizer.bits for _, weight, quantizer in self._quantizers.values()}
+        kept = {key: weights[key] * (made.codes != 0) for key, made in coded.items()}
+        scales = {key: made.scale.float().unsqueeze(-1) for key, made in coded.items()}
+        parts = [kept[key] / scales[key] for key in coded]
+        factor = coarser_steps(parts, self.rate or 0.0, list(stored.values()))
+        if factor > 1:
+            for key in coded:
+                coded[key] = quantize_rows(kept[key], bits[key], (factor * scales[key]).half().float())
 
 
 def _num_stored(module: nn.Module, weight: Tensor) -> int:

@@ -13,6 +13,7 @@ from multipress.methods.quantization.grid import SMALLEST_SCALE, largest_code, l
 __all__ = [
     "FIRST_PRICE",
     "coded_bits",
+    "coarser_steps",
     "codes_at_rate",
     "entropy_bits",
     "first_log_step",
@@ -26,6 +27,7 @@ FIRST_BITS = 4.0
 FIRST_PRICE = 0.03
 _MOST_STEPS = 128  # no integer is as large
 _STEP_PARTS = 128  # how fine the threshold is
+_FINEST_FACTOR, _MOST_POWERS = 2 ** (1 / 128), 128 * 8  # how much steps grow at a time, and how far
 LOWEST_PRICE, HIGHEST_PRICE = 1e-4, 1e3
 # How far the price, and the price from now on, rise with each e-fold of bits above what is wanted; logarithms.
 AT_ONCE, LASTING = 3.0, 0.2
@@ -158,6 +160,48 @@ def codes_at_rate(parts: list[Tensor], codes: list[Tensor], rate: float, stored:
     enough = (total[half:] <= rate * sum(stored)).nonzero()
     threshold = (half + int(enough[0])) / _STEP_PARTS if len(enough) else math.inf
     return [code * (size >= threshold) for code, size in zip(codes, sizes, strict=True)]
+
+
+def coarser_steps(parts: list[Tensor], rate: float, stored: list[int]) -> float:
+    """The smallest factor by which all steps must grow for the integers to take at most `rate` bits each.
+
+    Coarser steps for all keep more than zeros alone do: those would take the weights of the layers that have the
+    fewest bits already, while the words keep theirs.
+
+    Args:
+        parts: Weights divided by their steps; each (R, D).
+        rate: Mean order-0 entropy that is allowed, bits.
+        stored: How many of the weights of each will be stored, for the mean.
+    """
+    counts = [_count_sizes(part) for part in parts]
+
+    def is_more(power: int) -> bool:
+        factor = _FINEST_FACTOR**power
+        bits = [count * _bits_at_factor(own, factor) for own, count in zip(counts, stored, strict=True)]
+        return sum(bits) > rate * sum(stored)
+
+    low, high = -1, 0
+    while is_more(high) and high < _MOST_POWERS:
+        low, high = high, max(1, 2 * high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_more(middle) else (low, middle)
+    return float(_FINEST_FACTOR**high)
+
+
+def _count_sizes(part: Tensor) -> Tensor:
+    """How many weights lie in each part of a step: (2, bins), those below zero and the others."""
+    places = (part.abs().clamp_(max=_MOST_STEPS) * _STEP_PARTS).long()
+    num = int(places.max()) + 1
+    return torch.bincount((places + num * (part > 0)).flatten(), minlength=2 * num).view(2, num)
+
+
+def _bits_at_factor(counts: Tensor, factor: float) -> float:
+    """Order-0 entropy of the integers where steps are so many times as large, by the middles of the bins."""
+    codes = ((torch.arange(counts.shape[1]) + 0.5) / _STEP_PARTS / factor).round().long()
+    sides = torch.zeros(2, int(codes.max()) + 1, dtype=torch.float64).index_add_(1, codes, counts.double())
+    shares = torch.cat([sides[:, 0].sum().view(1), sides[:, 1:].flatten()]) / counts.sum()
+    return float(-torch.xlogy(shares, shares).sum() / math.log(2))
 
 
 def _bits_by_threshold(sizes: Tensor, codes: Tensor) -> Tensor:
