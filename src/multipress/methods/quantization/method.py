@@ -38,7 +38,7 @@ __all__ = ["Quantization", "WeightQuantizer"]
 # The bits are counted in every so many steps, at so many times their weight: counting takes as long as a small step.
 CODED_EVERY = 4
 RAMP = 0.5  # share of the rounded training over which the weight of the bits rises, or the bits fall to the rate
-DEFAULT_STEP_RATE, HIGHEST_STEP_RATE = 1e-3, 5e-2
+DEFAULT_STEP_RATE, HIGHEST_STEP_RATE = 1e-3, 1e-1
 
 
 class WeightQuantizer(nn.Module):
@@ -179,7 +179,8 @@ class Quantization(Method):
         if learning_rate is None:
             learning_rate = DEFAULT_STEP_RATE
             if self.rate is not None:
-                needed = reaching_rate(self.rate, self._num_steps, (1 - self.start) * RAMP)
+                first = float(self._mean_bits()[1])
+                needed = reaching_rate(first, self.rate, self._num_steps * (1 - self.start) * RAMP)
                 learning_rate = min(max(learning_rate, needed), HIGHEST_STEP_RATE)
         return [{"params": list(steps.values()), "lr": learning_rate, "weight_decay": 0.0}]
 
