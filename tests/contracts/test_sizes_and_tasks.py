@@ -14,6 +14,7 @@ from multipress.models.catalogue import BERT_SIZES
 from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec
 from multipress.tasks import list_tasks
 from multipress.tasks.glue import GLUE
+from multipress.tasks.multi30k import MULTI30K
 from tiny import bert_config, word_piece
 
 METHODS = tuple(MethodSpec(name, {"sparsity": 0.5} if name == "pruning" else {}) for name in list_methods())
@@ -72,4 +73,4 @@ def test_every_glue_task_trains_under_all_methods_and_is_scored(task, tmp_path, 
 
 
 def test_every_registered_task_is_met_here():
-    assert set(list_tasks()) == {"banking77", *GLUE}
+    assert set(list_tasks()) == {"banking77", *GLUE, *MULTI30K}  # translations meet every method in test_translators.py

@@ -172,7 +172,7 @@ def test_a_task_comes_back_from_json():
     assert Task.from_json({**TASK.to_json(), "more": 1}) == TASK
 
 
-@pytest.mark.parametrize("change", [{"labels": None}, {"target": "text"}, {"name": 3}, {"metrics": [1]}])
+@pytest.mark.parametrize("change", [{"labels": None}, {"target": "texts"}, {"name": 3}, {"metrics": [1]}])
 def test_a_task_that_is_none_is_an_error(change):
     with pytest.raises(DataError):
         Task.from_json(TASK.to_json() | change)

@@ -312,7 +312,7 @@ def test_a_data_spec_that_says_too_little_or_too_much_is_an_error(settings_, mes
 
 
 def test_an_unknown_target_is_an_error(load):
-    with pytest.raises(SpecError, match="must be classes or number"):
+    with pytest.raises(SpecError, match="must be classes, number, text"):
         load(target="regression")
 
 
