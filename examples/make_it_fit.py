@@ -3,7 +3,8 @@
 Usage: python examples/make_it_fit.py FOLDER MB [ROWS [MINUTES]]
 
 FOLDER is made: the files of rows and the classifier as a user would have them, and the small model. The rows are
-banking77's; ROWS of them are trained on (2,000), and the search takes about MINUTES (10).
+banking77's; ROWS of them are trained on (2,000; at least 560, so that each class has one), and the search takes about
+MINUTES (10).
 """
 
 import csv

@@ -11,7 +11,7 @@ import pytest
 from multipress.cli.main import main
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-ARGUMENTS = {"train_and_predict.py": ["out", "96"], "make_it_fit.py": ["out", "4", "320", "0.5"]}
+ARGUMENTS = {"train_and_predict.py": ["out", "96"], "make_it_fit.py": ["out", "4", "560", "0.5"]}
 SAYS = {"train_and_predict.py": (2, "MB of weights"), "make_it_fit.py": (1, "MB before, ")}
 
 
