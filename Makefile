@@ -48,7 +48,7 @@ test: install
 
 # Tests of more than five seconds each.
 slow: install
-	$(PY) -m pytest -m "slow and not network"
+	$(PY) -m pytest -n 2 --dist loadfile -m "slow and not network"
 
 check: check-static test slow
 

@@ -163,8 +163,8 @@ def _products(factors: dict[str, Any]) -> Iterator[str]:
         return
     yield (
         f"Size reduction together over the product of each alone, at a drop of {factors['tolerance']:g}: geometric "
-        "means over pairs of model and task that have all factors, with intervals over rows and seeds; interpolated "
-        "ones net of what the drop alone gives ([what this means](docs/multiplicativity.md)):"
+        "means over pairs of model and task that have all factors, with intervals over rows and seeds on these tasks; "
+        "interpolated ones net of what the drop alone gives ([what this means](docs/multiplicativity.md)):"
     )
     places = [
         (size, estimator) for size in ("ideal_bytes", "weights_bytes") for estimator in ("discrete", "interpolated")

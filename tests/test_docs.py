@@ -101,11 +101,11 @@ def test_the_readme_shows_published_results_and_failures(generate: ModuleType, e
     }
     (folder / "analysis.json").write_text(json.dumps(analyze_cells(rows, outcomes)), encoding="utf-8")
     shown = rows_of(generate.readme_page())
-    # Task a: .75 and 1 dense, .5 with seed 0 alone; task c: .5 and .8.
+    # Task a: .75 and 1 dense, .5 with seed 0 alone; task c: .5 and .8. Each task counts alike.
     assert shown[2:4] == [["dense", "0.688, 8.0/4.0"], ["Q", "0.650 (+2.5), 2.0/2.5"]]
-    assert shown[6][:2] == ["Q", "+11.67"]
+    assert shown[6][:2] == ["Q", "+2.50"]
     low, high = map(float, shown[6][2].split(" to "))
-    assert low < 11.67 < high
+    assert low < 2.5 < high
     assert shown[6][4] == "3"
 
 

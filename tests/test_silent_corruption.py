@@ -170,6 +170,7 @@ def test_logits_of_another_teacher_or_of_other_rows_have_another_name():
     assert len(ids) == 4
 
 
+@pytest.mark.slow
 def test_threads_are_a_part_of_the_identity_and_runs_use_that_many(tmp_path):
     spec = RunSpec("train", "minilm-l3", DataSpec(task="banking77"))
     assert identity_facts(spec, model_sha256="m", data_sha256="d")["threads"] == THREADS

@@ -318,7 +318,10 @@ def kill_workers(store, times, stop):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("times", "states"), [(1, ["done", "done"]), (2, ["failed", "done"])])
+@pytest.mark.parametrize(
+    ("times", "states"),
+    [(1, ["done", "done"]), pytest.param(2, ["failed", "done"], marks=pytest.mark.slow)],
+)
 def test_a_worker_that_dies_is_replaced_and_its_run_tried_once_more(tiny_folder, tmp_path, times, states):
     grid = study(tiny_folder, subsets=((), ("quantization",)))
     store = Store(tmp_path / "runs")

@@ -109,11 +109,10 @@ def _quantization(model: nn.Module) -> dict[str, Any]:
 
 def _config(model: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
     config: Any = model.config
-    values = config_values(config)
-    labels = facts["task"]["labels"]
-    if family_of(config).writes:
-        return values | {"architectures": [family_of(config).classifier.__name__], "dtype": "float32"}
-    values |= {"architectures": [family_of(config).classifier.__name__], "dtype": "float32"}
+    family, labels = family_of(config), facts["task"]["labels"]
+    values = config_values(config) | {"architectures": [family.classifier.__name__], "dtype": "float32"}
+    if family.writes:
+        return values
     if labels:
         values["id2label"] = {str(index): label for index, label in enumerate(labels)}
         values["label2id"] = {label: index for index, label in enumerate(labels)}

@@ -21,7 +21,7 @@ from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import TOKENS_A_STEP
 from multipress.size_ahead import size_before_training
-from multipress.spec import DataSpec, RunSpec
+from multipress.spec import TEACHING_KINDS, DataSpec, RunSpec
 from multipress.store import Store
 from multipress.study import choose_rates
 
@@ -36,7 +36,6 @@ COMPRESSING_SECONDS = 18e-9
 SECONDS_BESIDE = 2.2
 RECOVERY_FORWARD_EFFICIENCY = 0.75
 START_SECONDS = 8.0
-TEACHING = ("label", "generate")
 TOKENS_A_WORD = 1.3  # of English WordPiece, where the tokenizer is not here to count
 
 
@@ -66,7 +65,7 @@ def describe(plan: Plan, store: Store, num_workers: int = 0) -> str:
         counted |= {job.run_id for job in jobs}
         seconds += scheduled_seconds(jobs, {job.run_id: predicted_seconds(plan, job.spec) for job in jobs}, workers)
     megabytes = sum(predicted_bytes(plan, job.spec) for job in left.values()) / 1e6
-    labels = sum(job.spec.kind in TEACHING for job in every.values())
+    labels = sum(job.spec.kind in TEACHING_KINDS for job in every.values())
     groups = len(study.models) * len(study.data) * len(study.seeds)
     return (
         f"{study.name}: {len(cells)} cells = {len(study.models)} models x {len(study.data)} tasks x "
@@ -158,7 +157,7 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     weights = plan.multiplied_weights(model)
     train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
     forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
-    if spec.kind in TEACHING:
+    if spec.kind in TEACHING_KINDS:
         made, passes = _label_work(spec)
         return (1 + made) * train_tokens * passes * forward + SECONDS_BESIDE
     share = spec.part[1] - spec.part[0]
@@ -187,7 +186,7 @@ def predicted_bytes(plan: Plan, spec: RunSpec) -> int:
     """Bytes of one run's folder: the artifact's codes at their full width, the tokenizer, the predictions."""
     if spec.kind == "recover":
         return 2 * plan.num_parameters(spec.model) + 700_000
-    if spec.kind in TEACHING:
+    if spec.kind in TEACHING_KINDS:
         made, passes = _label_work(spec)
         config = plan.identify(plan.teacher_name()).config
         states = 2 * (config.num_hidden_layers + 1) * config.hidden_size if passes > 1 else 0

@@ -29,6 +29,7 @@ __all__ = [
     "default_training",
     "check_study_name",
     "run_id",
+    "TEACHING_KINDS",
     "teaching_kind",
 ]
 
@@ -167,6 +168,9 @@ class MethodSpec:
 
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
+
+
+TEACHING_KINDS = ("label", "generate")
 
 
 def teaching_kind(wanted: tuple[MethodSpec, ...]) -> str:

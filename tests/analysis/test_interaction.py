@@ -31,10 +31,10 @@ def test_planted_effects_and_interactions_are_found(row):
     expected = {("Q8",): -0.01, ("KD",): 0.03, ("P40",): -0.02, ("P60",): -0.05, ("KD", "P60"): 0.02}
     for levels, one in found.items():
         assert one.overall.mean == pytest.approx(expected.get(levels, 0.0), abs=1e-12), levels
-        assert one.overall.n == 8
+        assert (one.overall.n, one.num_blocks) == (4, 8)
         assert one.overall.sd == pytest.approx(0, abs=1e-12)
         assert one.num_missing == 0
-        assert {name: s.n for name, s in one.by_model.items()} == {"a": 4, "b": 4}
+        assert {name: s.n for name, s in one.by_model.items()} == {"a": 2, "b": 2}
 
 
 def test_an_effect_of_one_model_shows_in_that_model_alone(row):
@@ -56,7 +56,7 @@ def test_a_block_that_lost_a_cell_is_counted_as_missing_and_never_filled(row):
     rows[lost] = {**rows[lost], "state": "failed", "score": None}
     for one in interactions(read_cells(rows)):
         hit = "quantization" in one.to_json()["methods"]
-        assert (one.overall.n, one.num_missing) == ((7, 1) if hit else (8, 0))
+        assert (one.num_blocks, one.num_missing) == ((7, 1) if hit else (8, 0))
 
 
 def test_a_combination_without_its_parts_has_no_interaction(row):

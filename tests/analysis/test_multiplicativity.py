@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from multipress.analysis import group_cells, read_cells
 from multipress.analysis.factors import (
@@ -17,7 +18,8 @@ from multipress.analysis.factors import (
     mean_factor,
 )
 from multipress.analysis.multiplicativity import Drop, multiplicativity
-from multipress.analysis.products import geometric_mean, products, products_by_drop
+from multipress.analysis.products import geometric_mean, is_net, products, products_by_drop
+from multipress.analysis.table import MEAN_TASK
 
 LEVELS = {"quantization": 8, "distillation": 2.0, "pruning": 0.5}
 MODELS = {f"m{i}": 4.0**i for i in range(10)}
@@ -185,9 +187,9 @@ def test_the_mean_of_equal_tasks_is_the_task(row):
     by_task = {}
     for one in found:
         by_task.setdefault((one.model, one.methods), {})[one.task] = one.factor
-    assert all(set(tasks) == {"x", "y", "mean"} for tasks in by_task.values())
+    assert all(set(tasks) == {"x", "y", MEAN_TASK} for tasks in by_task.values())
     for tasks in by_task.values():
-        assert tasks["mean"].value == pytest.approx(tasks["x"].value)
+        assert tasks[MEAN_TASK].value == pytest.approx(tasks["x"].value)
 
 
 def test_the_geometric_mean_of_a_number_and_its_inverse_is_one():
@@ -239,13 +241,32 @@ def test_a_censored_factor_bounds_the_ratio_from_the_side_it_is_on(row):
 def test_products_are_geometric_means_over_the_pairs_that_have_values(row):
     found = of(planted(row, FACTORS, together=1.3, tasks="xy"), "ideal_bytes", "interpolated", 0.0)
     for one in products(found):
-        own = [row for row in found if row.methods == one.methods and row.task != "mean"]
+        own = [row for row in found if row.methods == one.methods and row.task != MEAN_TASK]
         ratios = [row.ratio for row in own if row.ratio is not None]
         assert one.num_values == len(ratios)
         assert one.num_values + one.num_left_out == 2 * len(MODELS)
         assert one.ratio == pytest.approx(math.exp(np.mean(np.log(ratios))))
         assert one.ratio == pytest.approx(1.3)
         assert one.verdict == "not settled"  # nothing was drawn
+
+
+def test_the_interval_over_other_tasks_is_that_of_a_t_test_over_their_logarithms(row):
+    groups = [
+        group
+        for task, together in zip("xyz", (1.1, 1.4, 1.2), strict=True)
+        for group in planted(row, FACTORS, together=together, tasks=task)
+    ]
+    found = middle(of(groups, "ideal_bytes", "interpolated", 0.0))  # whose factors are all values
+    drawn = [replace(one, draws=np.full((2, 50), one.net_ratio or np.nan)) for one in found]
+    for one in products(drawn, dof=4):
+        own = {task: [r.net_ratio for r in drawn if (r.task, r.methods) == (task, one.methods)] for task in "xyz"}
+        logs = [np.mean(np.log(ratios)) for ratios in own.values()]
+        low, high = stats.ttest_1samp(logs, 0).confidence_interval()
+        assert (one.tasks_low, one.tasks_high) == pytest.approx((math.exp(low), math.exp(high)))
+        assert one.covers == "rows and seeds"
+    assert {one.covers for one in products(drawn)} == {"rows"}
+    alone = [one for one in drawn if one.task == "x"]
+    assert {(one.tasks_low, one.tasks_high) for one in products(alone)} == {(None, None)}
 
 
 def test_a_step_function_gives_no_verdict_however_sure_its_interval(row):
@@ -264,3 +285,22 @@ def test_the_products_at_a_drop_are_those_of_the_analysis_at_that_drop(row):
     }
     for one in products(multiplicativity(groups, Drop(0.01))):
         assert rows[0.01, one.size, one.estimator, one.methods]["net_ratio"] == one.net_ratio
+
+
+def test_the_products_at_a_drop_have_the_intervals_of_the_analysis_at_that_drop(row):
+    groups = planted(row, FACTORS, together=1.2)
+    random = np.random.default_rng(0)
+    drawn = {(one.model, one.task, one.levels): one.score.mean + 0.003 * random.standard_normal(40) for one in groups}
+    rows = products_by_drop(groups, drawn=drawn, dof=3)
+    told = products(multiplicativity(groups, Drop(0.02), drawn=drawn), 3)
+    assert all(one.net_low < one.net_ratio < one.net_high for one in told if is_net(one.estimator))
+    for one in told:
+        own = next(
+            row
+            for row in rows
+            if (row["drop"], row["size"], row["estimator"], row["methods"])
+            == (0.02, one.size, one.estimator, list(one.methods))
+        )
+        assert [own[key] for key in ("low", "high", "net_low", "net_high")] == [
+            one.low, one.high, one.net_low, one.net_high
+        ]  # fmt: skip

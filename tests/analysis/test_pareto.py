@@ -2,6 +2,7 @@ import random
 
 from multipress.analysis import group_cells, read_cells
 from multipress.analysis.pareto import frontier, non_dominated
+from multipress.analysis.table import MEAN_TASK
 
 Q8 = {"quantization": 8}
 
@@ -33,6 +34,6 @@ def test_the_mean_frontier_holds_only_what_every_task_has(row):
     rows = [row(task=task, levels=levels, size=size) for task in "xy" for levels, size in (({}, 9), (Q8, 3))]
     rows.append(row(task="x", levels={"pruning": 0.4}, size=1, score=0.99))
     points = frontier(group_cells(read_cells(rows)), "ideal_bytes")
-    assert [p["label"] for p in points if p["task"] == "mean"] == ["Q8"]
+    assert [p["label"] for p in points if p["task"] == MEAN_TASK] == ["Q8"]
     assert [p["label"] for p in points if p["task"] == "x"] == ["P40"]
-    assert not [p for p in frontier(group_cells(read_cells(rows[:2])), "ideal_bytes") if p["task"] == "mean"]
+    assert not [p for p in frontier(group_cells(read_cells(rows[:2])), "ideal_bytes") if p["task"] == MEAN_TASK]

@@ -54,6 +54,7 @@ def listening():
     return found
 
 
+@pytest.mark.slow
 def test_a_ray_started_here_gives_the_same_table_and_listens_to_this_host_only(ray, tmp_path):
     before = listening()
     store = Store(tmp_path / "ray")
@@ -76,6 +77,7 @@ def test_a_ray_started_here_gives_the_same_table_and_listens_to_this_host_only(r
     assert "ValueError" in runs[3].why
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_takes_nothing_along(ray, tmp_path, monkeypatch):
     from ray.cluster_utils import Cluster
 
@@ -121,6 +123,7 @@ def test_a_node_that_does_not_see_the_folder_says_so(tmp_path):
     assert "All nodes" in outcome["why"]
 
 
+@pytest.mark.slow
 def test_a_cluster_with_a_node_that_differs_is_refused_before_anything_runs(ray, tmp_path, monkeypatch):
     real = engine_module._probe
     monkeypatch.setattr(engine_module, "_probe", lambda folder: real(folder) | {"versions": {"torch": "0.1"}})
@@ -136,6 +139,7 @@ def test_a_cluster_with_a_node_that_differs_is_refused_before_anything_runs(ray,
     assert store.runs() == []
 
 
+@pytest.mark.slow
 def test_waiting_for_a_run_that_is_elsewhere_takes_its_time(ray, tmp_path):
     with closing(RayEngine(Store(tmp_path / "ray"), Places(), 1, executor=stub.EXECUTOR)) as engine:
         began = time.monotonic()
@@ -143,6 +147,7 @@ def test_waiting_for_a_run_that_is_elsewhere_takes_its_time(ray, tmp_path):
         assert time.monotonic() - began >= 0.3
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_and_a_missing_ray_are_told(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     code = (

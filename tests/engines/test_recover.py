@@ -46,6 +46,7 @@ def digests(folder):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_study_keeps_its_encoder_and_another_computer_takes_it_from_there(made, tmp_path):
     store, before, events = Store(tmp_path / "runs"), digests(made), []
     cells = run_study(

@@ -15,7 +15,14 @@ from multipress.errors import SettingError
 from multipress.methods import Context, Step
 from multipress.methods.quantization import Quantization
 from multipress.methods.quantization.grid import fake_quantize_learned, learned_scale
-from multipress.methods.quantization.rate import coded_bits, codes_at_rate, first_log_step, price_for_rate, price_of
+from multipress.methods.quantization.rate import (
+    coarser_steps,
+    coded_bits,
+    codes_at_rate,
+    first_log_step,
+    price_for_rate,
+    price_of,
+)
 from multipress.models.used_rows import UsedRows
 from multipress.packing.packet import encode, entropy_bound_bytes
 
@@ -227,7 +234,7 @@ def test_integers_at_a_rate_are_the_plain_ones_without_the_smallest_weights(valu
     rows, scale = torch.from_numpy(values), torch.full((5, 1), 0.5)
     plain = (rows / scale).round().clamp(-7, 7).to(torch.int8)
     rate = share * entropy_of(plain)
-    (codes,) = codes_at_rate([rows / scale], [plain], rate, [45])
+    codes = codes_at_rate(rows / scale, plain, rate)
     assert entropy_of(codes) <= rate + 1e-6
     kept = codes != 0
     assert torch.equal(codes[kept], plain[kept])
@@ -243,7 +250,7 @@ def test_the_threshold_is_the_lowest_that_will_do():
     for rate in (1.5, 0.8, 0.2):
         sizes = (rows / scale).abs()
         best = next(t for t in sizes.flatten().sort().values if t >= 0.5 and entropy_of(plain * (sizes >= t)) <= rate)
-        (found,) = codes_at_rate([rows / scale], [plain], rate, [2000])
+        found = codes_at_rate(rows / scale, plain, rate)
         assert abs((plain * (sizes >= best) != 0).sum() - (found != 0).sum()) <= 0.01 * rows.numel()
 
 
@@ -271,19 +278,31 @@ def test_words_that_no_row_trains_take_as_many_bits_as_the_others(steps):
     assert before[100:][kept].abs().mean() > 1.5 * before[100:][~kept].abs().mean()
 
 
-def test_the_mean_counts_what_will_be_stored():
-    """Of two alike, the one that is stored in full counts; a coarse one leaves bits to a fine one."""
-    fine, coarse = (
-        torch.randn(60, 50, generator=torch.Generator().manual_seed(n)) * s for n, s in ((0, 2.0), (1, 0.3))
-    )
-    parts, codes = [fine, coarse], [fine.round().to(torch.int8), coarse.round().to(torch.int8)]
-    for stored in ([3000, 3000], [300, 3000], [3000, 30]):
-        found = codes_at_rate(parts, codes, 0.8, stored)
-        mean = sum(entropy_of(c) * n for c, n in zip(found, stored, strict=True)) / sum(stored)
-        assert mean <= 0.8
-        untouched = all(torch.equal(a, b) for a, b in zip(found, codes, strict=True))
-        assert untouched or mean > 0.75
-    assert untouched is False
+def of_two_spreads():
+    """Weights in steps: of many steps each, and of few."""
+    return [torch.randn(60, 50, generator=torch.Generator().manual_seed(n)) * s for n, s in ((0, 2.0), (1, 0.3))]
+
+
+def mean_bits(parts, factor, stored):
+    bits = [entropy_of((part / factor).round().to(torch.int8)) for part in parts]
+    return sum(own * num for own, num in zip(bits, stored, strict=True)) / sum(stored)
+
+
+@pytest.mark.parametrize("rate", [1.5, 0.8, 0.2])
+@pytest.mark.parametrize("stored", [[3000, 3000], [300, 3000], [3000, 30]])
+def test_steps_grow_as_little_as_the_rate_needs(stored, rate):
+    """Against a look at every factor in turn; the mean counts the weights that will be stored."""
+    parts = of_two_spreads()
+    best = next(f for f in (1.002**n for n in range(4000)) if mean_bits(parts, f, stored) <= rate)
+    found = coarser_steps(parts, rate, stored)
+    assert found == pytest.approx(best, rel=0.015)
+    assert mean_bits(parts, found, stored) == pytest.approx(mean_bits(parts, best, stored), abs=0.02)
+
+
+def test_steps_that_suffice_stay_as_they_are():
+    parts = of_two_spreads()
+    assert coarser_steps(parts, mean_bits(parts, 1.0, [1, 1]) + 0.01, [1, 1]) == 1
+    assert coarser_steps([torch.zeros(3, 4)], 0.1, [12]) == 1
 
 
 def test_a_model_that_was_not_trained_is_stored_at_the_rate():

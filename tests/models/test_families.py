@@ -268,6 +268,7 @@ def test_a_head_for_tokens_is_not_taken_for_one_for_texts(name, tmp_path):
     assert "another kind of task" in loaded.note
 
 
+@pytest.mark.slow
 def test_the_graph_does_not_depend_on_the_order_of_a_set(tmp_path):
     code = (
         "import hashlib; from tiny import family_config; from multipress.models.families import FAMILIES;"

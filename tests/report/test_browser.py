@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import shutil
 import time
 
@@ -140,7 +141,9 @@ def test_the_sliders_name_the_best_that_fits_and_its_command(opened):
     assert opened.winner().endswith(f"{data['models'][smallest['model']]}, {smallest['label']}")
     page.locator("#max-score").fill("1000")
     page.locator("#max-mb").fill("0")
-    assert "Nothing here fits" in page.locator("#chosen").inner_text() or page.locator("#chosen h3").count() == 1
+    assert max(p["score"] for p in points if p["weights"] == low) < max(p["score"] for p in points)
+    assert "Nothing here fits" in page.locator("#chosen").inner_text()
+    assert page.locator("#fitting").inner_text() == f"0 of {len(points)} fit."
 
 
 def test_a_point_tells_its_numbers_on_hovering_and_stays_chosen_on_a_click(opened):
@@ -150,7 +153,12 @@ def test_a_point_tells_its_numbers_on_hovering_and_stays_chosen_on_a_click(opene
     box = mark.bounding_box()
     at = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(*at)
-    assert "score 0." in page.locator("#tip").inner_text()
+    data = json.loads(page.locator("#data").text_content())
+    tip = page.locator("#tip").inner_text()
+    shown = [p for p in data["points"] if p["task"] == data["tasks"][0]]
+    (point,) = (p for p in shown if f"{data['models'][p['model']]}, {p['label']}" == tip.splitlines()[0])
+    assert float(re.search(r"score ([\d.]+)", tip)[1]) == pytest.approx(point["score"], abs=6e-5)
+    assert float(re.search(r"([\d.]+) MB", tip)[1]) == pytest.approx(point["weights"] / 1e6, rel=0.01)
     page.mouse.click(*at)
     assert page.locator("#chart circle.chosen").count() == 1
     page.mouse.move(2, 2)
@@ -194,12 +202,50 @@ def test_the_table_sorts_searches_and_downloads_every_run(opened):
 
 def test_effects_and_products_follow_their_choices(opened):
     page = opened.page
-    before = page.locator("#effects").inner_html()
-    page.select_option("#effects-of", "model\tbig")
-    assert page.locator("#effects circle.dot").count() > 3
-    assert page.locator("#effects").inner_html() != before
-    page.check("input[name=product-size][value=ideal_bytes]")
-    assert page.locator("#products svg").get_attribute("aria-label").startswith("Observed over product")
+    data = json.loads(page.locator("#data").text_content())
+    for by, where in (("all", ""), ("model", "big"), ("task", "banking77")):
+        page.select_option("#effects-of", f"{by}\t{where}")
+        rows = [row for row in data["effects"] if (row["by"], row["where"]) == (by, where)]
+        label = page.locator("#effects svg").get_attribute("aria-label").replace("\N{MINUS SIGN}", "-")
+        told = dict(re.findall(r"(?:: |; )([^;]*?) ([+-]?[\d.]+) \(", label))
+        assert {name: float(value) for name, value in told.items()} == pytest.approx(
+            {row["name"]: 100 * row["mean"] for row in rows}, abs=0.0051
+        )
+        dots = page.locator("#effects circle.dot").all()
+        assert len(dots) == len(rows) > 3
+        at = [float(dot.get_attribute("cx")) for dot in dots]
+        from_left = [x for _, x in sorted(zip((row["mean"] for row in rows), at, strict=True))]
+        assert from_left == sorted(from_left)
+    for size in ("ideal_bytes", "weights_bytes"):
+        page.check(f"input[name=product-size][value={size}]")
+        rows = [row for row in data["products"] if row["size"] == size]
+        label = page.locator("#products svg").get_attribute("aria-label")
+        told = [row["net_ratio"] if row["estimator"] == "interpolated" else row["ratio"] for row in rows]
+        assert any(ratio is not None for ratio in told)
+        assert all(f"{ratio:.2f}" in label for ratio in told if ratio is not None)
+        by_drop = [row for row in data["byDrop"] if row["size"] == size and row["estimator"] == "interpolated"]
+        titles = page.locator("#drops path.mark title").all_text_contents()
+        known = [row for row in by_drop if row["net_ratio"]]
+        assert len(titles) == len(known) > 0
+        assert all(any(f"{row['net_ratio']:.2f}" in title for title in titles) for row in known)
+
+
+def test_the_tables_behind_the_charts_hold_their_numbers(opened):
+    page = opened.page
+    data = json.loads(page.locator("#data").text_content())
+
+    def table(summary):
+        rows = page.locator(f"details:has(> summary:text-is('{summary}')) tbody tr").all()
+        return [[cell.replace("\N{MINUS SIGN}", "-") for cell in row.locator("td").all_text_contents()] for row in rows]
+
+    means = [p for p in data["points"] if p["task"] == "mean over tasks"]
+    shown = {(row[0], row[1]): float(row[2]) for row in table("Means over tasks")}
+    assert shown == pytest.approx({(data["models"][p["model"]], p["label"]): p["score"] for p in means}, abs=6e-5)
+    effects = {
+        (f"{row['by']} {row['where']}", row["name"]): 100 * row["mean"] for row in data["effects"] if row["where"]
+    }
+    shown = {(row[0], row[1]): float(row[2]) for row in table("By model and by task")}
+    assert shown == pytest.approx(effects, abs=0.0051)
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1600])

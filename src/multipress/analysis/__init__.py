@@ -10,7 +10,7 @@ from multipress.analysis.cells import SIZES, Cell, read_cells
 from multipress.analysis.interaction import interactions
 from multipress.analysis.mixed import mixed_model
 from multipress.analysis.multiplicativity import PAPER_DROP, Drop, multiplicativity
-from multipress.analysis.pareto import LATENCY, frontier, score_ends
+from multipress.analysis.pareto import LATENCY, frontier, score_ends, task_means
 from multipress.analysis.priority import priority
 from multipress.analysis.products import products, products_by_drop
 from multipress.analysis.resampling import GroupDraws, Outcome, draw_groups, draw_rows
@@ -41,7 +41,8 @@ def analyze_cells(
         timing: How `latency_ms` was measured, in words.
 
     Returns:
-        `cells` (the rows, each with its `label`), `groups` (cells over seeds), `frontier` (rows by cost),
+        `cells` (the rows, each with its `label`), `groups` (cells over seeds), `means` (of those over tasks),
+        `frontier` (rows by cost),
         `multiplicativity` (`tolerance`, `relative`, `rows` of both estimators and both sizes, `products` over models,
         `by_drop`), `interactions` (plain means), `mixed_model`, `intervals` (level, resamples, and rows over all
         blocks, by model and by task), `shapley`, `priority`, `states` (how many cells are in which state),
@@ -57,6 +58,7 @@ def analyze_cells(
     return {
         "cells": [{**cell.row, "label": cell.label} for cell in cells],
         "groups": [{**group.to_json(), "interval": score_ends(group, drawn)} for group in groups],
+        "means": task_means(groups, drawn),
         "frontier": {cost: frontier(groups, cost, drawn) for cost in COSTS},
         "multiplicativity": _multiplicativity(groups, drop, drawn),
         "interactions": [one.to_json() for one in interactions(cells)],
@@ -76,13 +78,14 @@ def analyze_cells(
 
 
 def _multiplicativity(groups: Sequence[Group], drop: Drop, drawn: GroupDraws | None) -> dict[str, Any]:
-    found = multiplicativity(groups, drop, drawn=drawn.scores if drawn else None)
+    scores, dof = (drawn.scores, drawn.dof) if drawn else (None, 0)
+    found = multiplicativity(groups, drop, drawn=scores)
     return {
         "tolerance": drop.value,
         "relative": drop.is_relative,
         "rows": [one.to_json() for one in found],
-        "products": [one.to_json() for one in products(found, drawn.dof if drawn else 0)],
-        "by_drop": products_by_drop(groups, drop.is_relative),
+        "products": [one.to_json() for one in products(found, dof)],
+        "by_drop": products_by_drop(groups, drop.is_relative, scores, dof),
     }
 
 

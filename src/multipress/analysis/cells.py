@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["DENSE", "SIZES", "Cell", "label_of", "levels_json", "read_cells"]
+__all__ = ["DENSE", "SIZES", "Cell", "label_of", "levels_json", "read_cells", "short_name"]
 
 DENSE = "dense"
 # Every size is reported in both: the ideal one of the paper and the bytes of the real file.
@@ -134,6 +134,11 @@ def _shown_settings(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 def _differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = sorted({key for one in settings for key in one})
     return [key for key in keys if len({repr(one[key]) if key in one else "" for one in settings}) > 1]
+
+
+def short_name(method: str) -> str:
+    """Such as `Q`; a method without a short name keeps its own."""
+    return _SHORT.get(method, (method, ""))[0]
 
 
 def _level(name: str, settings: Mapping[str, Any], shown: Sequence[str]) -> str:

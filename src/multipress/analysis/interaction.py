@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
+from multipress.analysis.blocks import Block, by_place
 from multipress.analysis.cells import Cell, levels_json
 from multipress.analysis.table import Summary, summarize
 
@@ -21,9 +23,10 @@ class Interaction:
 
     Args:
         levels: Methods and their levels.
-        overall: Over all blocks; a block is one model, task and seed.
+        overall: Over all places; a place is a model and a task, its value the mean of its seeds.
         by_model: The same for each model.
         by_task: The same for each task.
+        num_blocks: Blocks that are in it; a block is one model, task and seed.
         num_missing: Blocks that were asked for but lack a cell, because one is not done.
     """
 
@@ -31,6 +34,7 @@ class Interaction:
     overall: Summary
     by_model: dict[str, Summary]
     by_task: dict[str, Summary]
+    num_blocks: int
     num_missing: int
 
     def to_json(self) -> dict[str, Any]:
@@ -65,9 +69,9 @@ def interactions(cells: Sequence[Cell]) -> list[Interaction]:
 
     References:
         Movva et al. (2022), accuracy effects: means over architectures of the score's changes. Differs: here
-        a block is one model, task and seed.
+        a block is one model, task and seed, and the seeds of each model and task are averaged first.
     """
-    blocks: dict[tuple[str, str, int | None], dict[Levels, float | None]] = {}
+    blocks: dict[Block, dict[Levels, float | None]] = {}
     for cell in cells:
         score = cell.score if cell.is_done else None
         blocks.setdefault((cell.model, cell.task, cell.seed), {})[cell.levels] = score
@@ -76,13 +80,11 @@ def interactions(cells: Sequence[Cell]) -> list[Interaction]:
     return [one for one in found if one.overall.n or one.num_missing]
 
 
-def _interaction(
-    blocks: Mapping[tuple[str, str, int | None], Mapping[Levels, float | None]], levels: Levels
-) -> Interaction:
+def _interaction(blocks: Mapping[Block, Mapping[Levels, float | None]], levels: Levels) -> Interaction:
     subsets = [c for size in range(len(levels) + 1) for c in combinations(levels, size)]
-    values: list[tuple[str, str, float]] = []
+    values: dict[Block, float] = {}
     num_missing = 0
-    for (model, task, _), cells in blocks.items():
+    for block, cells in blocks.items():
         if any(subset not in cells for subset in subsets):
             continue  # the grid never asked for it
         scores = {key: score for key, score in cells.items() if score is not None}
@@ -90,17 +92,19 @@ def _interaction(
         if value is None:
             num_missing += 1
         else:
-            values.append((model, task, value))
+            values[block] = value
+    places = [(*place, fmean(own)) for place, own in by_place(values).items()]
     return Interaction(
         levels=levels,
-        overall=summarize([value for *_, value in values]),
+        overall=summarize([value for *_, value in places]),
         by_model={
-            name: summarize([value for model, _, value in values if model == name])
-            for name in dict.fromkeys(model for model, *_ in values)
+            name: summarize([value for model, _, value in places if model == name])
+            for name in dict.fromkeys(model for model, *_ in places)
         },
         by_task={
-            name: summarize([value for _, task, value in values if task == name])
-            for name in dict.fromkeys(task for _, task, _ in values)
+            name: summarize([value for _, task, value in places if task == name])
+            for name in dict.fromkeys(task for _, task, _ in places)
         },
+        num_blocks=len(values),
         num_missing=num_missing,
     )

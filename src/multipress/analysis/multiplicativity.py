@@ -13,19 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from multipress.analysis.cells import SIZES
 from multipress.analysis.factors import ESTIMATORS, Curve, Factor, FactorDraws, estimate_factors, mean_factor
 from multipress.analysis.interaction import Levels
-from multipress.analysis.table import Group
+from multipress.analysis.table import MEAN_TASK, Group
 
-__all__ = ["PAPER_DROP", "Drop", "Multiplicativity", "multiplicativity"]
+__all__ = ["PAPER_DROP", "Drop", "Multiplicativity", "Scores", "multiplicativity"]
 
-MEAN = "mean"
 Subset = tuple[str, ...]
+Score = TypeVar("Score", float, np.ndarray)
 Scores = Mapping[tuple[str, str, Levels], np.ndarray]
 
 
@@ -41,9 +41,9 @@ class Drop:
     value: float = 0.005
     is_relative: bool = False
 
-    def bar(self, score: np.ndarray) -> np.ndarray:
+    def bar(self, score: Score) -> Score:
         """The score to reach. A float difference such as 0.9 - 0.895 must not decide a tie."""
-        return score - self.value * (score if self.is_relative else 1.0) - 1e-12
+        return score - (self.value * score if self.is_relative else self.value) - 1e-12
 
 
 PAPER_DROP = Drop()
@@ -56,7 +56,7 @@ class Multiplicativity:
     Args:
         size: Which bytes (`ideal_bytes`, `weights_bytes`).
         estimator: `discrete` or `interpolated`.
-        task: A task, or `mean`: the mean of the factors over tasks, from which the ratios are then made.
+        task: A task, or `mean over tasks`: the mean of the factors over tasks, from which the ratios are then made.
         model: The dense model whose score is the bar.
         methods: The set; a single method has no product.
         factor: Of the set.
@@ -202,7 +202,7 @@ def _of_one_size(
             if model in table.dense
         }
         if 1 < len(tables) == len(factors):
-            factors[MEAN] = {s: mean_factor([one[s] for one in factors.values()]) for s in ((), *subsets)}
+            factors[MEAN_TASK] = {s: mean_factor([one[s] for one in factors.values()]) for s in ((), *subsets)}
         for task, one in factors.items():
             found += [_one(one, s, (size, estimator, task, model)) for s in subsets]
     return found

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from multipress.analysis.blocks import Block
 from multipress.analysis.resampling import GroupDraws
-from multipress.analysis.table import Group
-from multipress.analysis.uncertainty import Block, mean_ends
+from multipress.analysis.table import MEAN_TASK, Group, on_every_task
+from multipress.analysis.uncertainty import mean_ends
 
 __all__ = ["LATENCY", "frontier", "non_dominated", "score_ends"]
 
 LATENCY = "latency_ms"
-_MEAN = "mean"
 
 
 def non_dominated(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -65,19 +65,18 @@ def frontier(groups: Sequence[Group], cost: str, drawn: GroupDraws | None = None
     Returns:
         Rows `{"task", "model", "label", "score", "bytes", "run_ids"}` (`latency_ms` in place of `bytes` where that is
         the cost) and, with repetitions, `low`, `high` (of the score) and `share`: in how many of the repetitions the
-        row is on the frontier. Smallest first within a task. Rows of the mean have task `mean` and hold only what was
-        measured on every task that has a result; with one task there are none.
+        row is on the frontier. Smallest first within a task. Rows of the mean have task `mean over tasks` and hold
+        only what was measured on every task that has a result; with one task there are none.
     """
     by_task: dict[str, list[_Place]] = defaultdict(list)
-    everywhere: dict[tuple[str, str], list[_Place]] = defaultdict(list)
     for group in groups:
         place = _place(group, cost, drawn)
         if place is not None:
             by_task[group.task].append(place)
-            everywhere[group.model, group.label].append(place)
-    num_tasks = len(by_task)
-    if num_tasks > 1:
-        by_task[_MEAN] = [_mean_place(own) for own in everywhere.values() if len(own) == num_tasks]
+    if len(by_task) > 1:
+        places = [place for own in by_task.values() for place in own]
+        everywhere, _ = on_every_task(((place.model, place.label), place.task, place) for place in places)
+        by_task[MEAN_TASK] = [_mean_place(own) for own in everywhere.values()]
     return [row for places in by_task.values() for row in _rows(places, "bytes" if cost != LATENCY else LATENCY)]
 
 
@@ -85,6 +84,44 @@ def score_ends(group: Group, drawn: GroupDraws | None) -> tuple[float, float] | 
     """Ends of the interval of a group's score over rows and seeds; None without repetitions."""
     key = group.model, group.task, group.levels
     return mean_ends(drawn.blocks[key]) if drawn is not None and key in drawn.blocks else None
+
+
+def task_means(groups: Sequence[Group], drawn: GroupDraws | None = None) -> dict[str, Any]:
+    """Means over tasks of every combination that each task has, on the frontier or not.
+
+    Args:
+        groups: Groups over seeds.
+        drawn: Scores of the groups in repetitions, for the intervals.
+
+    Returns:
+        `rows`: `model`, `label`, `score`, `interval` (low and high, or None), `change` (against the dense controls),
+        `sizes` (by name; None where a task has none) and `run_ids`; `num_left_out`: combinations some task lacks.
+    """
+    done = [group for group in groups if group.score.mean is not None]
+    found, num_left_out = on_every_task(((group.model, group.label), group.task, group) for group in done)
+    return {"rows": [_mean_row(own, drawn) for own in found.values()], "num_left_out": num_left_out}
+
+
+def _mean_row(groups: Sequence[Group], drawn: GroupDraws | None) -> dict[str, Any]:
+    keys = [(group.model, group.task, group.levels) for group in groups]
+    ends = None
+    if drawn is not None and all(key in drawn.blocks for key in keys):
+        ends = mean_ends({block: values for key in keys for block, values in drawn.blocks[key].items()})
+    return {
+        "model": groups[0].model,
+        "label": groups[0].label,
+        "score": _mean([group.score.mean for group in groups]),
+        "interval": ends,
+        "change": _mean([group.change.mean for group in groups]),
+        "sizes": {name: _mean([group.sizes.get(name) for group in groups]) for name in groups[0].sizes},
+        "run_ids": [run_id for group in groups for run_id in group.run_ids],
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None if one of them is."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def _place(group: Group, cost: str, drawn: GroupDraws | None) -> _Place | None:
@@ -108,7 +145,7 @@ def _place(group: Group, cost: str, drawn: GroupDraws | None) -> _Place | None:
 def _mean_place(places: Sequence[_Place]) -> _Place:
     drawn = all(len(place.draws) for place in places)
     return _Place(
-        task=_MEAN,
+        task=MEAN_TASK,
         model=places[0].model,
         label=places[0].label,
         score=fmean(place.score for place in places),

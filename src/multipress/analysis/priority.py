@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from multipress.analysis.blocks import Block, by_place
 from multipress.analysis.cells import Cell, label_of
 from multipress.analysis.interaction import Levels
-from multipress.analysis.uncertainty import LEVEL, Block, student_quantile
+from multipress.analysis.uncertainty import LEVEL, student_quantile
 
 __all__ = ["PAPER_ORDER", "Step", "exchange_rate", "priority"]
 
@@ -30,7 +31,7 @@ _SIZE = "weights_bytes"
 
 @dataclass(frozen=True)
 class Step:
-    """What adding one method to a combination does, as means over blocks (one model, task and seed).
+    """What adding one method to a combination does, as means over models and tasks, each the mean of its seeds.
 
     Args:
         base: The combination before; `dense` for none.
@@ -42,7 +43,7 @@ class Step:
         net: Halvings at an equal score; None where the dense models give no exchange rate.
         net_low: Lower end of its interval over models and tasks; None with one of them.
         net_high: Upper end.
-        num_blocks: Blocks that have both cells.
+        num_blocks: Blocks (one model, task and seed) that have both cells.
         is_chosen: Whether it is the step to take from its base on the way that begins with `dense`.
     """
 
@@ -123,19 +124,16 @@ def _step(
     base: Levels, level: tuple[str, str], pairs: Mapping[Block, tuple[Cell, Cell]], how: tuple[float | None, bool]
 ) -> Step:
     rate, with_intervals = how
-    before, after = (np.array([pair[i].sizes[_SIZE] for pair in pairs.values()], dtype=float) for i in (0, 1))
-    change = np.array([(pair[1].score or 0.0) - (pair[0].score or 0.0) for pair in pairs.values()])
+    numbers = {block: [*_bytes(pair), _change(pair), _halvings(pair)] for block, pair in pairs.items()}
+    places = np.array([np.mean(own, axis=0) for own in by_place(numbers).values()])
+    before, after, change, halvings = places.T
     lost = -100 * float(change.mean())
     net = low = high = None
     if rate is not None:
-        nets = np.log2(before / after) + change / rate
+        nets = halvings + change / rate
         net = float(nets.mean())
-        places = defaultdict(list)
-        for (model, task, _), value in zip(pairs, nets, strict=True):
-            places[model, task].append(value)
-        means = [float(np.mean(own)) for own in places.values()]
-        if len(means) > 1 and with_intervals:
-            reach = student_quantile(LEVEL, len(means) - 1) * float(np.std(means, ddof=1)) / math.sqrt(len(means))
+        if len(nets) > 1 and with_intervals:
+            reach = student_quantile(LEVEL, len(nets) - 1) * float(np.std(nets, ddof=1)) / math.sqrt(len(nets))
             low, high = net - reach, net + reach
     return Step(
         base=label_of(one for _, one in base),
@@ -149,6 +147,20 @@ def _step(
         net_high=high,
         num_blocks=len(pairs),
     )
+
+
+def _bytes(pair: tuple[Cell, Cell]) -> tuple[float, float]:
+    before, after = (cell.sizes[_SIZE] or 1.0 for cell in pair)
+    return before, after
+
+
+def _change(pair: tuple[Cell, Cell]) -> float:
+    return (pair[1].score or 0.0) - (pair[0].score or 0.0)
+
+
+def _halvings(pair: tuple[Cell, Cell]) -> float:
+    before, after = _bytes(pair)
+    return math.log2(before / after)
 
 
 def _walk(steps: dict[tuple[Levels, Levels], Step]) -> list[str]:

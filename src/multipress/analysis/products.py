@@ -11,13 +11,26 @@ from typing import Any
 
 import numpy as np
 
-from multipress.analysis.multiplicativity import MEAN, Drop, Multiplicativity, multiplicativity
-from multipress.analysis.table import Group
-from multipress.analysis.uncertainty import LEVEL, holm, percentile_ends, student_tail
+from multipress.analysis.multiplicativity import Drop, Multiplicativity, Scores, multiplicativity
+from multipress.analysis.table import MEAN_TASK, Group
+from multipress.analysis.uncertainty import LEVEL, ends_over_tasks, holm, percentile_ends, student_tail
 
 __all__ = ["DROPS", "Product", "geometric_mean", "is_net", "products", "products_by_drop"]
 
 DROPS = (0.0, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05)
+
+_OF_DROPS = (
+    "size",
+    "estimator",
+    "ratio",
+    "low",
+    "high",
+    "net_ratio",
+    "net_low",
+    "net_high",
+    "num_values",
+    "num_left_out",
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +38,7 @@ class Product:
     """Observed over product of a set of methods, as the geometric mean over pairs of a dense model and a task.
 
     The paper takes the mean of the factors over tasks first; here a pair one of whose factors is a bound takes no other
-    with it. The rows with task `mean` of `multiplicativity` follow the paper.
+    with it. The rows with task `mean over tasks` of `multiplicativity` follow the paper.
 
     Args:
         size: Which bytes.
@@ -35,10 +48,14 @@ class Product:
         net_ratio: The same with the dense models' own factor divided out.
         num_values: Pairs that are in it.
         num_left_out: Pairs one of whose factors is a bound or was not reached.
-        low: Lower end of the interval of `ratio` over rows and seeds; None: no bound.
+        low: Lower end of the interval of `ratio` for other rows and, where there are several seeds, other trainings
+            on the same tasks; None: no bound.
         high: Upper end.
         net_low: Lower end of `net_ratio`.
         net_high: Upper end.
+        tasks_low: Lower end of the ratio one judges by (net, where interpolated) for other tasks; None with one task.
+        tasks_high: Upper end.
+        covers: What `low` and `high` cover: `rows and seeds`, `rows` with one seed, or nothing without repetitions.
         p_holm: Chance of a (net, where interpolated) ratio so far from 1 if reductions multiplied, corrected for the
             sets; None without repetitions.
         verdict: `super`, `sub`, `not settled`, or `unknown`: no pair has all its factors. Of the discrete estimator
@@ -57,6 +74,9 @@ class Product:
     high: float | None = None
     net_low: float | None = None
     net_high: float | None = None
+    tasks_low: float | None = None
+    tasks_high: float | None = None
+    covers: str = ""
     p_holm: float | None = None
     verdict: str = "unknown"
 
@@ -75,10 +95,10 @@ def products(rows: Sequence[Multiplicativity], dof: int = 0, level: float = LEVE
 
     Args:
         rows: What `multiplicativity` gave.
-        dof: Degrees of freedom of the repetitions' spread over seeds; 0: none are lost.
+        dof: Degrees of freedom of the repetitions' spread over seeds; 0: there is one seed, so that there is none.
         level: Share of the repetitions in which an interval holds the truth.
     """
-    rows = [row for row in rows if row.task != MEAN]
+    rows = [row for row in rows if row.task != MEAN_TASK]
     by_set: dict[tuple[str, str, tuple[str, ...]], list[Multiplicativity]] = defaultdict(list)
     for row in rows:
         if len(row.methods) > 1:
@@ -100,12 +120,22 @@ def _product(rows: Sequence[Multiplicativity], dof: int, level: float) -> Produc
         num_values=len(known),
         num_left_out=len(rows) - len(known),
     )
-    if not known or not rows[0].draws.shape[1]:
+    if not known or not first.draws.shape[1]:
         return made
-    low, high, p = _ends(rows, 0, dof, level)
-    net_low, net_high, net_p = _ends(rows, 1, dof, level)
+    told = [(row.task, row.net_ratio if is_net(first.estimator) else row.ratio) for row in known]
+    ends = ends_over_tasks([(task, math.log(ratio)) for task, ratio in told if ratio is not None], level)
+    if ends is not None:
+        made = replace(made, tasks_low=math.exp(ends[0]), tasks_high=math.exp(ends[1]))
+    low, high, _ = _ends(rows, 0, dof, level)
+    net_low, net_high, p = _ends(rows, 1, dof, level)
     return replace(
-        made, low=low, high=high, net_low=net_low, net_high=net_high, p_holm=net_p if is_net(first.estimator) else p
+        made,
+        low=low,
+        high=high,
+        net_low=net_low,
+        net_high=net_high,
+        covers="rows and seeds" if dof else "rows",
+        p_holm=p if is_net(first.estimator) else None,
     )
 
 
@@ -150,18 +180,26 @@ def _judged(one: Product, p: float, level: float) -> Product:
     if told is None:
         return replace(one, p_holm=None)
     if not is_net(one.estimator):
-        return replace(one, p_holm=None, verdict="no verdict")
+        return replace(one, verdict="no verdict")
     if one.p_holm is None:
         return replace(one, verdict="not settled")
     settled = p < 1 - level
     return replace(one, p_holm=p, verdict=("super" if told > 1 else "sub") if settled else "not settled")
 
 
-def products_by_drop(groups: Sequence[Group], is_relative: bool = False) -> list[dict[str, Any]]:
-    """The products at several drops, without intervals: does the answer hang on the drop?"""
-    found = []
-    for value in DROPS:
-        for one in products(multiplicativity(groups, Drop(value, is_relative))):
-            keys = ("size", "estimator", "ratio", "net_ratio", "num_values", "num_left_out")
-            found.append({"drop": value, "methods": list(one.methods)} | {key: getattr(one, key) for key in keys})
-    return found
+def products_by_drop(
+    groups: Sequence[Group], is_relative: bool = False, drawn: Scores | None = None, dof: int = 0
+) -> list[dict[str, Any]]:
+    """The products at several drops: does the answer hang on the drop?
+
+    Args:
+        groups: Groups over seeds.
+        is_relative: The drops are shares of the dense score.
+        drawn: Scores of the groups in repetitions, for the intervals; these are not corrected for their number.
+        dof: As for `products`.
+    """
+    return [
+        {"drop": value, "methods": list(one.methods)} | {key: getattr(one, key) for key in _OF_DROPS}
+        for value in DROPS
+        for one in products(multiplicativity(groups, Drop(value, is_relative), drawn=drawn), dof)
+    ]

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from multipress.analysis.blocks import Block, by_place
 from multipress.analysis.cells import SIZES, Cell, levels_json
 from multipress.analysis.interaction import Levels
 
@@ -25,14 +26,14 @@ _SCORE = "score"
 
 @dataclass(frozen=True)
 class Shapley:
-    """Shares of the methods of one combination, as means over blocks (one model, task and seed).
+    """Shares of the methods of one combination, as means over models and tasks, each the mean of its seeds.
 
     Args:
         levels: The combination.
         factors: By size, how many times smaller each method makes a model; their product is the whole.
         shares: By size, each method's share of the logarithm of the whole; they add up to 1. None if nothing shrank.
         score: Each method's part of the score's change, a share of 1.
-        num_blocks: Blocks in which every subset of the combination is done.
+        num_blocks: Blocks (one model, task and seed) in which every subset of the combination is done.
     """
 
     levels: Levels
@@ -73,26 +74,26 @@ def shapley_values(values: Mapping[Levels, float], levels: Levels) -> list[float
 
 def shapley_shares(cells: Sequence[Cell]) -> list[Shapley]:
     """Shares in every combination of two methods or more whose subsets are all done somewhere."""
-    blocks: dict[tuple[str, str, int | None], dict[Levels, Cell]] = defaultdict(dict)
+    blocks: dict[Block, dict[Levels, Cell]] = defaultdict(dict)
     for cell in cells:
         if cell.is_done and all(cell.sizes.get(size) for size in SIZES):
             blocks[cell.model, cell.task, cell.seed][cell.levels] = cell
     found = []
     for levels in sorted({cell.levels: None for cell in cells if len(cell.levels) > 1}, key=len):
         subsets = [subset for size in range(len(levels) + 1) for subset in combinations(levels, size)]
-        whole = [block for block in blocks.values() if all(subset in block for subset in subsets)]
+        whole = {block: own for block, own in blocks.items() if all(subset in own for subset in subsets)}
         if whole:
             found.append(_shapley(whole, subsets, levels))
     return found
 
 
-def _shapley(blocks: Sequence[Mapping[Levels, Cell]], subsets: Sequence[Levels], levels: Levels) -> Shapley:
-    means = {
-        name: np.mean(
-            [shapley_values({s: _value(block[s], name) for s in subsets}, levels) for block in blocks], axis=0
-        )
-        for name in (*SIZES, _SCORE)
-    }
+def _shapley(blocks: Mapping[Block, Mapping[Levels, Cell]], subsets: Sequence[Levels], levels: Levels) -> Shapley:
+    means = {}
+    for name in (*SIZES, _SCORE):
+        values = {
+            block: shapley_values({s: _value(own[s], name) for s in subsets}, levels) for block, own in blocks.items()
+        }
+        means[name] = np.mean([np.mean(own, axis=0) for own in by_place(values).values()], axis=0)
     sums = {size: float(means[size].sum()) for size in SIZES}
     return Shapley(
         levels=levels,

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any, TypeVar
 
 from multipress.analysis.cells import Cell, label_of, levels_json
 
-__all__ = ["Group", "Summary", "group_cells", "summarize"]
+__all__ = ["MEAN_TASK", "Group", "Summary", "group_cells", "on_every_task", "summarize"]
+
+MEAN_TASK = "mean over tasks"  # in place of a task's name
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,24 @@ class Group:
             "ideal_ratio": self.ratio("ideal_bytes"),
             "ratio": self.ratio("weights_bytes"),
         }
+
+
+def on_every_task(groups: Iterable[tuple[tuple[str, str], str, T]]) -> tuple[dict[tuple[str, str], list[T]], int]:
+    """What a mean over tasks may be made of: the combinations of a model and methods that every task has.
+
+    Args:
+        groups: Of each group with a result, its model and label, its task, and what is wanted of it.
+
+    Returns:
+        By model and label what is wanted, one a task; and how many combinations some task lacks.
+    """
+    tasks: set[str] = set()
+    found: dict[tuple[str, str], list[T]] = {}
+    for key, task, one in groups:
+        tasks.add(task)
+        found.setdefault(key, []).append(one)
+    whole = {key: own for key, own in found.items() if len(own) == len(tasks)}
+    return whole, len(found) - len(whole)
 
 
 def group_cells(cells: Sequence[Cell]) -> list[Group]:

@@ -1,10 +1,11 @@
 """How sure an effect is: over other validation rows, other trainings, other tasks.
 
-The variance of a mean effect over blocks (one model, task and seed) has two parts. *Rows*: rows of each task are drawn
-with replacement, paired over all runs (`resampling`). *Seeds*: within each model and task the seeds' variance over
-their number, which is what a bootstrap of n - 1 of n seeds gives without drawing. Noise of single rows also shows
-between seeds; it is taken out of the seeds' part, so that it counts once. Student's t with Satterthwaite's degrees of
-freedom makes the interval: two seeds give a wide one. With one seed the interval is over rows alone and says so.
+The variance of a mean effect over models and tasks, each the mean of its seeds, has two parts. *Rows*: rows of each
+task are drawn with replacement, paired over all runs (`resampling`). *Seeds*: within each model and task the seeds'
+variance over their number, which is what a bootstrap of n - 1 of n seeds gives without drawing. Noise of single rows
+also shows between seeds; it is taken out of the seeds' part, so that it counts once. Student's t with Satterthwaite's
+degrees of freedom makes the interval: two seeds give a wide one. With one seed the interval is over rows alone and
+says so.
 
 References:
     Efron and Tibshirani (1993), chapters 12 and 13; Satterthwaite (1946); Welch (1947); Owen (2007), two-way
@@ -20,15 +21,16 @@ from typing import Any
 
 import numpy as np
 
+from multipress.analysis.blocks import Block, by_place
 from multipress.analysis.cells import Cell, levels_json
 from multipress.analysis.interaction import Levels, inclusion_exclusion
 from multipress.analysis.resampling import own_noise
 
 __all__ = [
     "LEVEL",
-    "Block",
     "Interval",
     "effect_intervals",
+    "ends_over_tasks",
     "holm",
     "mean_ends",
     "percentile_ends",
@@ -39,7 +41,6 @@ __all__ = [
 LEVEL = 0.95
 
 MOST_SEEDS = 100
-Block = tuple[str, str, int | None]  # model, task, seed
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Interval:
         levels: Methods and their levels.
         by: `all`, `model` or `task`.
         where: Name of the model or the task; empty for all.
-        mean: Over the blocks, a share of 1.
+        mean: Over models and tasks, each the mean of its seeds; a share of 1.
         low: Lower end, for other rows and, where there are several seeds, other trainings on the same tasks.
         high: Upper end.
         rows: Ends for other rows alone, with these trained models.
@@ -58,7 +59,7 @@ class Interval:
         covers: `rows and seeds`, or `rows` where every model and task has one seed.
         se: Standard error that `low` and `high` are made of.
         dof: Degrees of freedom; None: none are lost.
-        num_blocks: How many blocks.
+        num_blocks: How many blocks: each one model, task and seed.
         p: Chance of a mean at least this far from 0 if there were no effect.
         p_holm: The same, corrected for all rows with the same `by`.
         more_seeds: How many seeds more would settle the sign, by `p_holm`, if the mean and the other effects stayed as
@@ -154,17 +155,20 @@ class _Variance:
 def mean_ends(values: Mapping[Block, np.ndarray], level: float = LEVEL) -> tuple[float, float]:
     """Ends of the interval of a mean, for other rows and other trainings on the same tasks.
 
-    Every model and task counts alike, however many seeds it has.
-
     Args:
         values: Of each block the number itself and then on drawn rows, (1 + R,).
         level: Share of the repetitions in which the interval holds the truth.
     """
-    places = [np.mean(own, axis=0) for own in _strata(values).values()]
-    means = np.mean(places, axis=0)
-    variance, dof = _variance(values, _spread(means[1:]), weight=1 / len(places)).after(0)
+    means = _means(values)
+    variance, dof = _variance(values, _spread(means[1:])).after(0)
     reach = float(np.sqrt(variance)) * student_quantile(level, dof)
     return float(means[0]) - reach, float(means[0]) + reach
+
+
+def _means(values: Mapping[Block, np.ndarray]) -> np.ndarray:
+    """Over places (1 + R,)."""
+    means: np.ndarray = np.mean([np.mean(own, axis=0) for own in by_place(values).values()], axis=0)
+    return means
 
 
 def _spread(draws: np.ndarray) -> float:
@@ -174,7 +178,8 @@ def _spread(draws: np.ndarray) -> float:
 def _interval(
     levels: Levels, place: tuple[str, str], effects: Mapping[Block, np.ndarray], level: float
 ) -> tuple[Interval, _Variance]:
-    means = np.mean(list(effects.values()), axis=0)  # (1 + R,)
+    places = by_place(effects)
+    means = _means(effects)
     mean, draws = float(means[0]), means[1:]
     parts = _variance(effects, _spread(draws))
     variance, dof = parts.after(0)
@@ -190,7 +195,7 @@ def _interval(
         low=mean - reach,
         high=mean + reach,
         rows=(float(rows_low), float(rows_high)),
-        tasks=_over_tasks(effects, mean, level),
+        tasks=ends_over_tasks([(task, float(np.mean(own, axis=0)[0])) for (_, task), own in places.items()], level),
         covers="rows and seeds" if parts.seeds_dof else "rows",
         se=se,
         dof=float(dof) if np.isfinite(dof) else None,
@@ -202,24 +207,17 @@ def _interval(
     return made, parts
 
 
-def _strata(values: Mapping[Block, np.ndarray]) -> dict[tuple[str, str], list[np.ndarray]]:
-    """The blocks of each model and task, one a seed."""
-    strata: dict[tuple[str, str], list[np.ndarray]] = defaultdict(list)
-    for (model, task, _), value in values.items():
-        strata[model, task].append(value)
-    return strata
-
-
-def _variance(effects: Mapping[Block, np.ndarray], rows: float, weight: float | None = None) -> _Variance:
-    """Parts of the variance; each model and task has so much weight, or as much as it has blocks."""
-    strata = _strata(effects)
-    several = [np.stack(own) for own in strata.values() if len(own) > 1]
+def _variance(effects: Mapping[Block, np.ndarray], rows: float) -> _Variance:
+    """Parts of the variance, each model and task with the same weight."""
+    places = by_place(effects)
+    several = [np.stack(own) for own in places.values() if len(own) > 1]
     if not several:
         return _Variance(rows, 0.0, 0.0, 0.0, 1.0)
     pooled = float(np.mean([own[:, 0].var(ddof=1) for own in several]))
     seeds = noise = spread = free = 0.0
-    for own in strata.values():
-        num, share = len(own), len(own) / len(effects) if weight is None else weight
+    share = 1 / len(places)
+    for own in places.values():
+        num = len(own)
         values = np.stack(own)
         variance = float(values[:, 0].var(ddof=1)) if num > 1 else pooled
         part = share**2 * variance / num
@@ -228,21 +226,29 @@ def _variance(effects: Mapping[Block, np.ndarray], rows: float, weight: float | 
             spread += part**2 / (num + 1)
             free += num - 1
             noise += share**2 * own_noise(values[:, 1:]) / num
-    num_seeds = float(np.mean([len(own) for own in strata.values()]))
+    num_seeds = float(np.mean([len(own) for own in places.values()]))
     # Welch's form, which allows for variances that are estimates themselves.
     dof = min(max(seeds**2 / spread - 2, 1.0), free) if spread else 1.0
     return _Variance(rows, min(noise, rows), seeds, dof, num_seeds)
 
 
-def _over_tasks(effects: Mapping[Block, np.ndarray], mean: float, level: float) -> tuple[float, float] | None:
-    """Ends of the interval of tasks drawn from many: what differs between tasks holds rows and seeds too."""
+def ends_over_tasks(values: Sequence[tuple[str, float]], level: float = LEVEL) -> tuple[float, float] | None:
+    """Ends of the interval of a mean for tasks drawn from many; None with one task.
+
+    What differs between tasks holds the noise of rows and seeds too.
+
+    Args:
+        values: Of each model and task, the name of the task and the number.
+        level: Share of the draws in which the interval holds the truth.
+    """
     by_task: dict[str, list[float]] = defaultdict(list)
-    for (_, task, _), value in effects.items():
-        by_task[task].append(float(value[0]))
+    for task, value in values:
+        by_task[task].append(value)
     num = len(by_task)
     if num < 2:
         return None
-    parts = [len(own) / len(effects) * (np.mean(own) - mean) for own in by_task.values()]
+    mean = float(np.mean([value for _, value in values]))
+    parts = [len(own) / len(values) * (np.mean(own) - mean) for own in by_task.values()]
     se = float(np.sqrt(num / (num - 1) * np.sum(np.square(parts))))
     reach = se * student_quantile(level, num - 1)
     return mean - reach, mean + reach

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from multipress.analysis.cells import DENSE
+from multipress.analysis.multiplicativity import Drop
 
 __all__ = ["told_ratio", "verdict"]
 
-WITHIN = 0.01
 _SURE = 0.05
 
 
@@ -22,7 +20,7 @@ def verdict(analysis: Mapping[str, Any]) -> list[str]:
         analysis: What `analyze_cells` gave.
     """
     made = [
-        _smallest(analysis["groups"]),
+        _smallest(analysis),
         _together(analysis["multiplicativity"]["products"]),
         _settled(analysis["intervals"]["rows"]),
         _order(analysis["priority"]),
@@ -31,39 +29,44 @@ def verdict(analysis: Mapping[str, Any]) -> list[str]:
     return [sentence for sentence in made if sentence]
 
 
-def _smallest(groups: Sequence[Mapping[str, Any]]) -> str:
-    means = _means(groups)
+def _smallest(analysis: Mapping[str, Any]) -> str:
+    groups, factors, num_left_out = (
+        analysis["groups"],
+        analysis["multiplicativity"],
+        analysis["means"]["num_left_out"],
+    )
+    means = {
+        (row["model"], row["label"]): (row["score"], row["sizes"]["weights_bytes"])
+        for row in analysis["means"]["rows"]
+        if row["sizes"].get("weights_bytes") is not None
+    }
     dense = {key: one for key, one in means.items() if key[1] == DENSE}
     if not dense:
         return "No dense control is done on every task, so that nothing can be compared with it yet."
+    drop = Drop(factors["tolerance"], factors["relative"])
     best_model, best = max(dense.items(), key=lambda item: item[1][0])
-    near = [key for key, (score, _) in means.items() if score >= best[0] - WITHIN]
+    near = [key for key, (score, _) in means.items() if score >= drop.bar(best[0])]
     model, label = min(near, key=lambda key: (means[key][1], -means[key][0]))
     score, size = means[model, label]
     tasks = {group["task"] for group in groups if group["score"]["mean"] is not None}
     where = f"on {next(iter(tasks))}" if len(tasks) == 1 else f"on the mean of {len(tasks)} tasks"
+    within = f"within {drop.value:g}{' times' if drop.is_relative else ' of'} the best dense score {where}"
     if label == DENSE:
-        return f"Nothing smaller stays within {WITHIN:g} of the best dense score {where} ({best_model[0]})."
-    return (
-        f"Smallest within {WITHIN:g} of the best dense score {where}: {model} with {label}, "
-        f"{size / 1e6:.2f} MB of weights, {best[1] / size:.1f} times smaller than the stored dense "
-        f"{best_model[0]}, score {score:.4f} ({score - best[0]:+.4f})."
-    )
+        text = f"Nothing smaller stays {within} ({best_model[0]})."
+    else:
+        text = (
+            f"Smallest {within}: {model} with {label}, "
+            f"{size / 1e6:.2f} MB of weights, {best[1] / size:.1f} times smaller than the stored dense "
+            f"{best_model[0]}, score {score:.4f} ({score - best[0]:+.4f})."
+        )
+    if num_left_out:
+        many = f"{_count(num_left_out, 'combination')} of a model and methods {'is' if num_left_out == 1 else 'are'}"
+        text += f" {many} not done on every task, and in no mean over tasks."
+    return text
 
 
-def _means(groups: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], tuple[float, float]]:
-    """Mean score and bytes over tasks by model and label, of what every task with a result has."""
-    found = defaultdict(list)
-    tasks = set()
-    for group in groups:
-        if group["score"]["mean"] is not None and group["sizes"].get("weights_bytes") is not None:
-            tasks.add(group["task"])
-            found[group["model"], group["label"]].append((group["score"]["mean"], group["sizes"]["weights_bytes"]))
-    return {
-        key: (fmean(score for score, _ in values), fmean(size for _, size in values))
-        for key, values in found.items()
-        if len(values) == len(tasks)
-    }
+def _count(number: int, name: str) -> str:
+    return f"1 {name}" if number == 1 else f"{number} {name}s"
 
 
 def told_ratio(product: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
@@ -89,6 +92,11 @@ def _together(products: Sequence[Mapping[str, Any]]) -> str:
         )
     ends = "" if low is None and high is None else f", {_end(low, '0')} to {_end(high, 'any')}"
     found_in = f"observed over product {ratio:.2f}{ends} (real bytes, interpolated, net of the drop; {places})"
+    if largest["covers"] == "rows":
+        found_in += "; there is one seed, so that other trainings may differ"
+    low, high = largest["tasks_low"], largest["tasks_high"]
+    if low is not None and high is not None:
+        found_in += f"; {low:.2f} to {high:.2f} if these tasks are a sample of many"
     said = {"super": "more", "sub": "less"}.get(largest["verdict"])
     if said is None:
         return f"Whether {names} together shrink a model by more or less than their product is not settled: {found_in}."
@@ -111,12 +119,8 @@ def _settled(rows: Sequence[Mapping[str, Any]]) -> str:
         return f"{text}. There is one seed, so that only the noise of the validation rows is in this: run a second."
     more = [row["more_seeds"] for row in overall if row["more_seeds"]]
     if more:
-        text += f"; if the others stay as they are, {_seeds(min(more))} would settle the next one"
+        text += f"; if the others stay as they are, {_count(min(more), 'more seed')} would settle the next one"
     return f"{text}."
-
-
-def _seeds(count: int) -> str:
-    return "1 more seed" if count == 1 else f"{count} more seeds"
 
 
 def _order(priority: Mapping[str, Any]) -> str:

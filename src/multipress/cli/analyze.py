@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multipress.cli.results import Drop, Folder, Relative, Resamples, Study, analyze_store
+from multipress.cli.results import DROP, RESAMPLES, Drop, Folder, Relative, Resamples, Study, analyze_store
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,9 +21,9 @@ __all__ = ["analyze"]
 def analyze(
     folder: Folder,
     study: Study = "",
-    drop: Drop = 0.005,
+    drop: Drop = DROP,
     relative: Relative = False,
-    resamples: Resamples = 1000,
+    resamples: Resamples = RESAMPLES,
     csv: Annotated[Path | None, typer.Option(help="Also write every cell as CSV.")] = None,
     figure: Annotated[
         Path | None,
@@ -118,6 +118,8 @@ def _covered(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _print_products(console: Console, factors: Mapping[str, Any]) -> None:
     """Observed over product by both estimators, on both sizes."""
+    from multipress.analysis.cells import short_name
+
     if not factors["products"]:
         return
     kind = "relative" if factors["relative"] else "absolute"
@@ -131,7 +133,7 @@ def _print_products(console: Console, factors: Mapping[str, Any]) -> None:
     for one in factors["products"]:
         ends = ("net_low", "net_high") if one["estimator"] == "interpolated" else ("low", "high")
         numbers = ["" if one[key] is None else f"{one[key]:.2f}" for key in ("ratio", "net_ratio", *ends)]
-        names = ["+".join(one["methods"]), one["size"].removesuffix("_bytes"), one["estimator"]]
+        names = ["+".join(map(short_name, one["methods"])), one["size"].removesuffix("_bytes"), one["estimator"]]
         total = one["num_values"] + one["num_left_out"]
         table.add_row(*names, *numbers, f"{one['num_values']}/{total}", one["verdict"])
     console.print(table)

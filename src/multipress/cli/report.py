@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from multipress.cli.results import Drop, Folder, Relative, Resamples, Study, analyze_store
+from multipress.cli.results import DROP, RESAMPLES, Drop, Folder, Relative, Resamples, Study, analyze_store
 
 if TYPE_CHECKING:
     from multipress.store import Store
 
 __all__ = ["report", "write_report"]
-
-DROP, RESAMPLES = 0.005, 1000
 
 
 def report(

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from multipress.analysis import Outcome
     from multipress.store import Store
 
-__all__ = ["Drop", "Folder", "Relative", "Resamples", "Study", "analyze_store"]
+__all__ = ["DROP", "RESAMPLES", "Drop", "Folder", "Relative", "Resamples", "Study", "analyze_store"]
+
+DROP, RESAMPLES = 0.005, 1000  # half a point; draws for the intervals
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, made by `study run`.")]
 Study = Annotated[str, typer.Option(help="Only the cells of this study.")]

@@ -41,7 +41,7 @@ from multipress.reproducibility import computer, library_versions
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import shipped_text
-from multipress.spec import DataSpec, RunSpec
+from multipress.spec import TEACHING_KINDS, DataSpec, RunSpec
 from multipress.store import Store
 from multipress.tasks import TaskData, evaluate_outputs, load_task
 from multipress.train import Saving, train
@@ -100,7 +100,7 @@ class Executor:
         try:
             if spec.kind == "recover":
                 fill_recovery(spec, folder)
-            elif spec.kind in ("label", "generate"):
+            elif spec.kind in TEACHING_KINDS:
                 self._label(run_id, spec, folder)
             else:
                 self._train(run_id, spec, folder, on_step)

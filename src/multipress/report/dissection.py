@@ -6,13 +6,11 @@ text from outside goes through `escaped`; colors are classes, because a page's p
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import resources
 
 from multipress.report.dissection_lines import Series, legend_html, lines_figure, lines_svg
 from multipress.report.dissection_words import Row, artifacts_of, at_same_depth, findings, is_matrix
+from multipress.report.document import document
 from multipress.report.text import NONE, escaped
 
 __all__ = ["dissection_figure", "dissection_page", "dissection_parts", "dissection_sections"]
@@ -92,20 +90,13 @@ def dissection_page(rows: Sequence[Row], command: str) -> str:
         rows: What `multipress dissect --json` printed.
         command: The command that made it.
     """
-    style = "".join(resources.files("multipress.report").joinpath(name).read_text(encoding="utf-8") for name in _STYLES)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     against = next((row["context"]["against"] for row in rows if "against" in row["context"]), "")
     origin = f"<section><h2>How it was made</h2><pre>{escaped(command)}</pre></section>"
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="referrer" content="no-referrer">\n<link rel="icon" href="data:,">\n'
-        f"<title>multipress: dissection</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    body = (
         f"<header><h1>What compression changed inside</h1><p>Against {escaped(against)}.</p></header>\n"
-        f"<main>{''.join(dissection_sections(rows))}{origin}</main>\n</body>\n</html>\n"
+        f"<main>{''.join(dissection_sections(rows))}{origin}</main>"
     )
+    return document("multipress: dissection", body, _STYLES)
 
 
 def _note(text: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from multipress.analysis.cells import DENSE, short_name
 from multipress.report.axes import Scale, linear_scale, log_scale
 from multipress.report.text import escaped, megabytes, score_text
 
@@ -96,8 +97,7 @@ def keys_of(groups: Sequence[Mapping[str, Any]]) -> Key:
         largest[group["model"]] = max(size, largest.get(group["model"], 0))
     names: dict[tuple[str, ...], str] = {}
     for group in groups:
-        levels = [_without_level(name, level) for name, level in zip(group["methods"], group["levels"], strict=True)]
-        names.setdefault(tuple(group["methods"]), "+".join(levels) or "dense")
+        names[tuple(group["methods"])] = "+".join(map(short_name, group["methods"])) or DENSE
     order = sorted(names, key=lambda s: (_COLORS.get(s, NUM_CLASSES), len(s), s))
     taken = {_COLORS[methods] for methods in order if methods in _COLORS}
     free = [i for i in range(1, NUM_CLASSES) if i not in taken] or list(range(1, NUM_CLASSES))
@@ -108,10 +108,6 @@ def keys_of(groups: Sequence[Mapping[str, Any]]) -> Key:
         colors={methods: _COLORS.get(methods, extra.get(methods, 0)) for methods in order},
         names={methods: names[methods] for methods in order},
     )
-
-
-def _without_level(method: str, level: str) -> str:
-    return {"quantization": "Q", "distillation": "KD", "pruning": "P"}.get(method, level)
 
 
 def points_of(analysis: Mapping[str, Any], key: Key, size: str) -> list[Point]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
+from multipress.analysis.table import MEAN_TASK
 from multipress.plain_text import plain
 from multipress.report.figure import NUM_CLASSES, Key
 from multipress.report.text import state_text
 
-__all__ = ["MEAN_TASK", "data_json", "page_data"]
+__all__ = ["data_json", "page_data"]
 
-MEAN_TASK = "mean over tasks"
 _SIZES = {"weights": "weights_bytes", "ideal": "ideal_bytes", "package": "package_bytes", "ms": "latency_ms"}
 
 
@@ -31,7 +30,7 @@ def page_data(analysis: Mapping[str, Any], key: Key, made: Mapping[str, Mapping[
     sets = list(key.colors)
     points = [_point(group, i, key, sets) for i, group in enumerate(groups)]
     if len(tasks) > 1:
-        means = _means(groups, points, analysis["frontier"]["weights_bytes"])
+        means = _means(analysis["means"]["rows"], points, key)
         points += means
         tasks = [MEAN_TASK, *tasks] if means else tasks
     used = {run_id for point in points for run_id in point["runs"]}
@@ -84,41 +83,30 @@ def _point(group: Mapping[str, Any], number: int, key: Key, sets: Sequence[tuple
     }
 
 
-def _means(
-    groups: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]], best: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """Means over tasks of what every task with a result has."""
-    together: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
+def _means(rows: Sequence[Mapping[str, Any]], points: Sequence[Mapping[str, Any]], key: Key) -> list[dict[str, Any]]:
+    """Means over tasks as points; a click on one leads to the first seed of each task."""
+    own: dict[tuple[int, str], list[Mapping[str, Any]]] = defaultdict(list)
     for point in points:
         if point["score"] is not None:
-            together[point["model"], point["label"]].append(point)
-    num_tasks = len({point["task"] for point in points if point["score"] is not None})
-    models = {point["model"]: group["model"] for point, group in zip(points, groups, strict=True)}
-    ends = {
-        (row["model"], row["label"]): (row["low"], row["high"])
-        for row in best
-        if "low" in row and row["task"] == "mean"
-    }
+            own[point["model"], point["label"]].append(point)
     found: list[dict[str, Any]] = []
-    for (model, label), own in together.items():
-        if len(own) < num_tasks:
-            continue
-        numbers = {
-            name: None if any(point[name] is None for point in own) else fmean(point[name] for point in own)
-            for name in ("score", "change", *_SIZES)
-        }
+    for row in rows:
+        model = key.models.index(row["model"])
+        members = own[model, row["label"]]
         found.append(
             {
                 "id": len(points) + len(found),
                 "task": MEAN_TASK,
                 "model": model,
-                "set": own[0]["set"],
-                "label": label,
-                "ends": ends.get((models[model], label)),
-                "seeds": [min(point["seeds"][0] for point in own), None, None],
+                "set": members[0]["set"],
+                "label": row["label"],
+                "score": row["score"],
+                "ends": row["interval"],
+                "seeds": [min(point["seeds"][0] for point in members), None, None],
+                "change": row["change"],
                 "state": "",
-                "runs": [run_id for point in own for run_id in point["runs"]],
-                **numbers,
+                "runs": [run_id for point in members for run_id in point["runs"]],
+                **{name: row["sizes"].get(size) for name, size in _SIZES.items()},
             }
         )
     return found

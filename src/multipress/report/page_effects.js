@@ -51,15 +51,16 @@ function productRows() {
 
 const shortSet = (methods) => methods.map((name) => ({ quantization: "Q", distillation: "KD", pruning: "P" })[name] ?? name).join("+");
 
+const endsText = (low, high) => low === null && high === null ? "" : ` (${low?.toFixed(2) ?? "0"} to ${high?.toFixed(2) ?? "any"})`;
+
 const paintProducts = responsive("products", (box, width) => {
   const rows = productRows().map((row) => {
     const net = row.estimator === "interpolated", value = net ? row.net_ratio : row.ratio;
     const [low, high] = net ? [row.net_low, row.net_high] : [row.low, row.high];
-    const ends = low === null && high === null ? "" : ` (${low?.toFixed(2) ?? "0"} to ${high?.toFixed(2) ?? "any"})`;
     return { name: `${shortSet(row.methods)}, ${net ? "interpolated" : "discrete"}`, value, low, high, settled: ["super", "sub"].includes(row.verdict),
-      note: value === null ? "only bounds: no pair of model and task has all its factors" : `${value.toFixed(2)}${ends}` };
+      note: value === null ? "only bounds: no pair of model and task has all its factors" : `${value.toFixed(2)}${endsText(low, high)}` };
   });
-  forest(box, width, rows, { zero: 1, log: true, axis: "observed over product (log); right of 1: more than the product", label: `Observed over product: ${rows.map((row) => `${row.name} ${row.note}`).join("; ")}` });
+  forest(box, width, rows, { zero: 1, log: true, axis: width > 520 ? "observed over product (log); right of 1: more than the product" : "observed over product (log)", label: `Observed over product: ${rows.map((row) => `${row.name} ${row.note}`).join("; ")}` });
 });
 
 const paintDrops = responsive("drops", (box, width) => {
@@ -69,21 +70,31 @@ const paintDrops = responsive("drops", (box, width) => {
     box.replaceChildren(make("p", { class: "note" }, "At no drop has a pair of model and task all its factors."));
     return;
   }
-  const left = 46, right = width - 16, top = 16, bottom = 216;
-  const view = draw("svg", { class: "figure", viewBox: `0 0 ${width} 262`, width, height: 262, role: "img", "aria-label": "Net ratio of the interpolated estimator at several drops; the table below holds the numbers" });
-  const x = linear(data.byDrop.map((row) => 100 * row.drop), left, right), y = logarithmic([...known.map((row) => row.net_ratio), 1], bottom, top);
+  const left = 46, right = width - 16, top = 40, bottom = 236;
+  const view = draw("svg", { class: "figure", viewBox: `0 0 ${width} 282`, width, height: 282, role: "img", "aria-label": "Net ratio of the interpolated estimator at several drops; the table below holds the numbers" });
+  const sets = [...new Set(known.map((row) => row.methods.join("+")))], drops = [...new Set(data.byDrop.map((row) => row.drop))].sort((a, b) => a - b);
+  // One column a drop, and in it the sets beside each other. The largest ends leave the chart.
+  const column = (right - left) / drops.length, step = Math.min(14, (0.8 * column) / sets.length);
+  const middle = (drop) => left + (drops.indexOf(drop) + 0.5) * column;
+  const most = 3 * Math.max(...known.map((row) => Math.abs(Math.log(row.net_ratio))), 0.1), near = (value) => Math.exp(Math.min(Math.max(Math.log(value), -most), most));
+  const y = logarithmic([...known.flatMap((row) => [row.net_ratio, near(row.net_low ?? row.net_ratio), near(row.net_high ?? row.net_ratio)]), 1], bottom, top);
+  const inside = (value) => Math.min(Math.max(y.at(value), top), bottom).toFixed(1);
   for (const mark of y.marks) view.append(draw("path", { class: "grid", d: `M${left},${y.at(mark).toFixed(1)}H${right}` }), text(left - 6, y.at(mark) + 4, short(mark), "tick end"));
-  for (const mark of x.marks.filter((one) => one >= 0)) view.append(text(x.at(mark), bottom + 17, short(mark), "tick mid"));
+  for (const drop of drops) view.append(text(middle(drop), bottom + 17, short(100 * drop), "tick mid"));
   view.append(draw("path", { class: "zero", d: `M${left},${y.at(1).toFixed(1)}H${right}` }), text((left + right) / 2, bottom + 38, "drop in points", "tick mid"));
-  const sets = [...new Set(known.map((row) => row.methods.join("+")))];
+  let key = left + 6;
   sets.forEach((set, i) => {
-    const own = known.filter((row) => row.methods.join("+") === set).sort((a, b) => a.drop - b.drop);
-    const color = data.sets.find((one) => one.name.replace(/\d/g, "") === shortSet(own[0].methods))?.color ?? i + 1;
-    view.append(draw("path", { class: `line c${color}`, d: own.map((row, j) => `${j ? "L" : "M"}${x.at(100 * row.drop).toFixed(1)},${y.at(row.net_ratio).toFixed(1)}`).join("") }));
-    own.forEach((row) => view.append(draw("path", { d: SHAPES[i % SHAPES.length], class: `mark c${color}`, transform: `translate(${x.at(100 * row.drop).toFixed(1)},${y.at(row.net_ratio).toFixed(1)})` },
-      draw("title", {}, `${shortSet(row.methods)} at a drop of ${short(100 * row.drop)} points: ${row.net_ratio.toFixed(2)}, ${row.num_values} pairs`))));
-    const last = own.at(-1);
-    view.append(text(x.at(100 * last.drop) - 4, y.at(last.net_ratio) - 9, shortSet(last.methods), "name end"));
+    const own = known.filter((row) => row.methods.join("+") === set), name = shortSet(own[0].methods), shape = SHAPES[i % SHAPES.length];
+    const color = data.sets.find((one) => one.name === name)?.color ?? i + 1;
+    view.append(draw("path", { d: shape, class: `mark c${color}`, transform: `translate(${key},14)` }), text(key + 10, 18, name, "tick"));
+    key += 34 + 7 * name.length;
+    for (const row of own) {
+      const at = (middle(row.drop) + step * (i - (sets.length - 1) / 2)).toFixed(1);
+      if (row.net_low !== null || row.net_high !== null) view.append(draw("path", { class: `line c${color}`,
+        d: `M${at},${row.net_low === null ? bottom : inside(row.net_low)}V${row.net_high === null ? top : inside(row.net_high)}` }));
+      view.append(draw("path", { d: shape, class: `mark c${color}`, transform: `translate(${at},${y.at(row.net_ratio).toFixed(1)})` },
+        draw("title", {}, `${name} at a drop of ${short(100 * row.drop)} points: ${row.net_ratio.toFixed(2)}${endsText(row.net_low, row.net_high)}, ${row.num_values} pairs`)));
+    }
   });
   box.replaceChildren(view);
 });

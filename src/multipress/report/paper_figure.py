@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from multipress.analysis.cells import DENSE
+from multipress.analysis.table import on_every_task
 from multipress.errors import SettingError
 from multipress.report.figure import keys_of
 
@@ -35,16 +36,14 @@ def curves(groups: Sequence[Mapping[str, Any]], size: str) -> dict[str, list[Poi
         groups: The groups of an analysis.
         size: Which bytes.
     """
-    found: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
-    tasks = set()
-    for group in groups:
-        if group["score"]["mean"] is not None and group["sizes"].get(size):
-            tasks.add(group["task"])
-            found[group["label"], group["model"]].append((group["sizes"][size] / 1e6, group["score"]["mean"]))
+    found, _ = on_every_task(
+        ((group["model"], group["label"]), group["task"], (group["sizes"][size] / 1e6, group["score"]["mean"]))
+        for group in groups
+        if group["score"]["mean"] is not None and group["sizes"].get(size)
+    )
     made: dict[str, list[Point]] = defaultdict(list)
-    for (label, model), values in found.items():
-        if len(values) == len(tasks):
-            made[label].append((fmean(mb for mb, _ in values), fmean(score for _, score in values), model))
+    for (model, label), values in found.items():
+        made[label].append((fmean(mb for mb, _ in values), fmean(score for _, score in values), model))
     return {label: sorted(points, reverse=True) for label, points in made.items()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multipress.report.page_data import MEAN_TASK
+from multipress.analysis.table import MEAN_TASK
 from multipress.report.table import COLUMNS, shown_row
 from multipress.report.text import NONE, change_text, escaped, megabytes
 
@@ -105,8 +105,25 @@ def cells_section(analysis: Mapping[str, Any]) -> str:
         '<label class="field">Search <input type="search" id="search" placeholder="model task methods"></label>'
         f'<span id="found" class="note" aria-live="polite">{len(rows)} rows</span>'
         '<button type="button" id="download">Download every run as CSV</button></div>'
-        f"{table}</section>"
+        f"{table}{_means_table(analysis)}</section>"
     )
+
+
+def _means_table(analysis: Mapping[str, Any]) -> str:
+    """The numbers behind the chart of means over tasks; nothing with one task."""
+    if len({group["task"] for group in analysis["groups"] if group["score"]["mean"] is not None}) < 2:
+        return ""
+    rows = []
+    for one in analysis["means"]["rows"]:
+        sure = NONE if one["interval"] is None else f"{one['interval'][0]:.4f} to {one['interval'][1]:.4f}"
+        sizes = [one["sizes"].get(name) for name in ("ideal_bytes", "weights_bytes", "package_bytes")]
+        shown = [NONE if size is None else megabytes(size) for size in sizes]
+        score = [f"{one['score']:.4f}", sure, change_text({"mean": one["change"]})]
+        rows.append(html_row([one["model"], one["label"], *score, *shown], 2))
+    head = ["model", "methods", "score", "interval", "change", "ideal MB", "file MB", "package MB"]
+    left = analysis["means"]["num_left_out"]
+    note = f'<p class="note">{_counted(left, "combination")} not done on every task: in no mean.</p>' if left else ""
+    return f"<details><summary>Means over tasks</summary>{note}{html_table(head, rows, 2)}</details>"
 
 
 def failed_section(analysis: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from multipress.analysis.cells import DENSE
+from multipress.analysis.verdict import told_ratio
 from multipress.report.controls import option, radios
 from multipress.report.sections import html_row, html_table
 from multipress.report.text import NONE, escaped, megabytes
@@ -29,10 +30,14 @@ _PRODUCTS_NOTE = (
     "dense. <em>Discrete</em> takes the smallest stored model that is good enough, as the paper does: a step function, "
     "far from 1 also where reductions multiply, so that it gets no verdict; <em>interpolated</em> draws a line between "
     "neighboring models, and its ratio is shown net of what the drop alone gives dense models. Geometric means over "
-    "pairs of model and task all of whose factors are values, not bounds. Bars are intervals over validation rows and, "
-    "where there are several seeds, trainings; they say nothing about other tasks."
+    "pairs of model and task all of whose factors are values, not bounds. Bars are {level:g} % intervals over "
+    "{covers}; <em>other tasks</em> in the numbers is the interval, of the net ratio where there is one, if these "
+    "tasks are a sample of many."
 )
-_DROPS_NOTE = "The interpolated net ratio at other drops: an answer that changes with the drop is no law."
+_DROPS_NOTE = (
+    "The interpolated net ratio at other drops: an answer that changes with the drop is no law. Bars are intervals as "
+    "above, not corrected for their number."
+)
 _FACTORS_NOTE = (
     "≥ marks a bound: the smallest model is already good enough. It is never multiplied as a value; where it leaves "
     "one, the ratio is shown as a bound."
@@ -70,7 +75,7 @@ def effects_section(analysis: Mapping[str, Any]) -> str:
         f"<section><h2>What the methods do to the score</h2>{chart}"
         f"<details{'' if intervals else ' open'}><summary>The numbers</summary>"
         f'<p class="note">{_TABLE_NOTE}</p>{_effects_table(analysis)}{_mixed_note(analysis["mixed_model"])}'
-        "</details></section>"
+        f"</details>{_by_place(intervals)}</section>"
     )
 
 
@@ -93,9 +98,30 @@ def _effects_table(analysis: Mapping[str, Any]) -> str:
         values += [_range(row and (row["low"], row["high"])), _range(row and row["tasks"])]
         values += [_range(fitted and (fitted["low"], fitted["high"])), f"{row['p_holm']:.3f}" if row else NONE]
         values += [NONE if not row or row["more_seeds"] is None else str(row["more_seeds"])]
-        rows.append(html_row([*values, str(one["overall"]["n"]), str(one["num_missing"])], 1))
+        rows.append(html_row([*values, str(one["num_blocks"]), str(one["num_missing"])], 1))
     head = ["effect", "points", "interval", "other tasks", "mixed", "p (Holm)", "seeds more", "blocks", "missing"]
     return html_table(head, rows, 1)
+
+
+def _by_place(intervals: Sequence[Mapping[str, Any]]) -> str:
+    """The numbers behind the chart of one model's or one task's effects."""
+    rows = [
+        html_row(
+            [
+                f"{row['by']} {row['where']}",
+                " × ".join(row["levels"]),
+                _points(row["mean"]),
+                _range((row["low"], row["high"])),
+                f"{row['p_holm']:.3f}",
+                str(row["num_blocks"]),
+            ],
+            2,
+        )
+        for row in sorted(intervals, key=lambda row: (row["by"], row["where"]))
+        if row["by"] != "all"
+    ]
+    head = ["over", "effect", "points", "interval", "p (Holm)", "blocks"]
+    return f"<details><summary>By model and by task</summary>{html_table(head, rows, 2)}</details>" if rows else ""
 
 
 def _mixed_note(mixed: Mapping[str, Any]) -> str:
@@ -125,13 +151,14 @@ def products_section(analysis: Mapping[str, Any]) -> str:
         values = ["+".join(one["methods"]), one["size"].removesuffix("_bytes"), one["estimator"], one["verdict"]]
         values += [_number(one["ratio"]), _interval(one["low"], one["high"])]
         values += [_number(one["net_ratio"]), _interval(one["net_low"], one["net_high"])]
+        values += [_interval(one["tasks_low"], one["tasks_high"])]
         values += [_number(one["p_holm"], 3), f"{one['num_values']} of {one['num_values'] + one['num_left_out']}"]
         rows.append(html_row(values, 4))
-    head = ["methods", "size", "estimator", "verdict", "ratio", "interval", "net", "net interval", "p (Holm)", "pairs"]
-    drop = f"{factors['tolerance']:g}{' times dense' if factors['relative'] else ''}"
+    head = ["methods", "size", "estimator", "verdict", "ratio", "interval", "net", "net interval", "other tasks"]
+    head += ["p (Holm)", "pairs"]
     sizes = radios("product-size", {"weights_bytes": "real bytes", "ideal_bytes": "ideal sizes"})
     return (
-        f'<section><h2>Do size reductions multiply?</h2><p class="note">{_PRODUCTS_NOTE.format(drop=drop)}</p>'
+        f'<section><h2>Do size reductions multiply?</h2><p class="note">{_products_note(analysis)}</p>'
         f'<fieldset class="switch"><legend>Size</legend>{sizes}</fieldset><div class="pair">'
         f'<div id="products" class="chart"></div><div><p class="note">{_DROPS_NOTE}</p>'
         '<div id="drops" class="chart"></div></div></div>'
@@ -139,6 +166,13 @@ def products_section(analysis: Mapping[str, Any]) -> str:
         "</details>"
         f"<details><summary>Every factor</summary>{_factors(factors['rows'])}</details></section>"
     )
+
+
+def _products_note(analysis: Mapping[str, Any]) -> str:
+    factors = analysis["multiplicativity"]
+    drop = f"{factors['tolerance']:g}{' times dense' if factors['relative'] else ''}"
+    covers = _covered({one["covers"] for one in factors["products"] if one["covers"]} or {"rows"})
+    return _PRODUCTS_NOTE.format(drop=drop, level=100 * analysis["intervals"]["level"], covers=covers)
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -156,8 +190,9 @@ def _drops_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines: dict[tuple[str, str, str], dict[float, str]] = {}
     for row in rows:
         key = ("+".join(row["methods"]), row["size"].removesuffix("_bytes"), row["estimator"])
-        name = "net_ratio" if row["estimator"] == "interpolated" else "ratio"
-        lines.setdefault(key, {})[row["drop"]] = _number(row[name])
+        ratio, low, high = told_ratio(row)
+        sure = "" if low is None and high is None else f" ({_interval(low, high)})"
+        lines.setdefault(key, {})[row["drop"]] = f"{_number(ratio)}{sure}"
     head = ["methods", "size", "estimator", *(f"drop {drop:g}" for drop in drops)]
     return html_table(head, [html_row([*key, *(own[drop] for drop in drops)], 3) for key, own in lines.items()], 3)
 

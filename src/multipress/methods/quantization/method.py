@@ -322,5 +322,5 @@ def _as_the_trained(weight: Tensor, quantizer: WeightQuantizer, trained: Tensor 
         scale[others] = learned_scale(spread[others] + step)
     codes, stored_scale = quantize_rows(weight, quantizer.bits, scale)
     parts = weight[others] / (scale[others] if len(scale) > 1 else scale)
-    (codes[others],) = codes_at_rate([parts], [codes[others]], entropy_bits(codes[trained]), [parts.numel()])
+    codes[others] = codes_at_rate(parts, codes[others], entropy_bits(codes[trained]))
     return QuantizedWeight(codes, stored_scale)

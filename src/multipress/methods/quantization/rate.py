@@ -139,27 +139,22 @@ def entropy_bits(codes: Tensor) -> float:
     return float(-(shares * shares.log2()).sum())
 
 
-def codes_at_rate(parts: list[Tensor], codes: list[Tensor], rate: float, stored: list[int]) -> list[Tensor]:
+def codes_at_rate(part: Tensor, codes: Tensor, rate: float) -> Tensor:
     """Integers that take at most `rate` bits each: those of the smallest weights, measured in steps, become zero.
 
     Args:
-        parts: Weights divided by their steps; each (R, D).
+        part: Weights divided by their steps, (R, D).
         codes: Their integers, int8.
-        rate: Mean order-0 entropy that is allowed, bits.
-        stored: How many of the weights of each will be stored, for the mean.
+        rate: Order-0 entropy that is allowed, bits.
 
     Returns:
         The integers that are left, zeros elsewhere, under the lowest threshold that will do; those given, if they do.
     """
-    sizes = [part.abs().clamp_(max=_MOST_STEPS) for part in parts]
-    bits = [_bits_by_threshold(size, code) for size, code in zip(sizes, codes, strict=True)]
-    total = torch.zeros(max(map(len, bits)), dtype=torch.float64)
-    for own, count in zip(bits, stored, strict=True):
-        total[: len(own)] += count * own
+    sizes = part.abs().clamp_(max=_MOST_STEPS)
     half = _STEP_PARTS // 2  # of a step: what is below is zero already
-    enough = (total[half:] <= rate * sum(stored)).nonzero()
+    enough = (_bits_by_threshold(sizes, codes)[half:] <= rate).nonzero()
     threshold = (half + int(enough[0])) / _STEP_PARTS if len(enough) else math.inf
-    return [code * (size >= threshold) for code, size in zip(codes, sizes, strict=True)]
+    return codes * (sizes >= threshold)
 
 
 def coarser_steps(parts: list[Tensor], rate: float, stored: list[int]) -> float:
