@@ -5,8 +5,10 @@
 A grid has four models (each four times the next), three tasks, three seeds and the eight subsets. A cell's chance of
 a right answer is linear in the log of its size; each method shifts it, quantization and distillation together shift it
 by `together` more, so that their net ratio is exp(together / slope). Each training adds its own noise, and the cells of
-a task share the difficulty of its rows. Effects that every grid has differ between no tasks and models, so that the
-same number is true for rows, seeds and tasks.
+a task share the difficulty of its rows. Effects differ between no tasks and models, so that the same number is true
+for rows, seeds and tasks; unless `--between-tasks` says how far each task's effects lie from those of all tasks: then
+the intervals over rows and seeds are to hold the mean of these three tasks, those over tasks that of all. With
+`--teacher` all distilled cells of a task and seed share one teacher's luck.
 """
 
 from __future__ import annotations
@@ -39,19 +41,40 @@ TRUTHS = {"multiplicative": 0.0, "super": 0.024, "sub": -0.024}
 TRAINING_SD, ALIKE = 0.004, 0.85  # of a cell's chance; share of rows on which cells agree on what is hard
 
 
-def chance(size: float, names: tuple[str, ...], together: float) -> float:
+PAIR = ("quantization", "distillation")
+Effects = dict[frozenset[str], float]  # of each method, and of the pair beyond the sum
+
+
+def truth_of(together: float) -> Effects:
+    """What holds for all tasks."""
+    return {frozenset([name]): effect for name, effect in EFFECTS.items()} | {frozenset(PAIR): together}
+
+
+def truths_of_tasks(together: float, between: float, random: np.random.Generator) -> dict[str, Effects]:
+    """What holds for each of three tasks."""
+    return {
+        task: {names: effect + random.normal(0, between) for names, effect in truth_of(together).items()}
+        for task in "abc"
+    }
+
+
+def chance(size: float, names: tuple[str, ...], effects: Effects) -> float:
     """The true score of a model of so many dense bytes under some methods."""
-    score = TOP + SLOPE * math.log(size / max(SIZES.values())) + sum(EFFECTS[name] for name in names)
-    return score + together * ({"quantization", "distillation"} <= set(names))
+    score = TOP + SLOPE * math.log(size / max(SIZES.values()))
+    return score + sum(effect for needed, effect in effects.items() if needed <= set(names))
 
 
-def cells(together: float, seeds: int, rows: int, random: np.random.Generator) -> Iterator[tuple[dict[str, Any], Any]]:
+def cells(
+    truths: dict[str, Effects], args: argparse.Namespace, random: np.random.Generator
+) -> Iterator[tuple[dict[str, Any], Any]]:
     """The rows of a grid and which answers are right."""
-    for task in ("a", "b", "c"):
-        hard = random.random(rows)
-        for (model, size), seed in itertools.product(SIZES.items(), range(seeds)):
+    for task, effects in truths.items():
+        hard = random.random(args.rows)
+        luck = random.normal(0, args.teacher, size=args.seeds)
+        for (model, size), seed in itertools.product(SIZES.items(), range(args.seeds)):
             for names in itertools.chain.from_iterable(itertools.combinations(EFFECTS, n) for n in range(4)):
-                own = chance(size, names, together) + random.normal(0, TRAINING_SD)
+                rows = args.rows
+                own = chance(size, names, effects) + random.normal(0, TRAINING_SD) + luck[seed] * (PAIR[1] in names)
                 right = np.where(random.random(rows) < ALIKE, hard, random.random(rows)) < own
                 real = size * math.prod(SHRINKS[name] for name in names)
                 yield _row(model, task, names, seed, float(right.mean()), real), right.astype(np.float32)
@@ -74,33 +97,45 @@ def outcome(right: np.ndarray) -> Outcome:
 def simulate(together: float, number: int, args: argparse.Namespace) -> dict[str, Any]:
     """Analyze one grid: which intervals hold the truth, and what the verdicts say."""
     random = np.random.default_rng([number, round(1e6 * (together + 1))])
-    made = list(cells(together, args.seeds, args.rows, random))
+    truths = truths_of_tasks(together, args.between_tasks, random)
+    made = list(cells(truths, args, random))
     outcomes = {row["run_id"]: outcome(right) for row, right in made}
     read = read_cells([row for row, _ in made])
     draws = draw_rows(read, outcomes, args.resamples)
-    truth = {frozenset([name]): effect for name, effect in EFFECTS.items()}
-    truth[frozenset(["quantization", "distillation"])] = together
-    effects = {"rows and seeds": [], "tasks": [], "mixed model": [], "false signs": []}
+    everywhere = truth_of(together)
+    here = {names: float(np.mean([one[names] for one in truths.values()])) for names in everywhere}
+    effects = {
+        "rows and seeds": [],
+        "distillation, rows and seeds": [],
+        "tasks": [],
+        "mixed model": [],
+        "false signs": [],
+    }
     for row in effect_intervals(read, draws):
         if row.by == "all" and row.tasks:
-            true = truth.get(frozenset(name for name, _ in row.levels), 0.0)
-            effects["rows and seeds"].append(row.low <= true <= row.high)
-            effects["tasks"].append(row.tasks[0] <= true <= row.tasks[1])
-            effects["false signs"].append(row.p_holm < 0.05 and row.mean * true <= 0)
+            names = frozenset(name for name, _ in row.levels)
+            holds = row.low <= here.get(names, 0.0) <= row.high
+            effects["rows and seeds"].append(holds)
+            if names == {"distillation"}:
+                effects["distillation, rows and seeds"].append(holds)
+            effects["tasks"].append(row.tasks[0] <= everywhere.get(names, 0.0) <= row.tasks[1])
+            effects["false signs"].append(row.p_holm < 0.05 and row.mean * here.get(names, 0.0) <= 0)
     for row in mixed_model(read)["rows"]:
-        effects["mixed model"].append(row["low"] <= truth.get(frozenset(row["methods"]), 0.0) <= row["high"])
+        effects["mixed model"].append(row["low"] <= everywhere.get(frozenset(row["methods"]), 0.0) <= row["high"])
     drawn = draw_groups(read, draws)
     factors = multiplicativity(group_cells(read), sizes=["weights_bytes"], drawn=drawn.scores)
-    found = {"net ratio": [], "verdicts": [], "bias": [], "discrete": []}
+    found = {"net ratio": [], "net ratio, tasks": [], "verdicts": [], "bias": [], "discrete": []}
     for one in products(factors, drawn.dof):
-        extra = {"quantization", "distillation"} <= set(one.methods)
-        true = math.exp(together / SLOPE) if extra else 1.0
+        extra = set(PAIR) <= set(one.methods)
+        true, of_all = (math.exp(own[frozenset(PAIR)] / SLOPE) if extra else 1.0 for own in (here, everywhere))
         if one.estimator == "discrete" and one.ratio is not None:
             holds = (one.low or 0) <= true <= (one.high or math.inf)
             found["discrete"].append(("+".join(one.methods), math.log(one.ratio / true), holds))
         if one.estimator == "discrete" or one.net_ratio is None:
             continue
         found["net ratio"].append((one.net_low or 0) <= true <= (one.net_high or math.inf))
+        if one.tasks_low is not None and one.tasks_high is not None:
+            found["net ratio, tasks"].append(one.tasks_low <= of_all <= one.tasks_high)
         found["bias"].append(math.log(one.net_ratio / true))
         kind = "super" if true > 1 else "sub" if true < 1 else "none"
         found["verdicts"].append(("+".join(one.methods), one.verdict, kind))
@@ -111,7 +146,14 @@ def summarize(grids: list[dict[str, Any]]) -> dict[str, Any]:
     """Shares over all grids of one truth."""
     shares = {
         name: float(np.mean([one for grid in grids for one in grid[name]]))
-        for name in ("rows and seeds", "tasks", "mixed model", "net ratio")
+        for name in (
+            "rows and seeds",
+            "distillation, rows and seeds",
+            "tasks",
+            "mixed model",
+            "net ratio",
+            "net ratio, tasks",
+        )
     }
     wrong = [any(told in ("super", "sub") and told != true for _, told, true in grid["verdicts"]) for grid in grids]
     discrete = [one for grid in grids for one in grid["discrete"]]
@@ -139,6 +181,8 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rows", type=int, default=250, help="validation rows of a task")
     parser.add_argument("--resamples", type=int, default=250)
+    parser.add_argument("--teacher", type=float, default=0.0, help="standard deviation of a teacher's luck")
+    parser.add_argument("--between-tasks", type=float, default=0.0, help="standard deviation of effects between tasks")
     parser.add_argument("-o", "--out", type=Path)
     args = parser.parse_args()
     settings = {key: value for key, value in vars(args).items() if key != "out"}

@@ -21,7 +21,8 @@ _EFFECTS_NOTE = (
 )
 _TABLE_NOTE = (
     "A block is one model, task and seed; <em>missing</em> blocks lack a cell that is not done. <em>Other tasks</em>: "
-    "the interval if these tasks are a sample of many. <em>Mixed</em>: by a mixed model over tasks, models and seeds. "
+    "the interval if these tasks are a sample of many. <em>Mixed</em>: by a mixed model over tasks, models and seeds, whose "
+    "intervals are too narrow where there are few tasks and they differ. "
     "<em>Seeds more</em>: how many would settle the sign if the mean stayed; a dash: unknown with one seed, or more "
     "than 100, so that more validation rows are needed."
 )

@@ -35,8 +35,6 @@ from multipress.models.used_rows import trained_rows
 
 __all__ = ["Quantization", "WeightQuantizer"]
 
-# The bits are counted in every so many steps, at so many times their weight: counting takes as long as a small step.
-CODED_EVERY = 4
 RAMP = 0.5  # share of the rounded training over which the weight of the bits rises, or the bits fall to the rate
 DEFAULT_STEP_RATE, HIGHEST_STEP_RATE = 1e-3, 1e-1
 
@@ -92,7 +90,7 @@ class Quantization(Method):
 
     name: ClassVar[str] = "quantization"
     stage: ClassVar[Stage] = Stage.PRECISION
-    version: ClassVar[int] = 3  # a rate that the training misses is held by coarser steps
+    version: ClassVar[int] = 4  # bits in the loss are those that will be stored
 
     bits: int = 8
     embedding_bits: int | None = None
@@ -152,7 +150,6 @@ class Quantization(Method):
             quantize_activations(model, self.activation_bits)
         self._num_steps = context.num_steps
         if self._is_coded:
-            model.register_buffer("coded_steps", torch.zeros((), dtype=torch.int64))
             model.register_buffer("price_of_bits", torch.tensor(self.rate_weight or FIRST_PRICE))
             model.register_buffer("first_bits", torch.zeros(()))
         return model
@@ -179,35 +176,35 @@ class Quantization(Method):
         if learning_rate is None:
             learning_rate = DEFAULT_STEP_RATE
             if self.rate is not None:
-                first = float(self._mean_bits()[1])
+                first = float(self._mean_bits().detach())
                 needed = reaching_rate(first, self.rate, self._num_steps * (1 - self.start) * RAMP)
                 learning_rate = min(max(learning_rate, needed), HIGHEST_STEP_RATE)
         return [{"params": list(steps.values()), "lr": learning_rate, "weight_decay": 0.0}]
 
     def compute_loss(self, loss: Tensor, step: Step) -> Tensor:
         """Adds the mean bits of a weight, times `rate_weight`, or times a price that lets them fall to `rate`."""
-        if not self._is_coded or step.progress < self.start or step.model.coded_steps % CODED_EVERY:
+        if not self._is_coded or step.progress < self.start:
             return loss
-        bits, stored = self._mean_bits()
+        bits = self._mean_bits()
         ramp = min(1.0, (step.progress - self.start) / ((1 - self.start) * RAMP))
         if self.rate is None:
-            return loss + CODED_EVERY * self.rate_weight * ramp * bits
+            return loss + self.rate_weight * ramp * bits
         model: Any = step.model
         if not model.first_bits:
-            model.first_bits.copy_(stored)
-        price, lasting = price_for_rate(model.price_of_bits, stored, model.first_bits, self.rate, ramp)
+            model.first_bits.copy_(bits.detach())
+        price, lasting = price_for_rate(model.price_of_bits, bits.detach(), model.first_bits, self.rate, ramp)
         model.price_of_bits.copy_(lasting)
-        return loss + CODED_EVERY * price * bits
+        return loss + price * bits
 
-    def _mean_bits(self) -> tuple[Tensor, Tensor]:
-        """Mean bits of the weights that are trained, and, without a gradient, of those that will be stored.
+    def _mean_bits(self) -> Tensor:
+        """Mean bits of a weight that will be stored, a scalar.
 
-        Rows of an embedding that are not trained are taken to have as many bits as those that are.
+        Rows of an embedding that are not trained will have as many bits as those that are, so that a bit of a row that
+        is trained counts as often as it will be stored.
         """
         seen: set[int] = set()
         bits: list[Tensor] = []
-        trained: list[int] = []
-        stored: list[int] = []
+        num_stored = 0
         for module, weight, quantizer in self._quantizers.values():
             if id(weight) not in seen:
                 seen.add(id(weight))
@@ -219,16 +216,14 @@ class Quantization(Method):
                 if not rows.numel():  # all of it leaves
                     continue
                 steps = quantizer.log_step if ids is None else quantizer.steps_of(ids)
-                bits.append(coded_bits(rows, steps, quantizer.bits))
-                trained.append(rows.numel())
-                stored.append(_num_stored(module, weight))
-        of_stored = [(b.detach() / rows) * all_rows for b, rows, all_rows in zip(bits, trained, stored, strict=True)]
-        return torch.stack(bits).sum() / sum(trained), torch.stack(of_stored).sum() / sum(stored)
+                own = _num_stored(module, weight)
+                bits.append(coded_bits(rows, steps, quantizer.bits) * (own / rows.numel()))
+                num_stored += own
+        return torch.stack(bits).sum() / num_stored
 
     def on_step_end(self, model: nn.Module, progress: float) -> None:
         """Begins the rounding when `start` is reached."""
         if self._is_coded:
-            model.coded_steps.add_(1)
             for name, (module, _, _) in self._quantizers.items():
                 if isinstance(module, nn.Embedding):
                     self._trained[name] = trained_rows(module)[1]
@@ -245,7 +240,7 @@ class Quantization(Method):
     def convert(self, model: nn.Module) -> nn.Module:
         """Puts the rounded weights in place and leaves codes and scales on each module; changes `model`, returns it."""
         if self._is_coded:
-            del model.coded_steps, model.price_of_bits, model.first_bits
+            del model.price_of_bits, model.first_bits
         coded: dict[int, QuantizedWeight] = {}
         stored: dict[int, int] = {}
         for name, (module, weight, quantizer) in self._quantizers.items():

@@ -23,12 +23,12 @@ __all__ = [
 ]
 
 FIRST_STEP = 0.25  # of the weights' standard deviation: about four bits a weight, harmless to begin with
-FIRST_PRICE = 0.03
+FIRST_PRICE = 0.3  # with less, the bits hardly fall in the first part of the way
 _MOST_STEPS = 128  # no integer is as large
 _STEP_PARTS = 128  # how fine the threshold is
 _FINEST_FACTOR, _MOST_POWERS = 2 ** (1 / 128), 128 * 8  # how much steps grow at a time, and how far
 LOWEST_PRICE, HIGHEST_PRICE = 1e-4, 30.0  # above, the price would be all that the weights learn from
-MOVED = 0.2  # of Adam's learning rate, in the mean over the steps
+MOVED = 0.5  # of Adam's learning rate, in the mean over the steps
 # How far the price, and the price from now on, rise with each e-fold of bits above what is wanted; logarithms.
 AT_ONCE, LASTING = 3.0, 0.2
 
@@ -126,7 +126,7 @@ def reaching_rate(first_bits: float, rate: float, num_steps: float) -> float:
     """Learning rate of the steps' logarithms that lets them get from so many bits to so many in `num_steps` steps.
 
     Each doubling of a step saves about a bit. Adam moves a parameter by its learning rate at most, here by
-    `MOVED` of it: bits have a gradient in one step of four, and the learning rate falls as the training goes.
+    `MOVED` of it, because the learning rate falls as the training goes.
     """
     way = math.log(2) * max(0.0, first_bits - rate)
     return way / (MOVED * max(1.0, num_steps))
