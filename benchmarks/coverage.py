@@ -8,7 +8,8 @@ by `together` more, so that their net ratio is exp(together / slope). Each train
 a task share the difficulty of its rows. Effects differ between no tasks and models, so that the same number is true
 for rows, seeds and tasks; unless `--between-tasks` says how far each task's effects lie from those of all tasks: then
 the intervals over rows and seeds are to hold the mean of these three tasks, those over tasks that of all. With
-`--teacher` all distilled cells of a task and seed share one teacher's luck.
+`--teacher` all distilled cells of a task and seed share one teacher's luck; with `--fewer` the two largest models have
+only so many seeds.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def cells(
         hard = random.random(args.rows)
         luck = random.normal(0, args.teacher, size=args.seeds)
         for (model, size), seed in itertools.product(SIZES.items(), range(args.seeds)):
+            if size in sorted(SIZES.values())[-2:] and seed >= (args.fewer or args.seeds):
+                continue
             for names in itertools.chain.from_iterable(itertools.combinations(EFFECTS, n) for n in range(4)):
                 rows = args.rows
                 own = chance(size, names, effects) + random.normal(0, TRAINING_SD) + luck[seed] * (PAIR[1] in names)
@@ -182,6 +185,7 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=250, help="validation rows of a task")
     parser.add_argument("--resamples", type=int, default=250)
     parser.add_argument("--teacher", type=float, default=0.0, help="standard deviation of a teacher's luck")
+    parser.add_argument("--fewer", type=int, default=0, help="seeds of the two largest models; 0: as many")
     parser.add_argument("--between-tasks", type=float, default=0.0, help="standard deviation of effects between tasks")
     parser.add_argument("-o", "--out", type=Path)
     args = parser.parse_args()

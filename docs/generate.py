@@ -183,7 +183,7 @@ def _product(one: dict[str, Any]) -> str:
     pairs = f"{one['num_values']}/{one['num_values'] + one['num_left_out']}"
     if ratio is None:
         return f"only bounds ({pairs})"
-    ends = "" if low is None and high is None else f" [{_end(low, '0')}, {_end(high, 'any')}]"
+    ends = f" [{_end(low, '0')}, {_end(high, 'any')}]" if one["covers"] else ""
     return f"{ratio:.2f}{ends} ({pairs})"
 
 

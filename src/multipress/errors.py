@@ -9,6 +9,7 @@ MultipressError                 exit code 1
 │   └── ArtifactError           a stored artifact: damaged, foreign, or too new
 ├── MissingExtraError           an optional dependency is not installed (exit code 2)
 ├── StoreError                  a folder of runs cannot be read or written
+│   ├── NoStoreError            there is none where one was named (an InputError too: exit code 2)
 │   └── CheckpointError         a training cannot go on from its checkpoint
 └── RunError                    a run failed
     └── DivergedError           the loss became NaN or infinite
@@ -28,6 +29,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "MultipressError",
+    "NoStoreError",
     "RunError",
     "SettingError",
     "SpecError",
@@ -75,6 +77,10 @@ class MissingExtraError(MultipressError):
 
 class StoreError(MultipressError):
     """A folder of runs cannot be read or written."""
+
+
+class NoStoreError(StoreError, InputError):
+    """There is no folder of runs where one was named."""
 
 
 class CheckpointError(StoreError):

@@ -1,4 +1,7 @@
-from multipress.analysis import group_cells, read_cells
+import pytest
+
+from multipress.analysis import analyze_cells, group_cells, read_cells
+from multipress.analysis.cells import MEAN_TASK
 
 Q8 = {"quantization": 8}
 P60 = {"pruning": 0.6}
@@ -45,9 +48,32 @@ def test_a_learning_rate_that_differs_between_models_is_no_difference_but_two_fo
     assert len({cell.task for cell in read_cells(rows)}) == 2
 
 
-def test_two_runs_of_one_spec_by_other_versions_are_told_apart_by_their_study(row):
-    cells = read_cells([row(studies=["old"]), row(studies=["new"])])
-    assert [cell.task for cell in cells] == ["t (study old)", "t (study new)"]
+def test_two_runs_of_one_spec_by_other_versions_are_told_apart_and_no_other_cell_is_touched(row):
+    rows = [row(), row(levels=Q8, studies=["old"]), row(levels=Q8, studies=["new"]), row(task="u"), row(seed=1)]
+    cells = read_cells(rows)
+    assert [cell.task for cell in cells] == ["t", "t", "t", "u", "t"]
+    assert [cell.label for cell in cells] == ["dense", "Q8[study old]", "Q8[study new]", "dense", "dense"]
+    # In one study, which of them it is; the same for every seed.
+    twice = read_cells([row(levels=Q8, seed=s) for s in (0, 1)] + [row(levels=Q8, seed=s) for s in (0, 1)])
+    assert [cell.label for cell in twice] == ["Q8[run 1]", "Q8[run 1]", "Q8[run 2]", "Q8[run 2]"]
+    assert [cell.task for cell in read_cells([row(), row()])] == ["t (run 1)", "t (run 2)"]
+
+
+def test_runs_whose_folder_is_gone_are_counted_and_change_nothing_else(row):
+    rows = [row(score=0.9), row(levels={"pruning": 0.6}, score=0.88)]
+    lost = [row(model="", task="", seed=None, state="pending", data={}, training={}) for _ in range(2)]
+    found, whole = analyze_cells([*rows, *lost]), analyze_cells(rows)
+    assert found["states"] == {"done": 2, "pending": 2}
+    assert [cell["label"] for cell in found["cells"]] == ["dense", "P60", "", ""]
+    for part in ("groups", "frontier", "interactions", "priority", "multiplicativity"):
+        assert found[part] == whole[part]
+
+
+def test_a_task_with_the_name_of_the_mean_is_no_mean(row):
+    found = analyze_cells([row(task=MEAN_TASK), row(task="t", score=0.8)])
+    assert {group["task"] for group in found["groups"]} == {f"({MEAN_TASK})", "t"}
+    scores = {point["task"]: point["score"] for point in found["frontier"]["weights_bytes"]}
+    assert scores == pytest.approx({f"({MEAN_TASK})": 0.9, "t": 0.8, MEAN_TASK: 0.85})
 
 
 def test_a_model_is_shown_without_its_folder(row):

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from statsmodels.formula.api import mixedlm
 
 from multipress.analysis import read_cells
@@ -56,7 +57,25 @@ def test_the_fit_is_the_one_of_statsmodels_formula(row):
     for levels, name in ((("P60",), "p"), (("Q8",), "q"), (("Q8", "P60"), "p:q")):
         assert found[levels]["mean"] == pytest.approx(theirs.fe_params[name], abs=2e-4)
         half = (found[levels]["high"] - found[levels]["low"]) / 2
-        assert half == pytest.approx(1.96 * theirs.bse_fe[name], rel=0.1)
+        assert half == pytest.approx(stats.t.ppf(0.975, 5) * theirs.bse_fe[name], rel=0.1)  # six places
+
+
+def test_where_places_differ_the_interval_is_that_of_a_t_test_over_them(row):
+    """An independent way to the same: the effect of each model and task, then scipy's t test."""
+    random = np.random.default_rng(4)
+    rows, effects = [], []
+    for task, model in itertools.product("xyz", "abcd"):
+        level, effect = random.normal(0.8, 0.05), random.normal(-0.03, 0.02)
+        own = []
+        for seed in range(3):
+            scores = [level + random.normal(0, 0.002), level + effect + random.normal(0, 0.002)]
+            own.append(scores[1] - scores[0])
+            for levels, score in zip(({}, {"pruning": 0.6}), scores, strict=True):
+                rows.append(row(model=model, task=task, seed=seed, levels=levels, score=score))
+        effects.append(np.mean(own))
+    (found,) = mixed_model(read_cells(rows))["rows"]
+    low, high = stats.ttest_1samp(effects, 0).confidence_interval()
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.03 * (high - low))
 
 
 def test_what_cannot_be_fitted_says_why(row, monkeypatch):

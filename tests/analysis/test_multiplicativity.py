@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from multipress.analysis import group_cells, read_cells
+from multipress.analysis.cells import MEAN_TASK
 from multipress.analysis.factors import (
     Curve,
     Factor,
@@ -19,7 +20,6 @@ from multipress.analysis.factors import (
 )
 from multipress.analysis.multiplicativity import Drop, multiplicativity
 from multipress.analysis.products import geometric_mean, is_net, products, products_by_drop
-from multipress.analysis.table import MEAN_TASK
 
 LEVELS = {"quantization": 8, "distillation": 2.0, "pruning": 0.5}
 MODELS = {f"m{i}": 4.0**i for i in range(10)}
@@ -285,6 +285,26 @@ def test_the_products_at_a_drop_are_those_of_the_analysis_at_that_drop(row):
     }
     for one in products(multiplicativity(groups, Drop(0.01))):
         assert rows[0.01, one.size, one.estimator, one.methods]["net_ratio"] == one.net_ratio
+
+
+def test_the_interval_of_a_product_is_that_of_its_repetitions(row):
+    """Against a loop over the repetitions; a pair without all its factors is left out of one, none bounds nothing."""
+    random = np.random.default_rng(0)
+    found = of(planted(row, FACTORS, together=1.3, tasks="xy"), "ideal_bytes", "interpolated", 0.0)
+    draws = np.exp(random.normal(0.2, 0.1, size=(len(found), 2, 400)))
+    draws[random.random(draws.shape) < 0.5] = np.nan
+    found = [replace(one, draws=own) for one, own in zip(found, draws, strict=True)]
+    for one in products(found):
+        own = [row.draws[1] for row in found if row.methods == one.methods and row.task != MEAN_TASK]
+        means = []
+        for repetition in zip(*own, strict=True):
+            known = [value for value in repetition if not math.isnan(value)]
+            means.append(math.exp(np.mean(np.log(known))))
+        low, high = np.quantile(means, [0.025, 0.975])
+        assert one.net_low == pytest.approx(low, rel=0.01)
+        assert one.net_high == pytest.approx(high, rel=0.01)
+        below = (np.sum(np.array(means) <= 1) + 1) / 401
+        assert one.verdict == ("super" if 8 * below < 0.05 else "not settled")
 
 
 def test_the_products_at_a_drop_have_the_intervals_of_the_analysis_at_that_drop(row):

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from scipy.stats import linregress
+from scipy.stats import linregress, ttest_1samp
 
 from multipress.analysis import read_cells
 from multipress.analysis.priority import exchange_rate, priority
@@ -59,6 +59,40 @@ def test_the_method_that_nets_most_comes_first_and_none_that_nets_nothing(row, e
         assert step["saved"] == pytest.approx(1 - 1 / SAVES[step["method"]])
         assert (step["bytes_per_point"] is None) == (effects[step["method"]] >= 0)
     assert sum(step["is_chosen"] for step in found["steps"]) == len(order)
+
+
+def test_a_step_has_the_interval_of_a_t_test_and_an_order_is_settled_where_the_difference_is(row):
+    """Nets that differ between models; what adds to one method's net on a model adds to the other's too."""
+
+    def found(shift):
+        rows = []
+        for i in range(5):
+            more = 0.01 * i + 0.001 * (i % 2)
+            for names in ((), ("quantization",), ("distillation",)):
+                score = 0.7 + 0.02 * i + more * bool(names) + shift * ("distillation" in names)
+                size = 2.0**i * 100 / (2 if "quantization" in names else 1)
+                rows.append(row(model=f"m{i}", levels={n: LEVELS[n] for n in names}, score=score, size=size))
+        return priority(read_cells(rows))
+
+    one = found(0.002)
+    nets = [1 + (0.01 * i + 0.001 * (i % 2)) / 0.02 for i in range(5)]
+    step = next(s for s in one["steps"] if (s["base"], s["method"]) == ("dense", "quantization"))
+    assert one["exchange_rate"] == pytest.approx(0.02)
+    assert (step["net_low"], step["net_high"]) == pytest.approx(ttest_1samp(nets, 0).confidence_interval())
+    assert one["order"][0] == "quantization"
+    assert one["settled"] is True  # .9 halvings more on every model, though the intervals overlap
+    random = np.random.default_rng(1)
+    rows = [
+        row(
+            model=f"m{i}",
+            levels={n: LEVELS[n] for n in names},
+            score=0.7 + 0.02 * i + random.normal(0, 0.05),
+            size=2.0**i,
+        )
+        for i in range(5)
+        for names in ((), ("quantization",), ("distillation",))
+    ]
+    assert priority(read_cells(rows))["settled"] in (False, None)
 
 
 def test_without_a_second_size_there_is_no_rate_and_no_order(row):

@@ -173,6 +173,42 @@ def test_drawn_seeds_give_the_mean_its_variance_and_stay_paired(row):
     assert drawn.dof == 2
 
 
+def test_a_model_with_one_seed_moves_as_much_as_the_others_trainings_do(row):
+    scores = {0: (0.80, 0.82, 0.81), 1: (0.70, 0.76, 0.70)}
+    rows = [
+        row(model="often", seed=s, levels=dict([P60][:p]), score=x)
+        for p, own in scores.items()
+        for s, x in enumerate(own)
+    ]
+    rows += [row(model="once", levels=dict([P60][:p]), score=0.6) for p in (0, 1)]
+    cells = read_cells(rows)
+    drawn = draw_groups(cells, {cell.run_id: np.full(4000, cell.score) for cell in cells})
+    pooled = np.mean([np.var(own, ddof=1) for own in scores.values()])
+    once = [value for (model, _, _), value in drawn.scores.items() if model == "once"]
+    for own in once:
+        assert own.mean() == pytest.approx(0.6, abs=0.002)
+        assert own.var() == pytest.approx(pooled, rel=0.08)
+    assert abs(np.corrcoef(*once)[0, 1]) < 0.05
+    alone = read_cells(rows[-2:])
+    drawn = draw_groups(alone, {cell.run_id: np.full(10, cell.score) for cell in alone})
+    assert all(np.ptp(value) == 0 for value in drawn.scores.values())
+    assert drawn.dof == 0
+
+
+def test_the_interval_over_other_tasks_is_no_narrower_than_that_over_these(row):
+    random = np.random.default_rng(5)
+    rows, outcomes = [], {}
+    for task in "ab":  # which happen to agree
+        dense = (np.arange(50) < 40).astype(float)
+        made = grid(
+            row, {(): random.permutation(dense), (P60,): random.permutation(np.roll(dense, 5) * dense)}, task=task
+        )
+        rows += made[0]
+        outcomes |= made[1]
+    one = intervals(rows, outcomes)[0]
+    assert one.tasks[0] <= one.low < one.high <= one.tasks[1]
+
+
 def planted(row, together, random, seeds=3):
     """Answers of the four subsets of two methods on two tasks and three models, and what they do together."""
     rows, outcomes = [], {}

@@ -17,8 +17,8 @@ def test_the_smallest_is_the_one_within_the_drop_that_was_asked_for(rows):
     for drop, starts in (
         (Drop(0.005), "Nothing smaller stays within 0.005 of the best dense score on t (m)."),
         (Drop(0.01), "Smallest within 0.01 of the best dense score on t: m with P60"),
-        (Drop(0.0077, is_relative=True), "Nothing smaller stays within 0.0077 times the best dense score on t (m)."),
-        (Drop(0.0079, is_relative=True), "Smallest within 0.0079 times the best dense score on t: m with P60"),
+        (Drop(0.0077, is_relative=True), "Nothing smaller stays within 0.77 % of the best dense score on t (m)."),
+        (Drop(0.0079, is_relative=True), "Smallest within 0.79 % of the best dense score on t: m with P60"),
     ):
         assert verdict(analyze_cells(rows, drop=drop))[0].startswith(starts)
 

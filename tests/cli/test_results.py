@@ -60,8 +60,8 @@ def test_analyze_prints_one_json_document(runs, capsys):
 def test_analyze_shows_effects_with_intervals_and_says_whom_it_left_out(runs, capsys):
     for number in (0, 1, 3):  # two dense runs and a pruned one
         attempt = runs / IDS[number] / "attempt-1"
-        right = np.arange(40) < 36 - number
-        labels = np.zeros(40, dtype=np.int64)
+        right = np.arange(100) < 90 - number
+        labels = np.zeros(100, dtype=np.int64)
         save_file({"logits": np.eye(2)[(~right).astype(int)], "labels": labels}, attempt / "predictions.safetensors")
         task = {"name": "sst2", "target": "classes", "labels": ["a", "b"], "metrics": ["accuracy"], "score": "accuracy"}
         (attempt / "artifact").mkdir()
@@ -97,7 +97,7 @@ def test_analyze_stays_inside_the_terminal_and_shows_failures(runs, capsys, monk
 
 
 def test_analyze_names_what_is_missing(runs, tmp_path, capsys):
-    assert main(["analyze", str(tmp_path / "no")]) == 1
+    assert main(["analyze", str(tmp_path / "no")]) == 2
     assert "no folder of runs" in capsys.readouterr().err
     assert main(["analyze", str(runs), "--study", "x"]) == 2
     assert "there are: s" in capsys.readouterr().err
@@ -151,3 +151,24 @@ def test_verify_exits_with_1_and_says_what_to_delete(runs, capsys):
     assert "1 runs damaged" in out
     assert main(["study", "verify", str(runs), "--json"]) == 1
     assert [bool(row["problems"]) for row in json.loads(capsys.readouterr().out)] == [True] + [False] * 5
+
+
+def test_predictions_that_do_not_give_the_score_are_told_and_in_no_interval(runs, capsys):
+    attempt = runs / IDS[0] / "attempt-1"
+    labels = np.zeros(100, dtype=np.int64)
+    logits = np.eye(2)[(np.arange(100) >= 50).astype(int)]
+    save_file({"logits": logits, "labels": labels}, attempt / "predictions.safetensors")
+    task = {"name": "sst2", "target": "classes", "labels": ["a", "b"], "metrics": ["accuracy"], "score": "accuracy"}
+    (attempt / "artifact").mkdir()
+    (attempt / "artifact" / "manifest.json").write_text(json.dumps({"facts": {"task": task}}))
+    assert main(["analyze", str(runs), "--json"]) == 0
+    assert "its predictions give a score of 0.5000, not the 0.9000 it has" in capsys.readouterr().err
+
+
+def test_a_figure_of_another_kind_and_a_single_repetition_are_refused(runs, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["report", str(runs), "-o", str(page), "--figure", str(tmp_path / "a.png")]) == 2
+    assert "multipress analyze" in capsys.readouterr().err
+    assert not page.exists()
+    assert main(["analyze", str(runs), "--resamples", "1"]) == 2
+    assert "0 for no intervals" in capsys.readouterr().err

@@ -146,6 +146,21 @@ def test_the_sliders_name_the_best_that_fits_and_its_command(opened):
     assert page.locator("#fitting").inner_text() == f"0 of {len(points)} fit."
 
 
+def test_each_budget_of_the_table_can_be_shown(opened):
+    page = opened.page
+    page.check("input[name=cost][value=ideal]")
+    page.check("input[name=wish][value=size]")
+    rows = page.locator("tr:has(button[data-budget])").all()
+    assert len(rows) > 2
+    for row in rows:
+        budget, model, label = row.locator("td").all_text_contents()[:3]
+        row.locator("button").click()
+        assert opened.winner().endswith(f"{model}, {label}")
+        assert page.locator("input[name=cost]:checked").get_attribute("value") == "weights"
+        told = page.locator("#said-mb").inner_text()
+        assert told == "any" or float(told.split()[2]) == pytest.approx(float(budget.split()[0]), rel=0.02)
+
+
 def test_a_point_tells_its_numbers_on_hovering_and_stays_chosen_on_a_click(opened):
     page = opened.page
     mark = page.locator("#chart svg g.best > path.mark").first

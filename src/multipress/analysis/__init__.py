@@ -10,7 +10,7 @@ from multipress.analysis.cells import SIZES, Cell, read_cells
 from multipress.analysis.interaction import interactions
 from multipress.analysis.mixed import mixed_model
 from multipress.analysis.multiplicativity import PAPER_DROP, Drop, multiplicativity
-from multipress.analysis.pareto import LATENCY, frontier, score_ends, task_means
+from multipress.analysis.pareto import LATENCY, frontier, score_ends, smallest_within, task_means
 from multipress.analysis.priority import priority
 from multipress.analysis.products import products, products_by_drop
 from multipress.analysis.resampling import GroupDraws, Outcome, draw_groups, draw_rows
@@ -21,7 +21,7 @@ from multipress.analysis.uncertainty import LEVEL, effect_intervals
 __all__ = ["analyze_cells", "Cell", "Drop", "Group", "Outcome", "SIZES", "group_cells", "read_cells"]
 
 COSTS = (*SIZES, "package_bytes", LATENCY)
-_FAILED_KEYS = ("run_id", "model", "task", "methods", "settings", "seed", "state", "why")
+_FAILED_KEYS = ("run_id", "model", "task", "methods", "label", "settings", "seed", "state", "why")
 
 
 def analyze_cells(
@@ -42,7 +42,7 @@ def analyze_cells(
 
     Returns:
         `cells` (the rows, each with its `label`), `groups` (cells over seeds), `means` (of those over tasks),
-        `frontier` (rows by cost),
+        `smallest` (of these within the drop), `frontier` (rows by cost),
         `multiplicativity` (`tolerance`, `relative`, `rows` of both estimators and both sizes, `products` over models,
         `by_drop`), `interactions` (plain means), `mixed_model`, `intervals` (level, resamples, and rows over all
         blocks, by model and by task), `shapley`, `priority`, `states` (how many cells are in which state),
@@ -50,15 +50,21 @@ def analyze_cells(
         Plain JSON values.
     """
     cells = read_cells(rows)
+    shown = [{**cell.row, "label": cell.label} for cell in cells]
+    states = _states(cells)
+    failed = [row for cell, row in zip(cells, shown, strict=True) if cell.state not in ("done", "pending", "running")]
+    cells = [cell for cell in cells if cell.is_known]
     groups = group_cells(cells)
     notes = [] if find_spec("scipy") else ["There are no intervals without scipy: pip install 'multipress[report]'."]
     draws = {} if notes else draw_rows(cells, outcomes or {}, resamples)
     drawn = draw_groups(cells, draws) if draws else None
+    means = task_means(groups, drawn)
     intervals = effect_intervals(cells, draws) if draws else []
     return {
-        "cells": [{**cell.row, "label": cell.label} for cell in cells],
+        "cells": shown,
         "groups": [{**group.to_json(), "interval": score_ends(group, drawn)} for group in groups],
-        "means": task_means(groups, drawn),
+        "means": means,
+        "smallest": smallest_within(means, groups, drop, drawn),
         "frontier": {cost: frontier(groups, cost, drawn) for cost in COSTS},
         "multiplicativity": _multiplicativity(groups, drop, drawn),
         "interactions": [one.to_json() for one in interactions(cells)],
@@ -66,12 +72,8 @@ def analyze_cells(
         "intervals": {"level": LEVEL, "resamples": resamples, "rows": [one.to_json() for one in intervals]},
         "shapley": [one.to_json() for one in shapley_shares(cells)],
         "priority": priority(cells, with_intervals=not notes),
-        "states": _states(cells),
-        "failed": [
-            {key: cell.row[key] for key in _FAILED_KEYS}
-            for cell in cells
-            if not cell.is_done and cell.state not in ("pending", "running")
-        ],
+        "states": states,
+        "failed": [{key: row[key] for key in _FAILED_KEYS} for row in failed],
         "timing": timing,
         "notes": notes,
     }

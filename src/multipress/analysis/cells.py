@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["DENSE", "SIZES", "Cell", "label_of", "levels_json", "read_cells", "short_name"]
+__all__ = ["DENSE", "MEAN_TASK", "SIZES", "Cell", "label_of", "levels_json", "read_cells", "short_name"]
 
 DENSE = "dense"
+MEAN_TASK = "mean over tasks"  # in place of a task's name; a task of that name is shown as `(mean over tasks)`
 # Every size is reported in both: the ideal one of the paper and the bytes of the real file.
 SIZES = ("ideal_bytes", "weights_bytes")
 
@@ -49,8 +50,15 @@ class Cell:
     row: Mapping[str, Any]
 
     @property
+    def is_known(self) -> bool:
+        """Whether it is known what was asked; of a run whose folder is gone nothing is."""
+        return bool(self.model or self.task)
+
+    @property
     def label(self) -> str:
-        """The methods with their levels, such as `Q8+KD+P60`; `dense` for none."""
+        """The methods with their levels, such as `Q8+KD+P60`; `dense` for none, nothing of what is not known."""
+        if not self.is_known:
+            return ""
         return label_of(level for _, level in self.levels)
 
     @property
@@ -89,7 +97,7 @@ def read_cells(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
             Cell(
                 run_id=row["run_id"],
                 model=_model_name(row["model"]),
-                task=task,
+                task=f"({task})" if task == MEAN_TASK else task,
                 levels=levels,
                 seed=row["seed"],
                 state=row["state"],
@@ -178,8 +186,26 @@ def _setup(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _told_apart(cells: list[Cell]) -> list[Cell]:
-    """Name the study in the task where two runs answer one question: their versions differ."""
-    counts = Counter((cell.model, cell.task, cell.levels, cell.seed) for cell in cells)
-    if all(count == 1 for count in counts.values()):
-        return cells
-    return [replace(cell, task=f"{cell.task} (study {'/'.join(cell.row.get('studies', []))})") for cell in cells]
+    """Where two runs answer one question, because their versions differ, their levels get a name; no other cell does.
+
+    The name is the study's or, in one study, which of them it is. Of two dense ones the task gets it.
+    """
+    twins: dict[Any, list[int]] = defaultdict(list)
+    for i, cell in enumerate(cells):
+        if cell.is_known:
+            twins[cell.model, cell.task, cell.levels, cell.seed].append(i)
+    made = list(cells)
+    for places in twins.values():
+        if len(places) == 1:
+            continue
+        names = [f"study {'/'.join(cells[i].row.get('studies', []))}" for i in places]
+        if len(set(names)) < len(names):
+            names = [f"run {number}" for number in range(1, len(names) + 1)]
+        for i, name in zip(places, names, strict=True):
+            cell = cells[i]
+            if cell.levels:
+                method, level = cell.levels[-1]
+                made[i] = replace(cell, levels=(*cell.levels[:-1], (method, f"{level}[{name}]")))
+            else:
+                made[i] = replace(cell, task=f"{cell.task} ({name})")
+    return made

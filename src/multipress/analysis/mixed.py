@@ -22,7 +22,7 @@ import numpy as np
 
 from multipress.analysis.cells import Cell, levels_json
 from multipress.analysis.interaction import Levels
-from multipress.analysis.uncertainty import LEVEL, holm, student_quantile
+from multipress.analysis.uncertainty import LEVEL, holm, student_quantile, student_tail
 
 __all__ = ["MixedEffect", "mixed_model"]
 
@@ -99,7 +99,9 @@ def mixed_model(cells: Sequence[Cell], level: float = LEVEL) -> dict[str, Any]:
             fit = model.fit(reml=True, method=_SEARCH)
         except (np.linalg.LinAlgError, ValueError) as error:
             return _nothing(f"It could not be fitted: {error}.", len(used))
-        made = _result(fit, terms, names, (level, scale))
+        # As many as a t test over the places, which the random parts are of, would have.
+        dof = max(1, len({(cell.task, cell.model) for cell in used}) - 1)
+        made = _result(fit, terms, names, (level, scale, dof))
     return made | {
         "num_cells": len(used),
         "note": "" if fit.converged else _NOT_CONVERGED,
@@ -137,11 +139,12 @@ def _random_parts(cells: Sequence[Cell], spec: Any) -> tuple[Any, list[str]]:
     return (spec(names, columns, matrices) if names else None), names
 
 
-def _result(fit: Any, terms: Sequence[Levels], names: Sequence[str], how: tuple[float, float]) -> dict[str, Any]:
-    level, scale = how
-    reach = student_quantile(level, np.inf)
+def _result(fit: Any, terms: Sequence[Levels], names: Sequence[str], how: tuple[float, float, float]) -> dict[str, Any]:
+    level, scale, dof = how
+    reach = student_quantile(level, dof)
     means, errors = scale * np.asarray(fit.fe_params)[1:], scale * np.asarray(fit.bse_fe)[1:]
-    p = holm([float(value) if math.isfinite(value) else 1.0 for value in np.asarray(fit.pvalues)[1 : len(terms) + 1]])
+    distances = np.abs(np.asarray(fit.tvalues)[1 : len(terms) + 1])
+    p = holm([student_tail(float(one), dof) if math.isfinite(one) else 1.0 for one in distances])
     rows = [
         MixedEffect(term, float(mean), float(mean - reach * se), float(mean + reach * se), one).to_json()
         for term, mean, se, one in zip(terms, means, errors, p, strict=True)

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from multipress.analysis.cells import SIZES
+from multipress.analysis.cells import MEAN_TASK, SIZES
 from multipress.analysis.factors import ESTIMATORS, Curve, Factor, FactorDraws, estimate_factors, mean_factor
 from multipress.analysis.interaction import Levels
-from multipress.analysis.table import MEAN_TASK, Group
+from multipress.analysis.table import Group
 
 __all__ = ["PAPER_DROP", "Drop", "Multiplicativity", "Scores", "multiplicativity"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from multipress.analysis.blocks import Block
+from multipress.analysis.cells import DENSE, MEAN_TASK
+from multipress.analysis.multiplicativity import Drop
 from multipress.analysis.resampling import GroupDraws
-from multipress.analysis.table import MEAN_TASK, Group, on_every_task
+from multipress.analysis.table import Group, on_every_task
 from multipress.analysis.uncertainty import mean_ends
 
 __all__ = ["LATENCY", "frontier", "non_dominated", "score_ends"]
@@ -100,6 +102,54 @@ def task_means(groups: Sequence[Group], drawn: GroupDraws | None = None) -> dict
     done = [group for group in groups if group.score.mean is not None]
     found, num_left_out = on_every_task(((group.model, group.label), group.task, group) for group in done)
     return {"rows": [_mean_row(own, drawn) for own in found.values()], "num_left_out": num_left_out}
+
+
+def smallest_within(
+    means: Mapping[str, Any], groups: Sequence[Group], drop: Drop, drawn: GroupDraws | None = None
+) -> dict[str, Any] | None:
+    """The smallest combination whose mean score over tasks is within a drop of the best dense one's.
+
+    Args:
+        means: What `task_means` gave.
+        groups: Groups over seeds.
+        drop: How far below it may lie.
+        drawn: Scores of the groups in repetitions.
+
+    Returns:
+        `model`, `label`, `score`, `bytes`, `dense_model`, `dense_bytes`, `change` (of the score, against that dense
+        model) and `interval` (its low and high, over rows and seeds, seeds paired; None without repetitions or a seed
+        in common). None without a dense control on every task.
+    """
+    rows = [row for row in means["rows"] if row["sizes"].get("weights_bytes") is not None]
+    dense = [row for row in rows if row["label"] == DENSE]
+    if not dense:
+        return None
+    best = max(dense, key=lambda row: row["score"])
+    near = [row for row in rows if row["score"] >= drop.bar(best["score"])]
+    one = min(near, key=lambda row: (row["sizes"]["weights_bytes"], -row["score"]))
+    return {
+        "model": one["model"],
+        "label": one["label"],
+        "score": one["score"],
+        "bytes": one["sizes"]["weights_bytes"],
+        "dense_model": best["model"],
+        "dense_bytes": best["sizes"]["weights_bytes"],
+        "change": one["score"] - best["score"],
+        "interval": _change_ends(one, best, groups, drawn) if drawn is not None and one is not best else None,
+    }
+
+
+def _change_ends(
+    one: Mapping[str, Any], other: Mapping[str, Any], groups: Sequence[Group], drawn: GroupDraws
+) -> tuple[float, float] | None:
+    """Ends of the interval of the difference of two combinations, over the tasks and seeds that both have."""
+    scores: list[dict[Block, np.ndarray]] = []
+    for row in (one, other):
+        own = [group for group in groups if (group.model, group.label) == (row["model"], row["label"])]
+        blocks = [drawn.blocks.get((group.model, group.task, group.levels), {}) for group in own]
+        scores.append({("", task, seed): values for each in blocks for (_, task, seed), values in each.items()})
+    both = {block: values - scores[1][block] for block, values in scores[0].items() if block in scores[1]}
+    return mean_ends(both) if both else None
 
 
 def _mean_row(groups: Sequence[Group], drawn: GroupDraws | None) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from multipress.analysis.blocks import Block, by_place
+from multipress.analysis.blocks import Block, Place, by_place
 from multipress.analysis.cells import Cell, label_of
 from multipress.analysis.interaction import Levels
 from multipress.analysis.uncertainty import LEVEL, student_quantile
@@ -27,6 +27,10 @@ __all__ = ["PAPER_ORDER", "Step", "exchange_rate", "priority"]
 # Movva et al. (2022): quantize first, then distil, then prune.
 PAPER_ORDER = ("quantization", "distillation", "pruning")
 _SIZE = "weights_bytes"
+
+
+Move = tuple[Levels, Levels]  # from a combination to one with a method more
+Ends = tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,9 @@ def priority(cells: Sequence[Cell], *, with_intervals: bool = True) -> dict[str,
     Returns:
         `exchange_rate` (score lost by halving the bytes with a smaller dense model, or None), `steps` (rows as `Step`
         has them), `order` (methods, best first, while one nets more than 0), `paper_order` (those of the paper that
-        are there), and `agrees` (whether it is the paper's whole order; None where it cannot be told).
+        are there), `agrees` (whether it is the paper's whole order; None where it cannot be told), and `settled`
+        (whether each step of the order nets more than every other from the same base, by the interval of the
+        difference over models and tasks; None without intervals or a choice).
     """
     rate = exchange_rate(cells)
     blocks: dict[Block, dict[Levels, Cell]] = defaultdict(dict)
@@ -99,14 +105,18 @@ def priority(cells: Sequence[Cell], *, with_intervals: bool = True) -> dict[str,
         if cell.is_done and cell.sizes.get(_SIZE):
             blocks[cell.model, cell.task, cell.seed][cell.levels] = cell
     asked = list(dict.fromkeys(cell.levels for cell in cells))
-    steps: dict[tuple[Levels, Levels], Step] = {}
+    steps: dict[Move, Step] = {}
+    nets: dict[Move, dict[Place, float]] = {}
     for after in sorted(asked, key=len):
         for level in after:
             base = tuple(one for one in after if one != level)
             pairs = {key: (own[base], own[after]) for key, own in blocks.items() if base in own and after in own}
             if pairs:
-                steps[base, after] = _step(base, level, pairs, (rate, with_intervals))
-    order = _walk(steps)
+                nets[base, after] = _nets(pairs, rate) if rate is not None else {}
+                own = list(nets[base, after].values())
+                ends = _ends(own) if with_intervals else None
+                steps[base, after] = _step(base, level, pairs, own, ends)
+    order, way = _walk(steps)
     present = [name for name in PAPER_ORDER if any(step.method == name for step in steps.values())]
     agrees = None
     if rate is not None and len(present) > 1:
@@ -117,24 +127,22 @@ def priority(cells: Sequence[Cell], *, with_intervals: bool = True) -> dict[str,
         "order": order,
         "paper_order": present,
         "agrees": agrees,
+        "settled": _settled(way, nets) if with_intervals else None,
     }
 
 
+def _nets(pairs: Mapping[Block, tuple[Cell, Cell]], rate: float) -> dict[Place, float]:
+    """Halvings at an equal score of each model and task, the mean of its seeds."""
+    values = {block: _halvings(pair) + _change(pair) / rate for block, pair in pairs.items()}
+    return {place: float(np.mean(own)) for place, own in by_place(values).items()}
+
+
 def _step(
-    base: Levels, level: tuple[str, str], pairs: Mapping[Block, tuple[Cell, Cell]], how: tuple[float | None, bool]
+    base: Levels, level: tuple[str, str], pairs: Mapping[Block, tuple[Cell, Cell]], nets: Sequence[float], ends: Ends
 ) -> Step:
-    rate, with_intervals = how
-    numbers = {block: [*_bytes(pair), _change(pair), _halvings(pair)] for block, pair in pairs.items()}
-    places = np.array([np.mean(own, axis=0) for own in by_place(numbers).values()])
-    before, after, change, halvings = places.T
+    numbers = {block: [*_bytes(pair), _change(pair)] for block, pair in pairs.items()}
+    before, after, change = np.array([np.mean(own, axis=0) for own in by_place(numbers).values()]).T
     lost = -100 * float(change.mean())
-    net = low = high = None
-    if rate is not None:
-        nets = halvings + change / rate
-        net = float(nets.mean())
-        if len(nets) > 1 and with_intervals:
-            reach = student_quantile(LEVEL, len(nets) - 1) * float(np.std(nets, ddof=1)) / math.sqrt(len(nets))
-            low, high = net - reach, net + reach
     return Step(
         base=label_of(one for _, one in base),
         add=level[1],
@@ -142,11 +150,32 @@ def _step(
         saved=float(1 - (after / before).mean()),
         change=float(change.mean()),
         bytes_per_point=float((before - after).mean()) / lost if lost > 1e-9 else None,
-        net=net,
-        net_low=low,
-        net_high=high,
+        net=float(np.mean(nets)) if nets else None,
+        net_low=None if ends is None else ends[0],
+        net_high=None if ends is None else ends[1],
         num_blocks=len(pairs),
     )
+
+
+def _ends(values: Sequence[float]) -> Ends:
+    """Ends of the t interval of a mean over models and tasks; None of fewer than two."""
+    num = len(values)
+    if num < 2:
+        return None
+    reach = student_quantile(LEVEL, num - 1) * float(np.std(values, ddof=1)) / math.sqrt(num)
+    return float(np.mean(values)) - reach, float(np.mean(values)) + reach
+
+
+def _settled(way: Sequence[Move], nets: Mapping[Move, dict[Place, float]]) -> bool | None:
+    """Whether each step of the way is surely better than all others from its base; None where there is no other."""
+    found = []
+    for base, after in way:
+        best = nets[base, after]
+        for (other_base, other_after), other in nets.items():
+            if other_base == base and other_after != after:
+                ends = _ends([best[place] - other[place] for place in best if place in other])
+                found.append(ends is not None and ends[0] > 0)
+    return all(found) if found else None
 
 
 def _bytes(pair: tuple[Cell, Cell]) -> tuple[float, float]:
@@ -163,17 +192,19 @@ def _halvings(pair: tuple[Cell, Cell]) -> float:
     return math.log2(before / after)
 
 
-def _walk(steps: dict[tuple[Levels, Levels], Step]) -> list[str]:
-    """The methods of the best way, best first; marks its steps in `steps`."""
+def _walk(steps: dict[Move, Step]) -> tuple[list[str], list[Move]]:
+    """The methods of the best way, best first, and its steps, which are marked in `steps`."""
     here: Levels = ()
     order: list[str] = []
+    way: list[Move] = []
     while True:
         ways = {after: step for (base, after), step in steps.items() if base == here and step.net is not None}
         if not ways:
-            return order
-        after, best = max(ways.items(), key=lambda way: way[1].net or 0.0)
+            return order, way
+        after, best = max(ways.items(), key=lambda one: one[1].net or 0.0)
         if (best.net or 0.0) <= 0:
-            return order
+            return order, way
         steps[here, after] = replace(best, is_chosen=True)
         order.append(best.method)
+        way.append((here, after))
         here = after

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from multipress.analysis.cells import MEAN_TASK
 from multipress.analysis.multiplicativity import Drop, Multiplicativity, Scores, multiplicativity
-from multipress.analysis.table import MEAN_TASK, Group
+from multipress.analysis.table import Group
 from multipress.analysis.uncertainty import LEVEL, ends_over_tasks, holm, percentile_ends, student_tail
 
 __all__ = ["DROPS", "Product", "geometric_mean", "is_net", "products", "products_by_drop"]
@@ -28,6 +29,7 @@ _OF_DROPS = (
     "net_ratio",
     "net_low",
     "net_high",
+    "covers",
     "num_values",
     "num_left_out",
 )
@@ -53,7 +55,8 @@ class Product:
         high: Upper end.
         net_low: Lower end of `net_ratio`.
         net_high: Upper end.
-        tasks_low: Lower end of the ratio one judges by (net, where interpolated) for other tasks; None with one task.
+        tasks_low: Lower end of the ratio one judges by (net, where interpolated) for other tasks, at most that for the
+            same tasks; None with one task, or no bound.
         tasks_high: Upper end.
         covers: What `low` and `high` cover: `rows and seeds`, `rows` with one seed, or nothing without repetitions.
         p_holm: Chance of a (net, where interpolated) ratio so far from 1 if reductions multiplied, corrected for the
@@ -124,10 +127,15 @@ def _product(rows: Sequence[Multiplicativity], dof: int, level: float) -> Produc
         return made
     told = [(row.task, row.net_ratio if is_net(first.estimator) else row.ratio) for row in known]
     ends = ends_over_tasks([(task, math.log(ratio)) for task, ratio in told if ratio is not None], level)
-    if ends is not None:
-        made = replace(made, tasks_low=math.exp(ends[0]), tasks_high=math.exp(ends[1]))
     low, high, _ = _ends(rows, 0, dof, level)
     net_low, net_high, p = _ends(rows, 1, dof, level)
+    if ends is not None:
+        here = (net_low, net_high) if is_net(first.estimator) else (low, high)
+        made = replace(
+            made,
+            tasks_low=None if here[0] is None else min(here[0], math.exp(ends[0])),
+            tasks_high=None if here[1] is None else max(here[1], math.exp(ends[1])),
+        )
     return replace(
         made,
         low=low,

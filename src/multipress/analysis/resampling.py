@@ -2,7 +2,8 @@
 
 Rows of a task are drawn with replacement, the same for all runs of the task, so that what is hard for all of them
 cancels. Seeds are drawn within each model and task, the same for all combinations of methods: n - 1 of n with
-replacement, which gives the mean of the draws the variance s^2 / n; all n would give too small a one.
+replacement, which gives the mean of the draws the variance s^2 / n; all n would give too small a one. Where a model and
+task has one seed and others have several, its scores move by the mean variance of those.
 
 References:
     Efron and Tibshirani (1993), chapters 8 and 13. McCarthy and Snowden (1985): n - 1 of n.
@@ -99,12 +100,14 @@ def draw_groups(cells: Sequence[Cell], draws: Mapping[str, np.ndarray], seed: in
             own = np.concatenate([[cell.score], draws[cell.run_id]])
             blocks[cell.model, cell.task, cell.levels][cell.model, cell.task, cell.seed] = own
     share = _share_of_seeds(by_place.values(), draws)
+    spread = _spread_of_seeds(by_place.values())
     scores: dict[Place, np.ndarray] = {}
     dof = 0
     for (model, task), runs in by_place.items():
         seeds = list(dict.fromkeys(cell.seed for cell in runs))
         num_draws = len(draws[runs[0].run_id])
-        picked = _random(seed, f"{model}\n{task}").integers(len(seeds), size=(num_draws, max(1, len(seeds) - 1)))
+        random = _random(seed, f"{model}\n{task}")
+        picked = random.integers(len(seeds), size=(num_draws, max(1, len(seeds) - 1)))
         counts = (picked[:, :, None] == np.arange(len(seeds))).sum(axis=1)  # (R, S)
         dof += len(seeds) - 1
         for levels in dict.fromkeys(cell.levels for cell in runs):
@@ -116,8 +119,21 @@ def draw_groups(cells: Sequence[Cell], draws: Mapping[str, np.ndarray], seed: in
             # Where no drawn seed has this run, all its seeds stand in.
             weights = np.where(total[:, None] > 0, weights, 1)
             moved = weights @ own_scores / weights.sum(axis=1) - own_scores.mean()
+            if len(seeds) == 1:
+                moved = spread * random.standard_normal(num_draws)
             scores[model, task, levels] = rows + share * moved
     return GroupDraws(scores, dict(blocks), dof)
+
+
+def _spread_of_seeds(places: Iterable[Sequence[Cell]]) -> float:
+    """Standard deviation of a score over seeds, pooled over models, tasks and combinations; 0 with one seed."""
+    variances = []
+    for runs in places:
+        scores: dict[Levels, list[float]] = defaultdict(list)
+        for cell in runs:
+            scores[cell.levels].append(cell.score or 0.0)
+        variances += [np.var(own, ddof=1) for own in scores.values() if len(own) > 1]
+    return float(np.sqrt(np.mean(variances))) if variances else 0.0
 
 
 def own_noise(draws: np.ndarray) -> float:

@@ -9,9 +9,7 @@ from typing import Any, TypeVar
 
 from multipress.analysis.cells import Cell, label_of, levels_json
 
-__all__ = ["MEAN_TASK", "Group", "Summary", "group_cells", "on_every_task", "summarize"]
-
-MEAN_TASK = "mean over tasks"  # in place of a task's name
+__all__ = ["Group", "Summary", "group_cells", "on_every_task", "summarize"]
 
 T = TypeVar("T")
 

@@ -55,7 +55,7 @@ class Interval:
         low: Lower end, for other rows and, where there are several seeds, other trainings on the same tasks.
         high: Upper end.
         rows: Ends for other rows alone, with these trained models.
-        tasks: Ends for other tasks as well; None with one task.
+        tasks: Ends for other tasks as well, at least as far apart as `low` and `high`; None with one task.
         covers: `rows and seeds`, or `rows` where every model and task has one seed.
         se: Standard error that `low` and `high` are made of.
         dof: Degrees of freedom; None: none are lost.
@@ -185,6 +185,7 @@ def _interval(
     variance, dof = parts.after(0)
     se = float(np.sqrt(variance))
     reach = se * student_quantile(level, dof)
+    tasks = ends_over_tasks([(task, float(np.mean(own, axis=0)[0])) for (_, task), own in places.items()], level)
     rows_low, rows_high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     p = 1.0 if mean == 0 else student_tail(abs(mean) / se, dof) if se else 0.0
     made = Interval(
@@ -195,7 +196,7 @@ def _interval(
         low=mean - reach,
         high=mean + reach,
         rows=(float(rows_low), float(rows_high)),
-        tasks=ends_over_tasks([(task, float(np.mean(own, axis=0)[0])) for (_, task), own in places.items()], level),
+        tasks=tasks and (min(tasks[0], mean - reach), max(tasks[1], mean + reach)),
         covers="rows and seeds" if parts.seeds_dof else "rows",
         se=se,
         dof=float(dof) if np.isfinite(dof) else None,
@@ -213,7 +214,9 @@ def _variance(effects: Mapping[Block, np.ndarray], rows: float) -> _Variance:
     several = [np.stack(own) for own in places.values() if len(own) > 1]
     if not several:
         return _Variance(rows, 0.0, 0.0, 0.0, 1.0)
+    # A place with one seed has the mean variance of the others.
     pooled = float(np.mean([own[:, 0].var(ddof=1) for own in several]))
+    pooled_noise = float(np.mean([own_noise(own[:, 1:]) for own in several]))
     seeds = noise = spread = free = 0.0
     share = 1 / len(places)
     for own in places.values():
@@ -222,10 +225,10 @@ def _variance(effects: Mapping[Block, np.ndarray], rows: float) -> _Variance:
         variance = float(values[:, 0].var(ddof=1)) if num > 1 else pooled
         part = share**2 * variance / num
         seeds += part
+        noise += share**2 * (own_noise(values[:, 1:]) if num > 1 else pooled_noise) / num
         if num > 1:
             spread += part**2 / (num + 1)
             free += num - 1
-            noise += share**2 * own_noise(values[:, 1:]) / num
     num_seeds = float(np.mean([len(own) for own in places.values()]))
     # Welch's form, which allows for variances that are estimates themselves.
     dof = min(max(seeds**2 / spread - 2, 1.0), free) if spread else 1.0

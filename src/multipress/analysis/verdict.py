@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multipress.analysis.cells import DENSE
-from multipress.analysis.multiplicativity import Drop
 
 __all__ = ["told_ratio", "verdict"]
 
@@ -30,34 +29,24 @@ def verdict(analysis: Mapping[str, Any]) -> list[str]:
 
 
 def _smallest(analysis: Mapping[str, Any]) -> str:
-    groups, factors, num_left_out = (
-        analysis["groups"],
-        analysis["multiplicativity"],
-        analysis["means"]["num_left_out"],
-    )
-    means = {
-        (row["model"], row["label"]): (row["score"], row["sizes"]["weights_bytes"])
-        for row in analysis["means"]["rows"]
-        if row["sizes"].get("weights_bytes") is not None
-    }
-    dense = {key: one for key, one in means.items() if key[1] == DENSE}
-    if not dense:
+    one, factors, num_left_out = analysis["smallest"], analysis["multiplicativity"], analysis["means"]["num_left_out"]
+    if one is None:
         return "No dense control is done on every task, so that nothing can be compared with it yet."
-    drop = Drop(factors["tolerance"], factors["relative"])
-    best_model, best = max(dense.items(), key=lambda item: item[1][0])
-    near = [key for key, (score, _) in means.items() if score >= drop.bar(best[0])]
-    model, label = min(near, key=lambda key: (means[key][1], -means[key][0]))
-    score, size = means[model, label]
-    tasks = {group["task"] for group in groups if group["score"]["mean"] is not None}
+    tasks = {group["task"] for group in analysis["groups"] if group["score"]["mean"] is not None}
     where = f"on {next(iter(tasks))}" if len(tasks) == 1 else f"on the mean of {len(tasks)} tasks"
-    within = f"within {drop.value:g}{' times' if drop.is_relative else ' of'} the best dense score {where}"
-    if label == DENSE:
-        text = f"Nothing smaller stays {within} ({best_model[0]})."
+    drop = factors["tolerance"]
+    within = f"within {100 * drop:g} %" if factors["relative"] else f"within {drop:g}"
+    within += f" of the best dense score {where}"
+    if one["label"] == DENSE:
+        text = f"Nothing smaller stays {within} ({one['dense_model']})."
     else:
+        sure = (
+            "" if one["interval"] is None else ", {:+.4f} to {:+.4f} for other rows and seeds".format(*one["interval"])
+        )
         text = (
-            f"Smallest {within}: {model} with {label}, "
-            f"{size / 1e6:.2f} MB of weights, {best[1] / size:.1f} times smaller than the stored dense "
-            f"{best_model[0]}, score {score:.4f} ({score - best[0]:+.4f})."
+            f"Smallest {within}: {one['model']} with {one['label']}, {one['bytes'] / 1e6:.2f} MB of weights, "
+            f"{one['dense_bytes'] / one['bytes']:.1f} times smaller than the stored dense {one['dense_model']}, score "
+            f"{one['score']:.4f} ({one['change']:+.4f}{sure})."
         )
     if num_left_out:
         many = f"{_count(num_left_out, 'combination')} of a model and methods {'is' if num_left_out == 1 else 'are'}"
@@ -90,13 +79,13 @@ def _together(products: Sequence[Mapping[str, Any]]) -> str:
             f"Whether {names} multiply cannot be told: in every pair of model and task a factor is a bound or out of "
             "reach. More model sizes would help."
         )
-    ends = "" if low is None and high is None else f", {_end(low, '0')} to {_end(high, 'any')}"
+    ends = f", {_end(low, '0')} to {_end(high, 'any')}" if largest["covers"] else ""
     found_in = f"observed over product {ratio:.2f}{ends} (real bytes, interpolated, net of the drop; {places})"
     if largest["covers"] == "rows":
         found_in += "; there is one seed, so that other trainings may differ"
     low, high = largest["tasks_low"], largest["tasks_high"]
-    if low is not None and high is not None:
-        found_in += f"; {low:.2f} to {high:.2f} if these tasks are a sample of many"
+    if low is not None or high is not None:
+        found_in += f"; {_end(low, '0')} to {_end(high, 'any')} if these tasks are a sample of many"
     said = {"super": "more", "sub": "less"}.get(largest["verdict"])
     if said is None:
         return f"Whether {names} together shrink a model by more or less than their product is not settled: {found_in}."
@@ -130,7 +119,10 @@ def _order(priority: Mapping[str, Any]) -> str:
     if priority["agrees"] is None:
         return f"{text}."
     paper = ", ".join(priority["paper_order"])
-    return f"{text}, {'as the paper advises' if priority['agrees'] else f'unlike the paper ({paper})'}."
+    text += f", {'as the paper advises' if priority['agrees'] else f'unlike the paper ({paper})'}"
+    if priority["settled"] is False:
+        text += "; not settled: with other models and tasks another order may come out"
+    return f"{text}."
 
 
 def _missing(states: Mapping[str, int]) -> str:

@@ -74,7 +74,7 @@ def _print_tables(analysis: Mapping[str, Any]) -> None:
     _print_effects(console, analysis)
     _print_products(console, analysis["multiplicativity"])
     for cell in analysis["failed"]:
-        name = f"{cell['model']} {cell['task']} {'+'.join(cell['methods']) or 'dense'} seed {cell['seed']}"
+        name = f"{cell['model']} {cell['task']} {cell['label']} seed {cell['seed']}"
         console.print(plain(f"{cell['state']}: {cell['run_id']} {name}: {cell['why']}"), style="red")
 
 
@@ -97,10 +97,10 @@ def _print_effects(console: Console, analysis: Mapping[str, Any]) -> None:
     console.rule("effect on the score, in points", align="left", style="dim", characters="─")
     table = _plain_table(("methods", "mean", "low", "high", "p", "mixed", "blocks", "seeds+"))
     for row in rows:
-        numbers = [f"{100 * row[key]:+.2f}" for key in ("mean", "low", "high")]
+        numbers = [f"{round(100 * row[key], 2) + 0.0:+.2f}" for key in ("mean", "low", "high")]
         mixed = fitted.get(tuple(row["levels"]))
         more = "" if row["more_seeds"] is None else str(row["more_seeds"])
-        shown = [*numbers, f"{row['p_holm']:.3f}", f"{100 * mixed['mean']:+.2f}" if mixed else ""]
+        shown = [*numbers, f"{row['p_holm']:.3f}", f"{round(100 * mixed['mean'], 2) + 0.0:+.2f}" if mixed else ""]
         table.add_row(" x ".join(row["levels"]), *shown, str(row["num_blocks"]), more)
     console.print(table)
     console.print(
@@ -122,9 +122,9 @@ def _print_products(console: Console, factors: Mapping[str, Any]) -> None:
 
     if not factors["products"]:
         return
-    kind = "relative" if factors["relative"] else "absolute"
+    kind = " of the score" if factors["relative"] else ""
     console.rule(
-        f"size reduction together over the product of each alone, at a drop of {factors['tolerance']:g} ({kind})",
+        f"size reduction together over the product of each, drop {factors['tolerance']:g}{kind}",
         align="left",
         style="dim",
         characters="─",
@@ -132,7 +132,10 @@ def _print_products(console: Console, factors: Mapping[str, Any]) -> None:
     table = _plain_table(("methods", "size", "estimator", "ratio", "net", "low", "high", "pairs", "verdict"), 3)
     for one in factors["products"]:
         ends = ("net_low", "net_high") if one["estimator"] == "interpolated" else ("low", "high")
-        numbers = ["" if one[key] is None else f"{one[key]:.2f}" for key in ("ratio", "net_ratio", *ends)]
+        numbers = ["" if one[key] is None else f"{one[key]:.2f}" for key in ("ratio", "net_ratio")]
+        is_sure = one["covers"] and one["ratio"] is not None
+        for key, otherwise in zip(ends, ("0", "any"), strict=True):
+            numbers.append("" if not is_sure else otherwise if one[key] is None else f"{one[key]:.2f}")
         names = ["+".join(map(short_name, one["methods"])), one["size"].removesuffix("_bytes"), one["estimator"]]
         total = one["num_values"] + one["num_left_out"]
         table.add_row(*names, *numbers, f"{one['num_values']}/{total}", one["verdict"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multipress.cli.results import DROP, RESAMPLES, Drop, Folder, Relative, Resamples, Study, analyze_store
+from multipress.errors import SettingError
 
 if TYPE_CHECKING:
     from multipress.store import Store
@@ -54,6 +55,11 @@ def write_report(
     from multipress.report import cells_csv, figure_svg, provenance, report_page, table_markdown
     from multipress.report.dissection_rows import read_dissections
 
+    if figure is not None and figure.suffix != ".svg":
+        raise SettingError(
+            f"--figure is {figure.name}, but this command draws .svg alone. For .png and .pdf: `multipress analyze "
+            f"{folder} --figure {figure.name}`."
+        )
     store, analysis = analyze_store(folder, study, resamples, drop, relative)
     studies = {name: one for name, one in store.studies().items() if study in ("", name)}
     asked: list[object] = ["multipress", "report", folder, "-o", out]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DROP", "RESAMPLES", "Drop", "Folder", "Relative", "Resamples", "Study", "analyze_store"]
 
+_ROUNDING = 1e-6  # of a score
 DROP, RESAMPLES = 0.005, 1000  # half a point; draws for the intervals
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="A folder of runs, made by `study run`.")]
@@ -39,6 +40,8 @@ def analyze_store(
     """
     if not (math.isfinite(drop) and 0 <= drop < 1):
         raise SettingError(f"--drop is {drop}, but is a share from 0 to 1. For half a point, write 0.005.")
+    if resamples == 1:
+        raise SettingError("--resamples is 1, which shows no spread. Take 0 for no intervals, or some hundreds.")
     import multipress.analysis as analysis
     from multipress.plain_text import plain
     from multipress.store import Store, latencies
@@ -63,6 +66,8 @@ def analyze_store(
 
 def _outcomes(store: Store, cells: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Outcome], list[str]]:
     """What each run that is done predicted, by its id, and why that of some cannot be read."""
+    import numpy as np
+
     from multipress.measure import read_outcome
 
     outcomes, unread = {}, []
@@ -71,7 +76,13 @@ def _outcomes(store: Store, cells: Sequence[Mapping[str, Any]]) -> tuple[dict[st
         if attempt is None:
             continue
         try:
-            outcomes[cell["run_id"]] = read_outcome(attempt)
+            outcome = read_outcome(attempt)
         except StoreError as error:
             unread.append(str(error))
+            continue
+        told = float(outcome.score_on(np.arange(outcome.num_rows)[None, :])[0])
+        if abs(told - cell["score"]) > _ROUNDING:
+            unread.append(f"{attempt}: its predictions give a score of {told:.4f}, not the {cell['score']:.4f} it has.")
+            continue
+        outcomes[cell["run_id"]] = outcome
     return outcomes, unread

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multipress.analysis.table import MEAN_TASK
+from multipress.analysis.cells import MEAN_TASK
 from multipress.plain_text import plain
 from multipress.report.figure import NUM_CLASSES, Key
 from multipress.report.text import state_text

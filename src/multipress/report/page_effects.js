@@ -21,11 +21,11 @@ function forest(box, width, rows, how) {
     const name = row.name.length > keep ? `${row.name.slice(0, keep - 1)}\u2026` : row.name;
     view.append(text(left - 12, y + 4, name, "tick end label"));
     if (row.value === null) {
-      view.append(text(left + 6, y + 4, row.note, "tick"));
+      view.append(draw("rect", { class: "behind", x: left + 1, y: y - 9, width: 7 * row.note.length, height: 18 }), text(left + 6, y + 4, row.note, "tick"));
       return;
     }
     const low = x.at(Math.max(row.low ?? x.low, x.low)), high = x.at(Math.min(row.high ?? x.high, x.high));
-    if (row.low !== null || row.high !== null) view.append(draw("path", { class: "interval", d: `M${low.toFixed(1)},${y}H${high.toFixed(1)}` }));
+    if (row.sure) view.append(draw("path", { class: "interval", d: `M${low.toFixed(1)},${y}H${high.toFixed(1)}` }));
     view.append(draw("circle", { class: row.settled ? "dot settled" : "dot", cx: x.at(row.value).toFixed(1), cy: y, r: 5 }, draw("title", {}, row.note)));
     if (width > 520) view.append(text(right + 10, y + 4, row.note, "tick"));
   });
@@ -38,7 +38,7 @@ function effectRows() {
 }
 
 const paintEffects = responsive("effects", (box, width) => {
-  const rows = effectRows().map((row) => ({ name: row.name, value: 100 * row.mean, low: 100 * row.low, high: 100 * row.high,
+  const rows = effectRows().map((row) => ({ name: row.name, value: 100 * row.mean, low: 100 * row.low, high: 100 * row.high, sure: true,
     settled: row.p < SETTLED, note: `${points(row.mean)} (${points(row.low)} to ${points(row.high)})` }));
   if (rows.length) forest(box, width, rows, { zero: 0, log: false, axis: "points of score", label: `Effects on the score with intervals: ${rows.map((row) => `${row.name} ${row.note}`).join("; ")}` });
 });
@@ -51,14 +51,14 @@ function productRows() {
 
 const shortSet = (methods) => methods.map((name) => ({ quantization: "Q", distillation: "KD", pruning: "P" })[name] ?? name).join("+");
 
-const endsText = (low, high) => low === null && high === null ? "" : ` (${low?.toFixed(2) ?? "0"} to ${high?.toFixed(2) ?? "any"})`;
+const endsText = (low, high, sure) => !sure ? "" : ` (${low?.toFixed(2) ?? "0"} to ${high?.toFixed(2) ?? "any"})`;
 
 const paintProducts = responsive("products", (box, width) => {
   const rows = productRows().map((row) => {
     const net = row.estimator === "interpolated", value = net ? row.net_ratio : row.ratio;
     const [low, high] = net ? [row.net_low, row.net_high] : [row.low, row.high];
-    return { name: `${shortSet(row.methods)}, ${net ? "interpolated" : "discrete"}`, value, low, high, settled: ["super", "sub"].includes(row.verdict),
-      note: value === null ? "only bounds: no pair of model and task has all its factors" : `${value.toFixed(2)}${endsText(low, high)}` };
+    return { name: `${shortSet(row.methods)}, ${net ? "interpolated" : "discrete"}`, value, low, high, sure: row.covers !== "", settled: ["super", "sub"].includes(row.verdict),
+      note: value === null ? "only bounds: no pair has all its factors" : `${value.toFixed(2)}${endsText(low, high, row.covers)}` };
   });
   forest(box, width, rows, { zero: 1, log: true, axis: width > 520 ? "observed over product (log); right of 1: more than the product" : "observed over product (log)", label: `Observed over product: ${rows.map((row) => `${row.name} ${row.note}`).join("; ")}` });
 });
@@ -90,10 +90,10 @@ const paintDrops = responsive("drops", (box, width) => {
     key += 34 + 7 * name.length;
     for (const row of own) {
       const at = (middle(row.drop) + step * (i - (sets.length - 1) / 2)).toFixed(1);
-      if (row.net_low !== null || row.net_high !== null) view.append(draw("path", { class: `line c${color}`,
+      if (row.covers) view.append(draw("path", { class: `line c${color}`,
         d: `M${at},${row.net_low === null ? bottom : inside(row.net_low)}V${row.net_high === null ? top : inside(row.net_high)}` }));
       view.append(draw("path", { d: shape, class: `mark c${color}`, transform: `translate(${at},${y.at(row.net_ratio).toFixed(1)})` },
-        draw("title", {}, `${name} at a drop of ${short(100 * row.drop)} points: ${row.net_ratio.toFixed(2)}${endsText(row.net_low, row.net_high)}, ${row.num_values} pairs`)));
+        draw("title", {}, `${name} at a drop of ${short(100 * row.drop)} points: ${row.net_ratio.toFixed(2)}${endsText(row.net_low, row.net_high, row.covers)}, ${row.num_values} pairs`)));
     }
   });
   box.replaceChildren(view);

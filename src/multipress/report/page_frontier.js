@@ -241,7 +241,8 @@ function parts(point) {
       draw("title", {}, `${row.group}: ${megabytes(row.bytes)} MB`)));
     at += wide;
   });
-  const lines = rows.filter((row) => row.bytes / total >= 0.002 || row.weights).map((row, i) => [
+  const colored = rows.map((row, i) => [row, i]).filter(([row]) => row.bytes / total >= 0.002 || row.weights);
+  const lines = colored.map(([row, i]) => [
     make("span", {}, draw("svg", { class: "swatch", viewBox: "0 0 10 10", "aria-hidden": "true" }, draw("rect", { width: 10, height: 10, class: `c${(i % 7) + 1}` })), ` ${row.group}`),
     `${megabytes(row.bytes)}`, `${((100 * row.bytes) / total).toFixed(1)} %`, row.weights ? ((8 * row.bytes) / row.weights).toFixed(2) : "\u2013",
   ]);
@@ -306,8 +307,13 @@ function listen() {
   bind("input[data-model]", (input) => state.models[input.checked ? "delete" : "add"](Number(input.dataset.model)));
   bind(".budgets input", () => { state.chosen = null; });
   document.querySelectorAll("button[data-budget]").forEach((button) => button.addEventListener("click", () => {
+    // As in its table: the first task, the size of the weights file, the best score.
     state.chosen = null;
-    setBudget("mb", Number(button.dataset.budget));
+    state.task = byId("task").value = data.tasks[0];
+    state.cost = "weights";
+    for (const name of ["cost", "wish"]) document.querySelector(`input[name=${name}]`).checked = true;
+    for (const [name, free] of [["ms", 1000], ["score", 0]]) if (byId(`max-${name}`)) byId(`max-${name}`).value = free;
+    setBudget("mb", Number(button.dataset.budget) / 1e6);
     repaint();
     byId("explore").scrollIntoView({ behavior: "smooth" });
   }));

@@ -15,6 +15,7 @@ from typing import Any
 from multipress.analysis.cells import DENSE
 from multipress.analysis.table import on_every_task
 from multipress.errors import SettingError
+from multipress.report.axes import log_scale
 from multipress.report.figure import keys_of
 
 __all__ = ["curves", "write_paper_figure"]
@@ -25,6 +26,8 @@ _COLORS = ("#1d2430", "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#8
 _MARKS = "osD^vP*X"
 _LINES = ("-", "--", ":", "-.")
 _TITLES = {"ideal_bytes": "ideal size, MB", "weights_bytes": "weights file, MB"}
+
+_BEHIND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}  # a name stays legible on a line
 
 Point = tuple[float, float, str]  # MB, score, model
 
@@ -114,9 +117,20 @@ def _draw(axis: Any, found: Mapping[str, Sequence[Point]], styles: Mapping[str, 
         if is_dense:
             for mb, score, model in zip(sizes, scores, models, strict=True):
                 name = model.replace("$", r"\$")
-                axis.annotate(name, (mb, score), textcoords="offset points", xytext=(4, -11), fontsize=7)
+                axis.annotate(
+                    name,
+                    (mb, score),
+                    textcoords="offset points",
+                    xytext=(0, -13),
+                    ha="center",
+                    fontsize=7,
+                    bbox=_BEHIND,
+                )
+    scale = log_scale([mb for points in found.values() for mb, *_ in points], 0, 1)
     axis.set_xscale("log")
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.xaxis.set_minor_formatter("")
+    axis.set_xlim(scale.low, scale.high)
+    axis.set_xticks(scale.ticks, labels=[f"{mb:g}" for mb in scale.ticks])
+    axis.set_xticks([], minor=True)
+    axis.margins(y=0.1)
     axis.set_xlabel(f"{title} (log)")
     axis.grid(alpha=0.25)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multipress.analysis.table import MEAN_TASK
+from multipress.analysis.cells import MEAN_TASK
 from multipress.report.table import COLUMNS, shown_row
 from multipress.report.text import NONE, change_text, escaped, megabytes
 
@@ -149,9 +149,8 @@ def _counted(number: int, name: str) -> str:
 def _open_table(cells: Sequence[Mapping[str, Any]], classes: str) -> str:
     rows = []
     for cell in cells:
-        methods = "+".join(cell["methods"]) or "dense"
         seed = NONE if cell["seed"] is None else str(cell["seed"])
-        names = [cell["state"], cell["model"], cell["task"], methods, cell["why"], cell["run_id"], seed]
+        names = [cell["state"], cell["model"], cell["task"], cell["label"], cell["why"], cell["run_id"], seed]
         rows.append(html_row(names, 6, classes))
     return html_table(["state", "model", "task", "methods", "why", "run", "seed"], rows, 6)
 
@@ -181,5 +180,5 @@ def _tree(value: Any, depth: int = 0) -> str:
     if isinstance(value, (list, tuple)) and not any(isinstance(one, Mapping) for one in value):
         return escaped(", ".join(str(one) for one in value) or NONE)
     if isinstance(value, (list, tuple)) and depth < 6:
-        return "".join(_tree(one, depth + 1) for one in value)
+        return "".join(f'<div class="item">{_tree(one, depth + 1)}</div>' for one in value)
     return escaped(value)

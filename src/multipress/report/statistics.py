@@ -21,8 +21,8 @@ _EFFECTS_NOTE = (
 )
 _TABLE_NOTE = (
     "A block is one model, task and seed; <em>missing</em> blocks lack a cell that is not done. <em>Other tasks</em>: "
-    "the interval if these tasks are a sample of many. <em>Mixed</em>: by a mixed model over tasks, models and seeds, whose "
-    "intervals are too narrow where there are few tasks and they differ. "
+    "the interval if these tasks are a sample of many. <em>Mixed</em>: by a mixed model over tasks, models and seeds; "
+    "too narrow where tasks differ and are few. "
     "<em>Seeds more</em>: how many would settle the sign if the mean stayed; a dash: unknown with one seed, or more "
     "than 100, so that more validation rows are needed."
 )
@@ -135,7 +135,7 @@ def _mixed_note(mixed: Mapping[str, Any]) -> str:
 
 
 def _points(value: float | None) -> str:
-    return NONE if value is None else f"{100 * value + 0.0:+.2f}".replace("-", _MINUS)
+    return NONE if value is None else f"{round(100 * value, 2) + 0.0:+.2f}".replace("-", _MINUS)
 
 
 def _range(ends: Sequence[float] | None) -> str:
@@ -150,9 +150,9 @@ def products_section(analysis: Mapping[str, Any]) -> str:
     rows = []
     for one in factors["products"]:
         values = ["+".join(one["methods"]), one["size"].removesuffix("_bytes"), one["estimator"], one["verdict"]]
-        values += [_number(one["ratio"]), _interval(one["low"], one["high"])]
-        values += [_number(one["net_ratio"]), _interval(one["net_low"], one["net_high"])]
-        values += [_interval(one["tasks_low"], one["tasks_high"])]
+        values += [_number(one["ratio"]), _interval(one["low"], one["high"], one["covers"])]
+        values += [_number(one["net_ratio"]), _interval(one["net_low"], one["net_high"], one["covers"])]
+        values += [_interval(one["tasks_low"], one["tasks_high"], one["covers"])]
         values += [_number(one["p_holm"], 3), f"{one['num_values']} of {one['num_values'] + one['num_left_out']}"]
         rows.append(html_row(values, 4))
     head = ["methods", "size", "estimator", "verdict", "ratio", "interval", "net", "net interval", "other tasks"]
@@ -180,8 +180,9 @@ def _number(value: float | None, digits: int = 2) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
+def _interval(low: float | None, high: float | None, covers: str) -> str:
+    """What is without bounds is shown so; without repetitions there is no interval."""
+    if not covers:
         return NONE
     return f"{'0' if low is None else f'{low:.2f}'} to {'any' if high is None else f'{high:.2f}'}"
 
@@ -192,7 +193,7 @@ def _drops_table(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         key = ("+".join(row["methods"]), row["size"].removesuffix("_bytes"), row["estimator"])
         ratio, low, high = told_ratio(row)
-        sure = "" if low is None and high is None else f" ({_interval(low, high)})"
+        sure = f" ({_interval(low, high, row['covers'])})" if row["covers"] and ratio is not None else ""
         lines.setdefault(key, {})[row["drop"]] = f"{_number(ratio)}{sure}"
     head = ["methods", "size", "estimator", *(f"drop {drop:g}" for drop in drops)]
     return html_table(head, [html_row([*key, *(own[drop] for drop in drops)], 3) for key, own in lines.items()], 3)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from multipress.durable import Lock, json_text, make_folder, write_bytes, write_json
-from multipress.errors import SpecError, StoreError
+from multipress.errors import NoStoreError, SpecError, StoreError
 from multipress.records import Run
 from multipress.spec import check_study_name
 from multipress.store.attempt import (
@@ -291,7 +291,7 @@ class Store:
 
     def _check_there(self) -> None:
         if not self.folder.is_dir():
-            raise StoreError(f"There is no folder of runs {self.folder}. Name the one given to --runs.")
+            raise NoStoreError(f"There is no folder of runs {self.folder}. Name the one given to --runs.")
 
 
 def _newest_done(attempts: Sequence[str]) -> str | None:
