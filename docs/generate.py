@@ -116,7 +116,8 @@ def tables_page(path: Path) -> str:
 def _summary(grid: str, groups: list[dict[str, Any]]) -> Iterator[str]:
     """One row a recipe, for each model the mean over tasks: score, change against dense, and both sizes."""
     tasks = list(dict.fromkeys(group["task"] for group in groups))
-    models = list(dict.fromkeys(group["model"] for group in groups))
+    largest = {group["model"]: group["sizes"]["dense_bytes"] or 0 for group in groups}
+    models = sorted(largest, key=lambda model: -largest[model])
     link = f"[`results/{grid}`](results/{grid}/tables.md)"
     yield f"Mean score over {', '.join(tasks)}; change against dense in points; MB of weights, ideal/on disk ({link}):"
     rows = [["methods", *models], ["---"] + ["---:"] * len(models)]
@@ -149,9 +150,15 @@ def _effects(intervals: dict[str, Any]) -> Iterator[str]:
     )
     lines = [["effect", "mean", f"{level} % interval", "p", "blocks"], ["---", "---:", "---:", "---:", "---:"]]
     for row in rows:
-        mean, low, high = (f"{100 * row[key]:+.2f}" for key in ("mean", "low", "high"))
+        mean, low, high = (f"{round(100 * row[key], 2) + 0.0:+.2f}" for key in ("mean", "low", "high"))
         lines.append(
-            [" x ".join(row["levels"]), mean, f"{low} to {high}", f"{row['p_holm']:.2f}", str(row["num_blocks"])]
+            [
+                " x ".join(row["levels"]),
+                mean,
+                f"{low} to {high}",
+                "< .01" if row["p_holm"] < 0.01 else f"{row['p_holm']:.2f}",
+                str(row["num_blocks"]),
+            ]
         )
     yield _markdown(lines)
 
