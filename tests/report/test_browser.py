@@ -40,13 +40,20 @@ def outcomes_of(rows):
     return {key: Outcome(50, lambda draw, right=right: right[draw].mean(axis=1)) for key, right in rights.items()}
 
 
-def written(rows, folder, made=None):
-    analysis = analyze_cells(rows, outcomes_of(rows), 50)
+def written(rows, folder, made=None, mark=""):
+    """The page of some rows; with a mark, that text wherever a store or a user may bring one in."""
+    analysis = analyze_cells(rows, outcomes_of(rows), 50, timing=mark)
     made = made or {
         row["run_id"]: {"command": f"multipress train --seed {row['seed']}", "parts": PARTS} for row in rows
     }
     path = folder / "page.html"
-    path.write_text(report_page(analysis, {}, ORIGIN, "multipress report", made), encoding="utf-8")
+    studies, origin, command = {}, ORIGIN, "multipress report"
+    if mark:
+        analysis["notes"].append(mark)
+        studies = {mark: {"spec": {"name": mark, mark: [mark, {mark: mark}], "note": mark}}}
+        origin = {kind: [{"cells": 1, "facts": {mark: mark, "path": f"/{mark}/x"}}] for kind in ORIGIN}
+        command = f"multipress report {mark} -o {mark}"
+    path.write_text(report_page(analysis, studies, origin, command, made), encoding="utf-8")
     return path
 
 
@@ -271,14 +278,18 @@ def test_no_width_makes_the_page_scroll_sideways(opened, width):
     assert opened.page.evaluate("document.querySelector('#chart svg').getBoundingClientRect().width") <= width
 
 
-def test_on_paper_everything_is_open_and_nothing_is_cut_off(opened):
+def test_on_paper_everything_is_open_and_nothing_is_wider_than_the_paper(opened):
     page = opened.page
+    page.set_viewport_size({"width": 720, "height": 1000})  # A4 less its margins
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator("details:not([open])").count() == 0
     assert not page.locator("#download").is_visible()
     assert page.evaluate("getComputedStyle(document.querySelector('#cells-section .scroll')).maxHeight") == "none"
-    assert len(page.pdf(format="A4")) > 10_000
+    assert page.evaluate("document.documentElement.scrollWidth") <= 720
+    wide = "(one) => one.getBoundingClientRect().right > 720"
+    assert page.evaluate(f"[...document.querySelectorAll('table, svg, pre')].filter({wide}).length") == 0
+    assert page.pdf(format="A4").startswith(b"%PDF")
     page.emulate_media(media="screen")
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("details:not([open])").count() > 0
@@ -352,6 +363,16 @@ def test_a_hundred_hostile_strings_in_every_field_run_nothing_and_ask_for_nothin
     assert one.requests == [(tmp_path / "page.html").as_uri()]
     assert page.locator("iframe, img, base, object, embed").count() == 0
     one.context.close()
+
+
+def test_hostile_strings_in_study_settings_versions_command_and_notes(browser, make_rows, tmp_path):
+    for number, mark in enumerate(hostile_strings()):
+        one = Opened(browser, written(make_rows()[:2], tmp_path, mark=mark))
+        assert one.page.evaluate("window.pwned") is None, number
+        assert (one.dialogs, one.errors) == ([], []), number
+        assert one.requests == [(tmp_path / "page.html").as_uri()]
+        assert one.page.locator("iframe, img, base, object, embed, a[href^=javascript]").count() == 0
+        one.context.close()
 
 
 def test_a_thousand_cells_open_in_two_seconds(browser, make_rows, tmp_path):

@@ -33,6 +33,15 @@ def page_data(analysis: Mapping[str, Any], key: Key, made: Mapping[str, Mapping[
         means = _means(analysis["means"]["rows"], points, key)
         points += means
         tasks = [MEAN_TASK, *tasks] if means else tasks
+    shares = {
+        (row["task"], row["model"], row["label"]): row["share"]
+        for row in analysis["frontier"]["weights_bytes"]
+        if "share" in row
+    }
+    for point in points:
+        share = shares.get((point["task"], key.models[point["model"]], point["label"]))
+        if share is not None:
+            point["share"] = share
     used = {run_id for point in points for run_id in point["runs"]}
     return {
         "tasks": tasks,

@@ -179,6 +179,7 @@ function describe(point) {
   if (point.change !== null && point.label !== "dense") parts.push(`${points(point.change)} points against dense`);
   parts.push(`${megabytes(point.weights)} MB of weights`);
   if (point.ms) parts.push(`${short(point.ms)} ms`);
+  if (point.share !== undefined && state.cost === "weights") parts.push(`on the frontier in ${Math.round(100 * point.share)} % of the repetitions`);
   parts.push(point.seeds[0] === 1 ? "1 seed" : `${point.seeds[0]} seeds`);
   return parts.join(", ");
 }
