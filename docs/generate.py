@@ -102,6 +102,32 @@ def readme_page() -> str:
     return page
 
 
+def coverage_page() -> str:
+    """The page on multiplicativity with how often the intervals held in the simulations, between its marks."""
+    rows = [
+        ["planted", "seeds", "rows", "", "effects", "for other tasks", "mixed model", "net ratio", "for other tasks"],
+        ["---"] * 4 + ["---:"] * 5,
+    ]
+    rows[0] += ["grids with a false verdict", "a false sign"]
+    rows[1] += ["---:"] * 2
+    kinds = ("rows and seeds", "tasks", "mixed model", "net ratio", "net ratio, tasks")
+    for path in sorted(ROOT.glob("results/coverage*.json"), key=lambda path: len(path.name)):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        how = document["settings"]
+        more = [f"teachers' luck {how['teacher']:g}"] if how["teacher"] else []
+        more += [f"tasks differ by {how['between_tasks']:g}"] if how["between_tasks"] else []
+        more += [f"{how['fewer']} seed in half the models"] if how["fewer"] else []
+        for truth in ("multiplicative", "super", "sub"):
+            one = document[truth]
+            shares = [*(one["coverage"][kind] for kind in kinds), one["grids_with_a_false_verdict"]]
+            told = [f"{100 * share:.1f} %" for share in [*shares, one["grids_with_a_false_sign"]]]
+            rows.append([truth, str(how["seeds"]), f"{how['rows']:,}", ", ".join(more), *told])
+    page = (ROOT / "docs" / "multiplicativity.md").read_text(encoding="utf-8")
+    begin, end = "<!-- coverage:begin -->", "<!-- coverage:end -->"
+    before, after = page.split(begin)[0], page.split(end)[1]
+    return f"{before}{begin}\n\n{_markdown(rows)}\n\n{end}{after}"
+
+
 def _grids() -> list[Path]:
     return sorted(ROOT.glob("results/*/analysis.json"))
 
@@ -245,6 +271,7 @@ def main() -> int:
     check = parser.parse_args().check
     stale = []
     pages = {"docs/methods.md": methods_page, "docs/cli.md": cli_page, "README.md": readme_page}
+    pages["docs/multiplicativity.md"] = coverage_page
     pages |= {str(grid.parent.relative_to(ROOT) / "tables.md"): partial(tables_page, grid) for grid in _grids()}
     for name, page in pages.items():
         path, text = ROOT / name, page()

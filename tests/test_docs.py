@@ -32,10 +32,18 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["docs/cli.md", "docs/methods.md", "README.md"])
-def test_a_generated_page_is_fresh(name: str, generate: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("docs/cli.md", "cli_page"),
+        ("docs/methods.md", "methods_page"),
+        ("docs/multiplicativity.md", "coverage_page"),
+        ("README.md", "readme_page"),
+    ],
+)
+def test_a_generated_page_is_fresh(name: str, made: str, generate: ModuleType) -> None:
     page = (ROOT / name).read_text(encoding="utf-8")
-    assert page == getattr(generate, f"{Path(name).stem.lower()}_page")(), "run `make docs`"
+    assert page == getattr(generate, made)(), "run `make docs`"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("results/*/analysis.json")), ids=lambda path: path.parent.name)
@@ -49,6 +57,8 @@ def elsewhere(generate: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """A folder that stands for the repository."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "README.md").write_text("<!-- results:begin -->\nold\n<!-- results:end -->\n", encoding="utf-8")
+    marks = "<!-- coverage:begin -->\nold\n<!-- coverage:end -->\n"
+    (tmp_path / "docs" / "multiplicativity.md").write_text(marks, encoding="utf-8")
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     monkeypatch.setattr(generate, "methods_page", lambda: "methods\n")
     return tmp_path

@@ -194,6 +194,24 @@ def test_the_learning_rate_that_worked_is_kept():
     assert found.best.recipe.learning_rate == pytest.approx(BEST_RATE)
 
 
+@pytest.mark.parametrize(("best", "second"), [(3e-4, 9e-4), (1e-4, 1e-4 / 3)])
+def test_within_a_size_two_learning_rates_come_first_and_then_one_further_the_same_way(best, second):
+    class Sharp(Known):
+        def score(self, recipe):
+            return 0.9 - 0.01 * abs(math.log(recipe.learning_rate / best)) - 0.005 * (recipe.words == "rows")
+
+    known = Sharp()
+    found, _ = search(Budget(max_mb=0.12), known, rounds=2)
+    first = known.rounds[0]
+    assert [one.learning_rate for one in first] == pytest.approx([1e-4, 3e-4])
+    assert len({(one.words, one.rate) for one in first}) == 1
+    assert [one.learning_rate for one in known.rounds[1]] == pytest.approx([second, best][: len(known.rounds[1])])
+    assert {one.words for one in known.rounds[1][1:]}.isdisjoint(
+        {first[0].words}
+    )  # the other words, at the better rate
+    assert found.best.recipe.learning_rate == pytest.approx(best)
+
+
 def test_without_time_there_is_one_round_and_no_more():
     known = Known()
     found, _ = search(Budget(min_score=0.95), known, 0.95, rounds=0)

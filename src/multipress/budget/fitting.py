@@ -35,7 +35,7 @@ from multipress.spec import DataSpec, TrainingSpec
 __all__ = ["Asked", "Compressed", "fit"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # for an encoder without a head; what a classifier is trained on with is in between
-CLASSIFIER_RATE = 1e-3  # few bits need a high one (docs/log.md)
+CLASSIFIER_RATE = 3e-4  # and three times that: two classes want the one, many the other (docs/log.md)
 WINNER = "winner.json"
 
 

@@ -14,9 +14,7 @@ SHARE = 0.6  # of the time; an epoch with methods takes longer than without, and
 MOST_EPOCHS = 8
 FEWEST_ROWS = 256
 BATCHES = (32, 16, 8)
-ENOUGH_STEPS = (
-    400  # bits in the loss need many steps to find which weights may go, more than they need many rows a step
-)
+ENOUGH_STEPS = 300  # bits in the loss need steps to find which weights may go, more than many rows a step
 
 
 @dataclass(frozen=True)

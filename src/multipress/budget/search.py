@@ -165,13 +165,15 @@ class Search:
         return recipes[-2:]
 
     def _best_within_the_size(self) -> None:
-        first = self._try(*self._for_size())
+        *others, one = self._for_size()
+        first = self._try(one, replace(one, learning_rate=one.learning_rate * FASTER))
         if not first:
             return
         tried = max(first, key=lambda result: result.score).recipe
+        further = FASTER if tried.learning_rate > one.learning_rate else SLOWER
         second = self._try(
-            replace(tried, learning_rate=tried.learning_rate * FASTER),
-            replace(tried, learning_rate=tried.learning_rate * SLOWER),
+            replace(tried, learning_rate=tried.learning_rate * further),
+            *(replace(other, learning_rate=tried.learning_rate) for other in others),
         )
         best = self.best.recipe if self.best else tried
         if second:
