@@ -206,9 +206,8 @@ def test_within_a_size_two_learning_rates_come_first_and_then_one_further_the_sa
     assert [one.learning_rate for one in first] == pytest.approx([1e-4, 3e-4])
     assert len({(one.words, one.rate) for one in first}) == 1
     assert [one.learning_rate for one in known.rounds[1]] == pytest.approx([second, best][: len(known.rounds[1])])
-    assert {one.words for one in known.rounds[1][1:]}.isdisjoint(
-        {first[0].words}
-    )  # the other words, at the better rate
+    # The other words at the better rate.
+    assert {one.words for one in known.rounds[1][1:]}.isdisjoint({first[0].words})
     assert found.best.recipe.learning_rate == pytest.approx(best)
 
 

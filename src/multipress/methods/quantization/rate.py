@@ -33,7 +33,7 @@ MOVED = 0.5  # of Adam's learning rate, in the mean over the steps
 AT_ONCE, LASTING = 3.0, 0.2
 
 
-def price_of(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def price_of(count: int, others: Tensor, total: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """What integers cost in a coder that knows how many are zero, and how fast the others fall off.
 
     Zero has a probability of its own, the others fall by one factor with each step away from it, both signs alike; the
@@ -41,15 +41,15 @@ def price_of(codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     would be the coder's own model, but its gaps hold integers fast where they are.
 
     Args:
-        codes: Integers as floats; any shape.
+        count: How many integers there are.
+        others: How many of them are not zero.
+        total: Sum of their sizes.
 
     Returns:
         Bits of a zero, of a one beyond a zero's (at least 0), and of each further step away from zero; scalars.
     """
-    count = codes.numel()
-    sizes = codes.abs()
-    others = sizes.count_nonzero().clamp(0.5, count - 0.5)  # neither price is infinite
-    mean = (sizes.sum() / others).clamp_min(1 + 1.0 / count)
+    others = others.clamp(0.5, count - 0.5)  # neither price is infinite
+    mean = (total / others).clamp_min(1 + 1.0 / count)
     share = others / count
     zero = -(1 - share).log2()
     first = -(share / mean / 2).log2()
@@ -64,16 +64,17 @@ class _CodedBits(torch.autograd.Function):
         scale = learned_scale(log_step)
         limit = largest_code(bits)
         ratio = (weight / scale).clamp_(-limit, limit)
-        codes = ratio.round()
-        zero, first, further = price_of(codes)
-        sizes = codes.abs_()
-        ctx.save_for_backward(torch.where(ratio.abs() <= 1, first, further), ratio, scale)
-        return zero * codes.numel() + first * sizes.count_nonzero() + further * (sizes - 1).clamp_(min=0).sum()
+        sizes = ratio.round().abs_()
+        others, total = sizes.count_nonzero(), sizes.sum()
+        zero, first, further = price_of(sizes.numel(), others, total)
+        ctx.save_for_backward(ratio, scale, first, further)
+        return zero * sizes.numel() + first * others + further * (total - others)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        slope, ratio, scale = ctx.saved_tensors
-        slope = gradient * slope * ratio.sign()  # away from zero costs, at zero nothing pulls
+        ratio, scale, first, further = ctx.saved_tensors
+        # Away from zero costs, at zero nothing pulls.
+        slope = torch.where(ratio.abs() <= 1, gradient * first, gradient * further).mul_(ratio.sign())
         return slope / scale, -(slope * ratio).sum_to_size(scale.shape), None
 
 
