@@ -23,6 +23,7 @@ from multipress.engines.schedule import run_jobs
 from multipress.engines.single import train_artifact
 from multipress.errors import InputError, ModelError, SettingError, SpecError
 from multipress.estimate import (
+    CODED_SECONDS,
     FORWARD_EFFICIENCY,
     _num_tokens,
     describe,
@@ -170,6 +171,15 @@ def test_predicted_time_counts_what_is_multiplied(monkeypatch):
         student = RunSpec("train", "bert-tiny", DATA, TRAINING, recipe.specs())
         label = RunSpec("label", "bert-base", DATA, TRAINING, recipe.label_specs())
         return (predicted_seconds(plan, student), predicted_seconds(plan, label)), predicted_bytes(plan, label)
+
+    def quantized(**settings):
+        specs = Recipe.from_specs((MethodSpec("quantization", settings),)).specs()
+        return predicted_seconds(plan, RunSpec("train", "bert-tiny", DATA, TRAINING, specs))
+
+    # Counting bits takes its time in each of the six steps.
+    counting = 6 * CODED_SECONDS * plan.multiplied_weights("bert-tiny")
+    for setting in ({"rate": 1.0}, {"rate_weight": 0.1}):
+        assert quantized(**setting) == pytest.approx(quantized() + counting)
 
     tokens = _num_tokens(plan, "bert-tiny", DATA, TRAINING.max_length)[0]
     once = tokens * 2 * plan.multiplied_weights("bert-base") / (FORWARD_EFFICIENCY * 1e9)

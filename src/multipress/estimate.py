@@ -33,6 +33,7 @@ __all__ = ["describe", "describe_sizes", "predicted_bytes", "predicted_seconds",
 STEP_EFFICIENCY = 0.53
 FORWARD_EFFICIENCY = 0.5
 COMPRESSING_SECONDS = 18e-9
+CODED_SECONDS = 15e-9  # counting the bits of an entropy coder; from two runs of minilm-l3 (docs/log.md, 2026-11-22)
 SECONDS_BESIDE = 2.2
 RECOVERY_FORWARD_EFFICIENCY = 0.75
 START_SECONDS = 8.0
@@ -165,9 +166,10 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     if "teacher_model" in Recipe.from_specs(spec.methods).needs(plan.data(spec.data).task.target):
         step += 2 * plan.multiplied_weights(plan.teacher_name()) / (FORWARD_EFFICIENCY * _product_rate())
     num_steps = spec.training.epochs * -(-len(plan.data(spec.data).train) // spec.training.batch_size)
-    compressing = any(method.name in ("pruning", "quantization") for method in spec.methods)
+    compressing = any(method.name in ("pruning", "quantization") for method in spec.methods) * COMPRESSING_SECONDS
+    compressing += any(m.settings.get("rate") or m.settings.get("rate_weight") for m in spec.methods) * CODED_SECONDS
     return (
-        share * (spec.training.epochs * train_tokens * step + num_steps * compressing * COMPRESSING_SECONDS * weights)
+        share * (spec.training.epochs * train_tokens * step + num_steps * compressing * weights)
         + dev_tokens * forward
         + SECONDS_BESIDE
     )
