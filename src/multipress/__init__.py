@@ -33,6 +33,7 @@ _PUBLIC = {
             "MissingExtraError",
             "ModelError",
             "MultipressError",
+            "NoStoreError",
             "RunError",
             "SettingError",
             "SpecError",

@@ -150,7 +150,7 @@ CONFINED = """
     thread.join()
     assert fails(lambda: bytearray(400 * 2**20), MemoryError), "memory"
     assert bytearray(50 * 2**20), "some memory is left"
-    print("confined")
+    print("confined", flush=True)  # before it is killed
     while True:
         pass
 """
