@@ -41,7 +41,8 @@ def parts(folder):
 
 
 @pytest.mark.slow
-def test_an_encoder_is_fine_tuned_and_compressed_until_it_fits(files, tiny_folder, tmp_path, capsys):
+def test_an_encoder_is_fine_tuned_and_compressed_until_it_fits(files, tiny_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("multipress.budget.search.PATIENCE", 1)
     out = tmp_path / "out"
     command = ["compress", str(tiny_folder), *files, *QUICK, "--max-mb", "0.05", "-o", str(out), "--json"]
     assert main(command) == 0
