@@ -73,12 +73,11 @@ def cells(
         hard = random.random(args.rows)
         luck = random.normal(0, args.teacher, size=args.seeds)
         for (model, size), seed in itertools.product(SIZES.items(), range(args.seeds)):
-            if size in sorted(SIZES.values())[-2:] and seed >= (args.fewer or args.seeds):
+            if model in list(SIZES)[-2:] and seed >= (args.fewer or args.seeds):
                 continue
             for names in itertools.chain.from_iterable(itertools.combinations(EFFECTS, n) for n in range(4)):
-                rows = args.rows
                 own = chance(size, names, effects) + random.normal(0, TRAINING_SD) + luck[seed] * (PAIR[1] in names)
-                right = np.where(random.random(rows) < ALIKE, hard, random.random(rows)) < own
+                right = np.where(random.random(args.rows) < ALIKE, hard, random.random(args.rows)) < own
                 real = size * math.prod(SHRINKS[name] for name in names)
                 yield _row(model, task, names, seed, float(right.mean()), real), right.astype(np.float32)
 

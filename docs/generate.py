@@ -19,13 +19,13 @@ from typing import Any
 
 from typer.main import get_command
 
-from multipress.analysis.verdict import told_ratio
+from multipress.analysis.verdict import told_ends, told_ratio
 from multipress.cli.list import CARD_SECTIONS, method_card
 from multipress.cli.main import app
 from multipress.methods import list_methods
+from multipress.report.text import points_text
 
 ROOT = Path(__file__).parents[1]
-MARKS = re.compile(r"(<!-- results:begin -->\n).*?(<!-- results:end -->)", re.DOTALL)
 GENERATED = "<!-- Written by docs/generate.py; change the code, then run `make docs`. -->"
 
 
@@ -94,22 +94,24 @@ def readme_page() -> str:
         document = json.loads(path.read_text(encoding="utf-8"))
         parts += [*_summary(path.parent.name, document["groups"]), *_effects(document["intervals"])]
         parts += _products(document["multiplicativity"])
+    return _between_marks("README.md", "results", parts)
+
+
+def _between_marks(name: str, mark: str, parts: list[str]) -> str:
+    """A page with these parts between its marks."""
     text = "".join(f"\n{part}\n" for part in parts)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    page, count = MARKS.subn(lambda marks: f"{marks[1]}{text}{chr(10) if text else ''}{marks[2]}", readme)
+    marks = re.compile(rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)", re.DOTALL)
+    old = (ROOT / name).read_text(encoding="utf-8")
+    page, count = marks.subn(lambda found: f"{found[1]}{text}{chr(10) if text else ''}{found[2]}", old)
     if count != 1:
-        raise SystemExit("README.md needs the marks results:begin and results:end once.")
+        raise SystemExit(f"{name} needs the marks {mark}:begin and {mark}:end once.")
     return page
 
 
 def coverage_page() -> str:
     """The page on multiplicativity with how often the intervals held in the simulations, between its marks."""
-    rows = [
-        ["planted", "seeds", "rows", "", "effects", "for other tasks", "mixed model", "net ratio", "for other tasks"],
-        ["---"] * 4 + ["---:"] * 5,
-    ]
-    rows[0] += ["grids with a false verdict", "a false sign"]
-    rows[1] += ["---:"] * 2
+    head = ["planted", "seeds", "rows", "", "effects", "for other tasks", "mixed model", "net ratio", "for other tasks"]
+    rows = [[*head, "grids with a false verdict", "a false sign"], ["---"] * 4 + ["---:"] * 7]
     kinds = ("rows and seeds", "tasks", "mixed model", "net ratio", "net ratio, tasks")
     for path in sorted(ROOT.glob("results/coverage*.json"), key=lambda path: len(path.name)):
         document = json.loads(path.read_text(encoding="utf-8"))
@@ -122,10 +124,7 @@ def coverage_page() -> str:
             shares = [*(one["coverage"][kind] for kind in kinds), one["grids_with_a_false_verdict"]]
             told = [f"{100 * share:.1f} %" for share in [*shares, one["grids_with_a_false_sign"]]]
             rows.append([truth, str(how["seeds"]), f"{how['rows']:,}", ", ".join(more), *told])
-    page = (ROOT / "docs" / "multiplicativity.md").read_text(encoding="utf-8")
-    begin, end = "<!-- coverage:begin -->", "<!-- coverage:end -->"
-    before, after = page.split(begin)[0], page.split(end)[1]
-    return f"{before}{begin}\n\n{_markdown(rows)}\n\n{end}{after}"
+    return _between_marks("docs/multiplicativity.md", "coverage", [_markdown(rows)])
 
 
 def _grids() -> list[Path]:
@@ -176,7 +175,7 @@ def _effects(intervals: dict[str, Any]) -> Iterator[str]:
     )
     lines = [["effect", "mean", f"{level} % interval", "p", "blocks"], ["---", "---:", "---:", "---:", "---:"]]
     for row in rows:
-        mean, low, high = (f"{round(100 * row[key], 2) + 0.0:+.2f}" for key in ("mean", "low", "high"))
+        mean, low, high = (points_text(row[key]) for key in ("mean", "low", "high"))
         lines.append(
             [
                 " x ".join(row["levels"]),
@@ -216,12 +215,8 @@ def _product(one: dict[str, Any]) -> str:
     pairs = f"{one['num_values']}/{one['num_values'] + one['num_left_out']}"
     if ratio is None:
         return f"only bounds ({pairs})"
-    ends = f" [{_end(low, '0')}, {_end(high, 'any')}]" if one["covers"] else ""
+    ends = f" [{', '.join(told_ends(low, high))}]" if one["covers"] else ""
     return f"{ratio:.2f}{ends} ({pairs})"
-
-
-def _end(value: float | None, otherwise: str) -> str:
-    return otherwise if value is None else f"{value:.2f}"
 
 
 def _results(groups: list[dict[str, Any]]) -> Iterator[str]:

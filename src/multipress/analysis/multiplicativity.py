@@ -159,23 +159,19 @@ def _tasks(groups: Sequence[Group]) -> list[str]:
 
 
 def _table(groups: Sequence[Group], size: str, drawn: Scores | None) -> _Table:
-    scores = {_key(group): _scores(group, drawn) for group in groups}
+    scores = {group.key: _scores(group, drawn) for group in groups}
     levels: dict[Subset, dict[Levels, list[Group]]] = {}
     for group in groups:
         levels.setdefault(group.methods, {}).setdefault(group.levels, []).append(group)
     curves = {
         subset: [
-            Curve(np.array([one.sizes[size] for one in own]), np.stack([scores[_key(one)] for one in own], axis=1))
+            Curve(np.array([one.sizes[size] for one in own]), np.stack([scores[one.key] for one in own], axis=1))
             for own in by_level.values()
         ]
         for subset, by_level in levels.items()
     }
-    dense = {group.model: (group.sizes[size] or 0.0, scores[_key(group)]) for group in groups if not group.levels}
+    dense = {group.model: (group.sizes[size] or 0.0, scores[group.key]) for group in groups if not group.levels}
     return _Table(dense, curves)
-
-
-def _key(group: Group) -> tuple[str, str, Levels]:
-    return group.model, group.task, group.levels
 
 
 def _scores(group: Group, drawn: Scores | None) -> np.ndarray:
@@ -185,7 +181,7 @@ def _scores(group: Group, drawn: Scores | None) -> np.ndarray:
         return measured
     num = len(next(iter(drawn.values())))
     # A group whose rows could not be read stays as it is.
-    return np.concatenate([measured, drawn.get(_key(group), np.repeat(measured, num))])
+    return np.concatenate([measured, drawn.get(group.key, np.repeat(measured, num))])
 
 
 def _of_one_size(

@@ -84,8 +84,7 @@ def frontier(groups: Sequence[Group], cost: str, drawn: GroupDraws | None = None
 
 def score_ends(group: Group, drawn: GroupDraws | None) -> tuple[float, float] | None:
     """Ends of the interval of a group's score over rows and seeds; None without repetitions."""
-    key = group.model, group.task, group.levels
-    return mean_ends(drawn.blocks[key]) if drawn is not None and key in drawn.blocks else None
+    return mean_ends(drawn.blocks[group.key]) if drawn is not None and group.key in drawn.blocks else None
 
 
 def task_means(groups: Sequence[Group], drawn: GroupDraws | None = None) -> dict[str, Any]:
@@ -146,14 +145,14 @@ def _change_ends(
     scores: list[dict[Block, np.ndarray]] = []
     for row in (one, other):
         own = [group for group in groups if (group.model, group.label) == (row["model"], row["label"])]
-        blocks = [drawn.blocks.get((group.model, group.task, group.levels), {}) for group in own]
+        blocks = [drawn.blocks.get(group.key, {}) for group in own]
         scores.append({("", task, seed): values for each in blocks for (_, task, seed), values in each.items()})
     both = {block: values - scores[1][block] for block, values in scores[0].items() if block in scores[1]}
     return mean_ends(both) if both else None
 
 
 def _mean_row(groups: Sequence[Group], drawn: GroupDraws | None) -> dict[str, Any]:
-    keys = [(group.model, group.task, group.levels) for group in groups]
+    keys = [group.key for group in groups]
     ends = None
     if drawn is not None and all(key in drawn.blocks for key in keys):
         ends = mean_ends({block: values for key in keys for block, values in drawn.blocks[key].items()})
@@ -178,7 +177,7 @@ def _place(group: Group, cost: str, drawn: GroupDraws | None) -> _Place | None:
     paid = group.sizes.get(cost)
     if group.score.mean is None or paid is None:
         return None
-    key = group.model, group.task, group.levels
+    key = group.key
     is_drawn = drawn is not None and key in drawn.scores
     return _Place(
         task=group.task,

@@ -18,12 +18,13 @@ from zlib import crc32
 
 import numpy as np
 
+from multipress.analysis.blocks import Block
 from multipress.analysis.cells import Cell
 from multipress.analysis.interaction import Levels
 
 __all__ = ["GroupDraws", "Outcome", "draw_groups", "draw_rows", "own_noise"]
 
-Place = tuple[str, str, Levels]
+Key = tuple[str, str, Levels]  # of a group: model, task, levels
 _MOST_DRAWN = 1 << 21  # rows drawn at once, so that a million validation rows fit the memory
 
 
@@ -50,8 +51,8 @@ class GroupDraws:
         dof: Degrees of freedom of the spread over seeds: seeds less one, summed over models and tasks; 0 with one seed.
     """
 
-    scores: dict[Place, np.ndarray]
-    blocks: dict[Place, dict[tuple[str, str, int | None], np.ndarray]]
+    scores: dict[Key, np.ndarray]
+    blocks: dict[Key, dict[Block, np.ndarray]]
     dof: int
 
 
@@ -93,7 +94,7 @@ def draw_groups(cells: Sequence[Cell], draws: Mapping[str, np.ndarray], seed: in
         seed: Seed of the draws.
     """
     by_place: dict[tuple[str, str], list[Cell]] = defaultdict(list)
-    blocks: dict[Place, dict[tuple[str, str, int | None], np.ndarray]] = defaultdict(dict)
+    blocks: dict[Key, dict[Block, np.ndarray]] = defaultdict(dict)
     for cell in cells:
         if cell.run_id in draws:
             by_place[cell.model, cell.task].append(cell)
@@ -101,7 +102,7 @@ def draw_groups(cells: Sequence[Cell], draws: Mapping[str, np.ndarray], seed: in
             blocks[cell.model, cell.task, cell.levels][cell.model, cell.task, cell.seed] = own
     share = _share_of_seeds(by_place.values(), draws)
     spread = _spread_of_seeds(by_place.values())
-    scores: dict[Place, np.ndarray] = {}
+    scores: dict[Key, np.ndarray] = {}
     dof = 0
     for (model, task), runs in by_place.items():
         seeds = list(dict.fromkeys(cell.seed for cell in runs))

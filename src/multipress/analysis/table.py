@@ -69,6 +69,11 @@ class Group:
     num_waiting: int
 
     @property
+    def key(self) -> tuple[str, str, tuple[tuple[str, str], ...]]:
+        """Model, task and levels: what tells it from all other groups."""
+        return self.model, self.task, self.levels
+
+    @property
     def label(self) -> str:
         """The methods with their levels, such as `Q8+KD+P60`; `dense` for none."""
         return label_of(level for _, level in self.levels)

@@ -7,7 +7,7 @@ from typing import Any
 
 from multipress.analysis.cells import DENSE
 
-__all__ = ["told_ratio", "verdict"]
+__all__ = ["told_ends", "told_ratio", "verdict"]
 
 _SURE = 0.05
 
@@ -66,6 +66,11 @@ def told_ratio(product: Mapping[str, Any]) -> tuple[float | None, float | None, 
     return ratio, low, high
 
 
+def told_ends(low: float | None, high: float | None) -> tuple[str, str]:
+    """Ends of the interval of a ratio as text; without a bound it goes from `0` to `any`."""
+    return "0" if low is None else f"{low:.2f}", "any" if high is None else f"{high:.2f}"
+
+
 def _together(products: Sequence[Mapping[str, Any]]) -> str:
     found = [one for one in products if one["size"] == "weights_bytes" and one["estimator"] == "interpolated"]
     if not found:
@@ -79,21 +84,17 @@ def _together(products: Sequence[Mapping[str, Any]]) -> str:
             f"Whether {names} multiply cannot be told: in every pair of model and task a factor is a bound or out of "
             "reach. More model sizes would help."
         )
-    ends = f", {_end(low, '0')} to {_end(high, 'any')}" if largest["covers"] else ""
+    ends = ", {} to {}".format(*told_ends(low, high)) if largest["covers"] else ""
     found_in = f"observed over product {ratio:.2f}{ends} (real bytes, interpolated, net of the drop; {places})"
     if largest["covers"] == "rows":
         found_in += "; there is one seed, so that other trainings may differ"
     low, high = largest["tasks_low"], largest["tasks_high"]
     if low is not None or high is not None:
-        found_in += f"; {_end(low, '0')} to {_end(high, 'any')} if these tasks are a sample of many"
+        found_in += "; {} to {} if these tasks are a sample of many".format(*told_ends(low, high))
     said = {"super": "more", "sub": "less"}.get(largest["verdict"])
     if said is None:
         return f"Whether {names} together shrink a model by more or less than their product is not settled: {found_in}."
     return f"Together, {names} shrink a model {said} than the product of each alone: {found_in}."
-
-
-def _end(value: float | None, otherwise: str) -> str:
-    return otherwise if value is None else f"{value:.2f}"
 
 
 def _settled(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -90,6 +90,8 @@ def _plain_table(names: Sequence[str], num_texts: int = 1) -> Table:
 
 def _print_effects(console: Console, analysis: Mapping[str, Any]) -> None:
     """Each method's mean effect on the score, and what two or more do beyond the sum, with its interval."""
+    from multipress.report.text import points_text
+
     rows = [row for row in analysis["intervals"]["rows"] if row["by"] == "all"]
     if not rows:
         return
@@ -97,10 +99,10 @@ def _print_effects(console: Console, analysis: Mapping[str, Any]) -> None:
     console.rule("effect on the score, in points", align="left", style="dim", characters="─")
     table = _plain_table(("methods", "mean", "low", "high", "p", "mixed", "blocks", "seeds+"))
     for row in rows:
-        numbers = [f"{round(100 * row[key], 2) + 0.0:+.2f}" for key in ("mean", "low", "high")]
+        numbers = [points_text(row[key]) for key in ("mean", "low", "high")]
         mixed = fitted.get(tuple(row["levels"]))
         more = "" if row["more_seeds"] is None else str(row["more_seeds"])
-        shown = [*numbers, f"{row['p_holm']:.3f}", f"{round(100 * mixed['mean'], 2) + 0.0:+.2f}" if mixed else ""]
+        shown = [*numbers, f"{row['p_holm']:.3f}", points_text(mixed["mean"]) if mixed else ""]
         table.add_row(" x ".join(row["levels"]), *shown, str(row["num_blocks"]), more)
     console.print(table)
     console.print(
@@ -119,6 +121,7 @@ def _covered(rows: Sequence[Mapping[str, Any]]) -> str:
 def _print_products(console: Console, factors: Mapping[str, Any]) -> None:
     """Observed over product by both estimators, on both sizes."""
     from multipress.analysis.cells import short_name
+    from multipress.analysis.verdict import told_ends, told_ratio
 
     if not factors["products"]:
         return
@@ -131,11 +134,9 @@ def _print_products(console: Console, factors: Mapping[str, Any]) -> None:
     )
     table = _plain_table(("methods", "size", "estimator", "ratio", "net", "low", "high", "pairs", "verdict"), 3)
     for one in factors["products"]:
-        ends = ("net_low", "net_high") if one["estimator"] == "interpolated" else ("low", "high")
         numbers = ["" if one[key] is None else f"{one[key]:.2f}" for key in ("ratio", "net_ratio")]
-        is_sure = one["covers"] and one["ratio"] is not None
-        for key, otherwise in zip(ends, ("0", "any"), strict=True):
-            numbers.append("" if not is_sure else otherwise if one[key] is None else f"{one[key]:.2f}")
+        _, low, high = told_ratio(one)
+        numbers += told_ends(low, high) if one["covers"] else ("", "")
         names = ["+".join(map(short_name, one["methods"])), one["size"].removesuffix("_bytes"), one["estimator"]]
         total = one["num_values"] + one["num_left_out"]
         table.add_row(*names, *numbers, f"{one['num_values']}/{total}", one["verdict"])

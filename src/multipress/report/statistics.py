@@ -6,10 +6,10 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from multipress.analysis.cells import DENSE
-from multipress.analysis.verdict import told_ratio
+from multipress.analysis.verdict import told_ends, told_ratio
 from multipress.report.controls import option, radios
 from multipress.report.sections import html_row, html_table
-from multipress.report.text import NONE, escaped, megabytes
+from multipress.report.text import NONE, escaped, megabytes, points_text
 
 __all__ = ["effects_section", "products_section", "shares_section"]
 
@@ -135,7 +135,7 @@ def _mixed_note(mixed: Mapping[str, Any]) -> str:
 
 
 def _points(value: float | None) -> str:
-    return NONE if value is None else f"{round(100 * value, 2) + 0.0:+.2f}".replace("-", _MINUS)
+    return NONE if value is None else points_text(value).replace("-", _MINUS)
 
 
 def _range(ends: Sequence[float] | None) -> str:
@@ -184,7 +184,7 @@ def _interval(low: float | None, high: float | None, covers: str) -> str:
     """What is without bounds is shown so; without repetitions there is no interval."""
     if not covers:
         return NONE
-    return f"{'0' if low is None else f'{low:.2f}'} to {'any' if high is None else f'{high:.2f}'}"
+    return " to ".join(told_ends(low, high))
 
 
 def _drops_table(rows: Sequence[Mapping[str, Any]]) -> str:

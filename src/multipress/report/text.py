@@ -8,7 +8,7 @@ from typing import Any
 
 from multipress.plain_text import plain
 
-__all__ = ["change_text", "escaped", "megabytes", "ratio_text", "score_text", "state_text"]
+__all__ = ["change_text", "escaped", "megabytes", "points_text", "ratio_text", "score_text", "state_text"]
 
 _MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
@@ -33,6 +33,11 @@ def change_text(change: Mapping[str, Any]) -> str:
         return NONE
     text = f"{round(change['mean'], 4) + 0.0:+.4f}"  # adding 0.0 makes a rounded -0.0 a +0.0
     return text.replace("-", _MINUS)
+
+
+def points_text(share: float) -> str:
+    """A share as signed points, `+1.04`, never `-0.00`."""
+    return f"{round(100 * share, 2) + 0.0:+.2f}"
 
 
 def megabytes(size_bytes: float | None) -> str:
