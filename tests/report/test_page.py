@@ -10,6 +10,8 @@ from dissected import dissected_rows, marked
 from hostile import HOSTILE
 from multipress.analysis import analyze_cells
 from multipress.report import report_page
+from multipress.report.figure import keys_of
+from multipress.report.page_data import page_data
 
 PARTS = (
     "html head meta link title style body header h1 h2 h3 main section div p strong em small fieldset legend",
@@ -127,6 +129,15 @@ def test_the_page_asks_for_nothing(make_rows):
 
 def test_the_same_study_gives_the_same_page(make_rows):
     assert page(make_rows()) == page(make_rows())
+
+
+def test_the_order_of_the_runs_is_that_of_the_points_in_every_process(make_rows):
+    """Not that of a set of texts, which each process has anew."""
+    rows = make_rows()
+    analysis = analyze_cells(rows)
+    made = {row["run_id"]: {"command": "x", "parts": []} for row in rows}
+    data = page_data(analysis, keys_of(analysis["groups"]), made)
+    assert list(data["runs"]) == list(dict.fromkeys(run_id for point in data["points"] for run_id in point["runs"]))
 
 
 def test_the_page_shows_every_group_every_failure_and_why(make_rows):

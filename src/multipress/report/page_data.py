@@ -42,7 +42,7 @@ def page_data(analysis: Mapping[str, Any], key: Key, made: Mapping[str, Mapping[
         share = shares.get((point["task"], key.models[point["model"]], point["label"]))
         if share is not None:
             point["share"] = share
-    used = {run_id for point in points for run_id in point["runs"]}
+    used = dict.fromkeys(run_id for point in points for run_id in point["runs"])
     return {
         "tasks": tasks,
         "models": list(key.models),
