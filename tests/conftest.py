@@ -40,6 +40,19 @@ def models_dir() -> Path:
     return _folder("MULTIPRESS_MODELS")
 
 
+@pytest.fixture
+def in_floats(monkeypatch):
+    """Products as on a CPU that has no bfloat16, for tests against a reference in float32."""
+    monkeypatch.setattr("multipress.precision.cpu_flags", lambda: frozenset())
+
+
+@pytest.fixture(params=["floats", "bfloat16"])
+def both_products(request, monkeypatch):
+    """Products as on a CPU without bfloat16, and as on one that has it, whatever this one has."""
+    flags = frozenset({"amx_bf16"} if request.param == "bfloat16" else ())
+    monkeypatch.setattr("multipress.precision.cpu_flags", lambda: flags)
+
+
 @pytest.fixture(scope="session")
 def tokenizer_json() -> str:
     """A WordPiece tokenizer of 64 words: w0 .. w58 and five special tokens."""

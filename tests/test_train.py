@@ -88,6 +88,7 @@ def test_the_rate_follows_the_schedule_of_transformers_one_step_ahead(warmup):
         reference.step()
 
 
+@pytest.mark.usefixtures("in_floats")
 @pytest.mark.parametrize("target", ["classes", "number"])
 def test_the_loop_equals_a_plain_loop_written_out(target):
     data = rows(target=target)

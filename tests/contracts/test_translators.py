@@ -102,6 +102,7 @@ def test_all_three_resumed_are_the_same_as_in_one_go(trained, tmp_path):
         assert torch.equal(one, other)
 
 
+@pytest.mark.usefixtures("in_floats")
 def test_the_distance_to_the_teacher_is_that_of_each_word():
     teacher, student = tiny_translator(7, hidden=64).eval(), tiny_translator().eval()
     method = get_method("distillation").from_settings({"alpha": 1.0, "temperature": 2.0})

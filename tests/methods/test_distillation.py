@@ -109,6 +109,7 @@ def hidden_method(student, teacher, **settings):
     return method
 
 
+@pytest.mark.usefixtures("in_floats")
 @pytest.mark.parametrize(
     ("layers", "teacher_layers", "settings", "chosen"),
     [
@@ -174,6 +175,7 @@ def test_hidden_states_of_whole_texts_of_another_width_are_learned():
     assert not any(module._forward_hooks for module in student.modules())
 
 
+@pytest.mark.usefixtures("in_floats")
 @pytest.mark.parametrize("states", ["token", "text"])
 def test_between_widths_stands_the_best_linear_fit_on_the_first_batches(states):
     """Against scikit-learn's ridge regression on transformers' own hidden states."""
@@ -214,6 +216,7 @@ def _text_vector(layers, layer, row):
     return layers[layer][row, 0].numpy() if layer == 2 else layers[layer][row, : (5, 3)[row]].mean(0).numpy()
 
 
+@pytest.mark.usefixtures("in_floats")
 def test_a_student_equal_to_its_teacher_is_no_distance_away_from_it():
     student, teacher = classifier(2, 32), classifier(2, 32)
     loss = hidden_method(student, teacher).compute_loss(torch.tensor(0.0), step_of(student, inputs()))

@@ -284,6 +284,7 @@ def test_the_graph_does_not_depend_on_the_order_of_a_set(tmp_path):
     assert len(hashes) == 1
 
 
+@pytest.mark.usefixtures("both_products")
 @pytest.mark.parametrize("teacher", ALL)
 def test_any_family_learns_the_hidden_states_of_any_other(teacher, tmp_path):
     model = load_pretrained(
@@ -322,6 +323,7 @@ def test_hidden_states_are_those_that_transformers_reports(name, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(seen[:last], expected[:last], strict=True))
 
 
+@pytest.mark.usefixtures("in_floats")
 @pytest.mark.parametrize("name", ALL)
 def test_vectors_of_texts_are_means_of_the_hidden_states_that_transformers_reports(name, tmp_path):
     model = load_pretrained(make(name, tmp_path / "model"), label_names=LABELS, seed=0).model

@@ -97,6 +97,7 @@ def test_a_row_longer_than_a_batch_is_a_batch_of_its_own():
     assert sorted(map(len, batches)) == [1, 2]
 
 
+@pytest.mark.usefixtures("in_floats")
 @torch.no_grad()
 def test_without_a_beam_each_word_is_the_likeliest_next_one():
     model, rows = tiny_translator().eval(), parallel_rows(5)
@@ -115,6 +116,7 @@ def test_without_a_beam_each_word_is_the_likeliest_next_one():
         assert written.score == pytest.approx(total / (len(ids) - 1) ** 0.6, abs=1e-4)
 
 
+@pytest.mark.usefixtures("in_floats")
 @torch.no_grad()
 def test_the_score_is_the_probability_by_length_and_the_batch_does_not_matter():
     model, rows = tiny_translator().eval(), parallel_rows(8)

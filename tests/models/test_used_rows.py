@@ -38,6 +38,7 @@ def rows():
     return Rows(encodings, np.array([row.ids[1] % 2 for row in encodings]), pad_id=0)
 
 
+@pytest.mark.usefixtures("in_floats")
 @pytest.mark.parametrize("is_tied", [False, True])
 def test_without_weight_decay_a_training_is_that_of_the_whole_table(is_tied):
     """Where the table is the output layer's weight too, every row has a gradient."""

@@ -236,7 +236,7 @@ class _HiddenStates:
         total = torch.zeros((), device=step.logits.device)
         for mine, target in pairs:
             mask = real[:, : mine.shape[1]]
-            found = (mine if matrix is None else matrix(mine)).float()
+            found = mine.float() if matrix is None else matrix(mine.float())
             total = total + ((found - target).square() * mask).sum() / (target.square() * mask).sum()
         return total / len(pairs)
 
