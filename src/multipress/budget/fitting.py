@@ -242,7 +242,7 @@ class _Fitting:
         question = ["pace", tries.facts, self._asked.epochs, self._budget.minutes]
 
         def answer() -> dict[str, int]:
-            one = tries.seconds(replace(base, epochs=1))
+            one = tries.seconds(replace(base, epochs=1, rate=1.0))  # counting bits takes longer than training does
             left = 60 * self._budget.minutes - (time.monotonic() - self._began)
             chosen = pace(one, rows.num_train, max(left, 0.0), self._asked.epochs)
             self._note(f"An epoch takes about {one:.0f} s on one core; tries have {chosen.text(rows.num_train)}.")

@@ -10,7 +10,7 @@ from multipress.budget.rows import SearchRows
 __all__ = ["Pace", "pace"]
 
 ROUNDS = 7  # of tries side by side that should fit: two or three to fine-tune and to begin, the others to choose
-SHARE = 0.6  # of the time; an epoch with methods takes longer than without, and models are looked at and compared, too
+SHARE = 0.8  # of the time; models are looked at, taught from and compared, too
 MOST_EPOCHS = 8
 FEWEST_ROWS = 256
 BATCHES = (32, 16, 8)

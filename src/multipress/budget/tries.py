@@ -88,11 +88,12 @@ class Recipe:
         return f"{parts}{words}, learning rate {self.learning_rate:g}, {epochs}{soft}"
 
     def methods(self, teacher: str) -> dict[str, dict[str, Any]]:
-        """The methods of a study with their settings."""
+        """The methods of a study with their settings; without a teacher, those that need none."""
         if self.rate == 0:
             return {}
-        learned = {"teacher": teacher, "temperature": self.temperature}
-        settings: dict[str, dict[str, Any]] = {"quantization": {}, "distillation": learned}
+        settings: dict[str, dict[str, Any]] = {"quantization": {}}
+        if teacher:
+            settings["distillation"] = {"teacher": teacher, "temperature": self.temperature}
         if self.rate is not None:
             settings["quantization"] = {"rate": self.rate, "steps": "tensor"}
         if self.heads or self.neurons:
@@ -198,14 +199,8 @@ class Tries:
 
     def size(self, recipe: Recipe) -> SizeAhead:
         """The size that a try will have, before it is trained; looked at once, so that a search repeats."""
-        methods = recipe.methods("").items()
-        spec = RunSpec(
-            "train",
-            recipe.model,
-            self._rows.data,
-            self._training,
-            tuple(MethodSpec(name, settings) for name, settings in methods if name != "distillation"),
-        )
+        methods = tuple(MethodSpec(name, settings) for name, settings in recipe.methods(teacher="").items())
+        spec = RunSpec("train", recipe.model, self._rows.data, self._training, methods)
         model = identify(recipe.model, self._places.models_dir).sha256
         versions = [FORMAT_VERSION, *(get_method(method.name).version for method in spec.methods)]
         question = [self.facts, model, [asdict(method) for method in spec.methods], versions]

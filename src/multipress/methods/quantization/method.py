@@ -90,7 +90,7 @@ class Quantization(Method):
 
     name: ClassVar[str] = "quantization"
     stage: ClassVar[Stage] = Stage.PRECISION
-    version: ClassVar[int] = 4  # bits in the loss are those that will be stored
+    version: ClassVar[int] = 5  # bits in the loss are those that will be stored; counted by parts
 
     bits: int = 8
     embedding_bits: int | None = None

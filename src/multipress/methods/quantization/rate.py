@@ -24,6 +24,8 @@ __all__ = [
 
 FIRST_STEP = 0.25  # of the weights' standard deviation: about four bits a weight, harmless to begin with
 FIRST_PRICE = 0.3  # with less, the bits hardly fall in the first part of the way
+_HUGE = 1e30  # takes all that is not zero beyond one
+_PART = 2**16  # how many weights are looked at at a time
 _MOST_STEPS = 128  # no integer is as large
 _STEP_PARTS = 128  # how fine the threshold is
 _FINEST_FACTOR, _MOST_POWERS = 2 ** (1 / 128), 128 * 8  # how much steps grow at a time, and how far
@@ -57,25 +59,39 @@ def price_of(count: int, others: Tensor, total: Tensor) -> tuple[Tensor, Tensor,
 
 
 class _CodedBits(torch.autograd.Function):
-    """The bits of all rounded weights; between two integers their price changes linearly, and that is the gradient."""
+    """The bits of all rounded weights; between two integers their price changes linearly, and that is the gradient.
+
+    Works on a part of the rows at a time, twice: memory is slow, and a part stays in the processor's cache.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, log_step: Tensor, bits: int) -> Tensor:
-        scale = learned_scale(log_step)
-        limit = largest_code(bits)
-        ratio = (weight / scale).clamp_(-limit, limit)
-        sizes = ratio.round().abs_()
-        others, total = sizes.count_nonzero(), sizes.sum()
-        zero, first, further = price_of(sizes.numel(), others, total)
-        ctx.save_for_backward(ratio, scale, first, further)
-        return zero * sizes.numel() + first * others + further * (total - others)
+        scale, limit = learned_scale(log_step), largest_code(bits)
+        scales = scale.expand(len(weight), 1)
+        size = max(1, _PART // weight.shape[1])
+        parts = list(zip(weight.split(size), scales.split(size), strict=True))
+        ratio, far = torch.empty_like(weight[:size]), torch.empty_like(weight[:size])
+        total, others = torch.zeros((), device=weight.device), torch.zeros((), device=weight.device)
+        for rows, steps in parts:
+            sizes = torch.div(rows, steps, out=ratio[: len(rows)]).clamp_(-limit, limit).round_().abs_()
+            total += sizes.sum()
+            others += sizes.clamp_(max=1).sum()
+        zero, first, further = price_of(weight.numel(), others, total)
+        slope, by_row = torch.empty_like(weight), torch.empty_like(scales)
+        for (rows, steps), out, pulls in zip(parts, slope.split(size), by_row.split(size), strict=True):
+            part = torch.div(rows, steps, out=ratio[: len(rows)]).clamp_(-limit, limit)
+            # Away from zero costs, at zero nothing pulls. `sign` and `where` take several times as long as these do.
+            torch.mul(part, _HUGE, out=out).clamp_(-1, 1).mul_(first)
+            out += torch.trunc(part, out=far[: len(rows)]).clamp_(-1, 1).mul_(further - first)
+            torch.sum(part.mul_(out), -1, keepdim=True, out=pulls)
+            out /= steps
+        ctx.save_for_backward(slope, by_row.neg_().sum_to_size(scale.shape))
+        return zero * weight.numel() + first * others + further * (total - others)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        ratio, scale, first, further = ctx.saved_tensors
-        # Away from zero costs, at zero nothing pulls.
-        slope = torch.where(ratio.abs() <= 1, gradient * first, gradient * further).mul_(ratio.sign())
-        return slope / scale, -(slope * ratio).sum_to_size(scale.shape), None
+        slope, by_step = ctx.saved_tensors
+        return slope.mul_(gradient), by_step.mul_(gradient), None
 
 
 def coded_bits(weight: Tensor, log_step: Tensor, bits: int) -> Tensor:
