@@ -43,7 +43,7 @@ def models_dir() -> Path:
 @pytest.fixture
 def in_floats(monkeypatch):
     """Products as on a CPU that has no bfloat16, for tests against a reference in float32."""
-    monkeypatch.setattr("multipress.precision.cpu_flags", lambda: frozenset())
+    monkeypatch.setattr("multipress.precision.cpu_flags", frozenset)
 
 
 @pytest.fixture(params=["floats", "bfloat16"])
