@@ -1,0 +1,106 @@
+"""Feed the readers of packed bytes what nobody wrote, and count what they do.
+
+    python tests/faults/reader.py trips --count 1000000
+    python tests/faults/reader.py fuzz --minutes 30 --corpus FOLDER    # pip install atheris
+
+`trips` packs so many random arrays of every dtype, shape and density and unpacks them; asked for: the same bits, a
+packet no larger than the array and its header. `fuzz` lets libFuzzer change packets, containers and tokenizers,
+guided by the branches that are taken; asked for: an array or `ArtifactError`, never another error, and under 1 GiB. It
+ends with 1, and the input that did it beside the corpus, where anything else comes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+DTYPES = ("int8", "float16", "float32")
+
+
+def array_of(random: np.random.Generator) -> np.ndarray:
+    """Up to 400 items: a bell of some width, or any bits at all, some share of them zero."""
+    shape = tuple(int(size) for size in random.integers(0, 8, size=random.integers(0, 4)))
+    if random.random() < 0.2:
+        shape = (int(random.integers(1, 400)),)
+    dtype = np.dtype(random.choice(DTYPES))
+    count = int(np.prod(shape))
+    if random.random() < 0.3:
+        values = random.integers(0, 256, size=count * dtype.itemsize, dtype=np.uint8).view(dtype)
+    else:
+        wide = random.normal(scale=2.0 ** random.integers(-3, 7), size=count)
+        values = (np.clip(wide.round(), -127, 127) if dtype == np.int8 else wide).astype(dtype)
+    keep = random.random(count) < random.choice([1.0, 0.5, 0.1, 0.01])
+    return np.where(keep, values, np.zeros((), dtype)).astype(dtype).reshape(shape)
+
+
+def trips(count: int, seed: int) -> int:
+    """Bit-exact round trips; returns how many were not."""
+    from multipress.packing.packet import decode, encode
+
+    random, wrong, began = np.random.default_rng(seed), 0, time.monotonic()
+    for index in range(count):
+        array = array_of(random)
+        packet = encode(array)
+        found = decode(packet)
+        same = (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+        if not same or len(packet) > array.nbytes + 4 + 2 * array.ndim:
+            wrong += 1
+            print(f"number {index} of seed {seed}: {array.dtype} {array.shape}", file=sys.stderr)
+    seconds = round(time.monotonic() - began)
+    print(json.dumps({"what": "trips", "count": count, "seed": seed, "wrong": wrong, "seconds": seconds}))
+    return wrong
+
+
+def fuzz(minutes: float, corpus: Path) -> None:
+    """Let libFuzzer look for an input that is read wrongly; it ends the process itself."""
+    import atheris
+
+    with atheris.instrument_imports(include=["multipress"]):
+        from multipress.errors import ArtifactError
+        from multipress.packing.container import read_header, write_container
+        from multipress.packing.packet import decode, encode
+        from multipress.packing.tokenizer import pack_tokenizer, unpack_tokenizer
+
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from tiny import word_piece
+
+    def read(data: bytes) -> None:
+        reader = (decode, lambda rest: read_header(memoryview(rest)), unpack_tokenizer)[data[0] % 3 if data else 0]
+        with suppress(ArtifactError):
+            reader(data[1:])
+
+    corpus.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    for index in range(200):
+        (corpus / f"packet-{index}").write_bytes(b"\0" + encode(array_of(random)))
+    container = write_container({"a": ("F16", (2, 2), bytes(8)), "b": ("U8", (3,), bytes(3))}, {"key": "value"})
+    (corpus / "container").write_bytes(b"\1" + container)
+    (corpus / "tokenizer").write_bytes(b"\2" + pack_tokenizer(word_piece([f"w{index}" for index in range(40)])))
+    options = [f"-max_total_time={round(60 * minutes)}", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={corpus}-", str(corpus)], read)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("trips")
+    command.add_argument("--count", type=int, default=1_000_000)
+    command.add_argument("--seed", type=int, default=0)
+    command = commands.add_parser("fuzz")
+    command.add_argument("--minutes", type=float, default=30)
+    command.add_argument("--corpus", type=Path, required=True)
+    arguments = parser.parse_args()
+    if arguments.command == "trips":
+        sys.exit(int(trips(arguments.count, arguments.seed) > 0))
+    fuzz(arguments.minutes, arguments.corpus)
+
+
+if __name__ == "__main__":
+    main()
