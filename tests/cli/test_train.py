@@ -274,12 +274,16 @@ def test_methods_are_parsed_from_text():
 def test_the_size_is_known_before_the_training(methods, files, tiny_folder, tmp_path, capsys):
     """Of pre-trained encoders to one in a thousand (docs/log.md); this one's biases are zero before it is trained."""
     out = tmp_path / "out"
-    command = ["train", str(tiny_folder), *files, *QUICK, "-o", str(out)]
+    command = ["train", str(tiny_folder), *files, *QUICK]
     command += [part for method in methods for part in ("--method", method)]
     assert main([*command, "--dry-run", "--json"]) == 0
     ahead = json.loads(capsys.readouterr().out)
+    assert main([*command, "-o", str(out), "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == ahead
     assert not out.exists()
-    assert main([*command, "--json"]) == 0
+    assert main(command) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main([*command, "-o", str(out), "--json"]) == 0
     measured = {row["name"]: row["value"] for row in json.loads(capsys.readouterr().out)["measurements"]}
     assert ahead["weights_bytes"] == pytest.approx(measured["weights_bytes"], rel=0.1)
     assert ahead["package_bytes"] == pytest.approx(measured["package_bytes"], rel=0.05)

@@ -46,7 +46,7 @@ def _default(help_text: str, name: str) -> str:
 
 def train(
     model: Annotated[str, typer.Argument(help="Short name, folder or hub id of an encoder or translator.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to make: the artifact.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make: the artifact.")] = None,
     task: Annotated[str, typer.Option(help="A registered task, such as sst2 (see `list tasks`).")] = "",
     train_file: Annotated[str, typer.Option("--train", help="Training rows: CSV, TSV, JSON lines or Parquet.")] = "",
     dev_file: Annotated[str, typer.Option("--dev", help="Validation rows.")] = "",
@@ -119,6 +119,10 @@ def train(
         seed=seed,
     )
     places = Places(data_dir, models_dir)
+    if dry_run:
+        out = None
+    elif out is None:
+        raise SettingError("--out, the folder to make, is not given. Only --dry-run needs none.")
     if max_mb is not None and not 0 < max_mb < math.inf:
         raise SettingError(f"--max-mb is {max_mb}, but must be above 0.")
     with Steps() as steps:
@@ -128,8 +132,8 @@ def train(
             ahead = size_before_training(spec, places)
             if max_mb is not None:
                 check_limit(spec, max_mb, ahead)
-        if dry_run:
-            typer.echo(json.dumps(asdict(ahead), indent=2) if as_json else f"{out} will have {ahead.text()}.")
+        if out is None:
+            typer.echo(json.dumps(asdict(ahead), indent=2) if as_json else f"The artifact will have {ahead.text()}.")
             return
         trained = train_artifact(spec, out, teacher=teacher, places=places, on_step=steps, on_note=steps.note)
     for note in trained.notes:
