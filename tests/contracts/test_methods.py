@@ -214,6 +214,28 @@ def test_what_a_setting_adds_to_the_model_is_resumed_and_then_gone(tiny, tmp_pat
     assert all(torch.equal(value, resumed[key]) for key, value in whole.state_dict().items())
 
 
+def test_groups_of_low_bits_are_stored_and_loaded_and_dropped_words_take_theirs_along(tiny, tmp_path):
+    """With all methods that groups work with; what runs in integers rounds them once more."""
+    methods = [name for name in NAMES if name != "structured"]
+    model = tiny.tiny_train(tiny.tiny_recipe(methods, quantization={"bits": 3, "group": 16}))
+    artifact = save_model(tmp_path / "a", model, tokenizer_json=tiny.tiny_tokenizer(), facts=tiny.FACTS)
+    stored = open_artifact(artifact.folder).tensors()
+    grouped = {name for name, tensor in stored.items() if tensor.has_groups}
+    assert any("word_embeddings" in name for name in grouped)
+    assert all(stored[name].scale.shape[1] * 16 == stored[name].values.shape[1] for name in grouped)
+    loaded = load_model(artifact.folder)
+    assert all(torch.equal(loaded.get_parameter(name), model.get_parameter(name)) for name in grouped)
+    texts = [" ".join(tiny.WORDS[i - len(tiny.SPECIAL)] for i in row.ids[1:-1]) for row in tiny.tiny_rows().encodings]
+    logits = Predictor(artifact.folder).logits(texts)
+    np.testing.assert_allclose(logits, tiny.tiny_logits(loaded).numpy(), atol=1e-4)
+    np.testing.assert_allclose(Predictor(artifact.folder, precision="int8").logits(texts), logits, atol=0.1)
+
+
+def test_groups_and_structured_are_refused_together(tiny):
+    with pytest.raises(SettingError, match="not tested together"):
+        tiny.tiny_train(tiny.tiny_recipe(["structured", "quantization"], quantization={"bits": 3, "group": 16}))
+
+
 @every_subset
 def test_stored_and_loaded_gives_the_same_outputs_and_zeros(tiny, trained, artifacts, subset):
     model, artifact = trained[subset], artifacts[subset]

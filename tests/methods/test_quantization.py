@@ -13,7 +13,7 @@ from torch import nn
 
 from multipress.errors import SettingError
 from multipress.methods import Context
-from multipress.methods.quantization import Quantization, quantize_rows, row_scale
+from multipress.methods.quantization import Quantization, QuantizedWeight, quantize_rows, row_scale
 from multipress.methods.quantization.activations import quantize_activations
 from multipress.methods.quantization.grid import (
     BEST_STEP,
@@ -21,6 +21,7 @@ from multipress.methods.quantization.grid import (
     fake_quantize_learned,
     largest_code,
     learned_scale,
+    quantize_groups,
 )
 
 BITS = (8, 6, 4, 3, 2)
@@ -48,6 +49,36 @@ def test_codes_stay_on_the_grid_and_zero_stays_zero(bits, values):
     assert codes.abs().max() <= largest_code(bits)
     assert (codes[weight == 0] == 0).all()
     assert torch.isfinite(fake_quantize(weight, bits)).all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+@given(values=arrays(np.float32, (3, 12), elements=st.floats(-4, 4, width=32)))
+def test_each_group_of_a_row_is_rounded_as_a_row_of_its_own(bits, values):
+    weight = torch.from_numpy(values)
+    codes, scale = quantize_groups(weight, bits, 4)
+    for row in range(3):
+        for group in range(3):
+            own = quantize_rows(weight[row : row + 1, 4 * group : 4 * group + 4], bits)
+            assert torch.equal(codes[row, 4 * group : 4 * group + 4], own.codes[0])
+            assert scale[row, group] == own.scale[0]
+    assert torch.equal(fake_quantize(weight, bits, 4), QuantizedWeight(codes, scale).dense())
+
+
+@pytest.mark.parametrize("group", [0, 5, 12])
+def test_a_row_that_a_group_does_not_divide_keeps_one_scale(group):
+    weight = torch.randn(3, 12)
+    codes, scale = quantize_groups(weight, 4, group)
+    assert scale.shape == (3,)
+    assert torch.equal(codes, quantize_rows(weight, 4).codes)
+    assert torch.equal(fake_quantize(weight, 4, group), fake_quantize(weight, 4))
+
+
+@pytest.mark.parametrize("other", [{"learned_step": True}, {"rate": 1.0}, {"rate_weight": 0.1}])
+def test_groups_have_scales_that_follow_the_weights(other):
+    with pytest.raises(SettingError, match="follow the weights"):
+        Quantization(group=16, **other)
+    with pytest.raises(SettingError, match="group is 7"):
+        Quantization(group=7)
 
 
 @pytest.mark.parametrize("bits", [8, 6])

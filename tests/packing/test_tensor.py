@@ -22,6 +22,22 @@ def test_dense_is_the_code_times_the_scale_of_its_row():
         assert dense[index] == np.float32(codes[index]) * np.float32(scale[index[0]])
 
 
+def test_dense_is_the_code_times_the_scale_of_its_group():
+    random = np.random.default_rng(0)
+    codes = random.integers(-7, 8, size=(5, 12)).astype(np.int8)
+    scale = random.random((5, 3)).astype(np.float16)
+    tensor = StoredTensor(codes, scale, 4)
+    assert tensor.has_groups
+    for row, column in np.ndindex(codes.shape):
+        assert tensor.dense()[row, column] == np.float32(codes[row, column]) * np.float32(scale[row, column // 4])
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (5, 5), (4, 3), (5, 24), (5, 3, 1), (3,)])
+def test_groups_that_do_not_divide_the_rows_are_refused(shape):
+    with pytest.raises(ArtifactError, match="equal part"):
+        StoredTensor(np.zeros((5, 12), np.int8), np.ones(shape, np.float16), 4)
+
+
 def test_floats_are_rounded_to_half_unless_one_would_become_infinite():
     values = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     assert round_floats(values).bits == 16

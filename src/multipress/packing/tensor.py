@@ -1,4 +1,4 @@
-"""A tensor as it is stored: integer codes with a scale a row, or floats."""
+"""A tensor as it is stored: integer codes with a scale a row or a group of a row, or floats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def stored_dtype(bits: int) -> np.dtype[Any]:
 
 def is_scale(dtype: str, shape: tuple[int, ...], of: tuple[int, ...]) -> bool:
     """Whether an array can be the scale of codes of a shape."""
-    return dtype == "float16" and bool(of) and shape in (of[:1], (1,))
+    by_group = len(shape) == len(of) == 2 and shape[0] == of[0] and 1 < shape[1] <= of[1] and of[1] % shape[1] == 0
+    return dtype == "float16" and bool(of) and (shape in (of[:1], (1,)) or by_group)
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class StoredTensor:
 
     Args:
         values: int8 codes (`bits` of 8 or less), float16 (16) or float32 (32); any shape.
-        scale: For codes float16 (rows,), one a row of axis 0, or (1,), one for all; None for floats.
+        scale: For codes float16 (rows,), one a row of axis 0, or (1,), one for all, or (rows, groups), one for each of
+            so many equal parts of a row; None for floats.
         bits: 2, 3, 4, 6 or 8 for codes, which lie from -(2**(bits-1)-1) to 2**(bits-1)-1, so that zero is
             exact; 16 or 32 for floats.
 
@@ -58,19 +60,27 @@ class StoredTensor:
             return
         if self.scale is None or not is_scale(self.scale.dtype.name, self.scale.shape, self.values.shape):
             raise ArtifactError(
-                f"Codes of shape {self.values.shape} need a float16 scale for each row, or one for all."
+                f"Codes of shape {self.values.shape} need a float16 scale for each row, or equal part of it, or for all."
             )
         limit = 2 ** (self.bits - 1) - 1
         if self.values.size and (int(self.values.min()) < -limit or int(self.values.max()) > limit):
             raise ArtifactError(f"A tensor of {self.bits} bits holds codes beyond -{limit} to {limit}.")
 
     def dense(self) -> np.ndarray:
-        """What the model computes with, float32: exactly float32(code) * float32(scale of its row)."""
+        """What the model computes with, float32: exactly float32(code) * float32(scale of its row or group)."""
         if self.scale is None:
             return self.values.astype(np.float32)
-        scale = self.scale.astype(np.float32).reshape(self.scale.shape + (1,) * (self.values.ndim - 1))
-        dense: np.ndarray = np.multiply(self.values, scale, dtype=np.float32)
-        return dense
+        values = self.values
+        if self.has_groups:
+            values = values.reshape(*self.scale.shape, values.shape[1] // self.scale.shape[1])
+        scale = self.scale.astype(np.float32).reshape(self.scale.shape + (1,) * (values.ndim - self.scale.ndim))
+        dense: np.ndarray = np.multiply(values, scale, dtype=np.float32)
+        return dense.reshape(self.values.shape)
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether a row has more than one scale; integer operators know one a row."""
+        return self.scale is not None and self.scale.ndim == 2
 
     @property
     def nonzeros(self) -> int:

@@ -114,7 +114,9 @@ def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
             size = scale.end - scale.start
             fits = scale.dtype == "F16" and is_scale("float16", scale.shape, shape)
             if not fits or entry.dtype != "U8":
-                raise ArtifactError(f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows.")
+                raise ArtifactError(
+                    f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows or their groups."
+                )
         if entry.dtype == "U8":
             found = peek(data[entry.start : entry.end])
         else:

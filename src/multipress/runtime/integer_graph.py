@@ -56,12 +56,13 @@ def stored_graph(graph: Graph, tensors: Mapping[str, StoredTensor]) -> Graph:
 
     Args:
         graph: A graph without weights.
-        tensors: Stored tensors by name, those of `graph.weights` among them. Floats stay floats.
+        tensors: Stored tensors by name, those of `graph.weights` among them. Floats stay floats, and what has groups
+            becomes floats.
     """
     made, constants = [], dict(graph.constants)
     for name in graph.weights:
         tensor = tensors[name]
-        if tensor.scale is None:
+        if tensor.scale is None or tensor.has_groups:
             constants[name] = tensor.dense()
             continue
         codes, scale = f"{name}.codes", f"{name}.scale"
@@ -99,16 +100,16 @@ def table_graph(graph: Graph, tensors: Mapping[str, StoredTensor]) -> Graph:
         graph: A graph without weights.
         tensors: Stored tensors by name, those of `graph.weights` among them.
     """
-    coded = {name: tensor for name, tensor in tensors.items() if tensor.scale is not None}
+    coded = {name: tensor for name, tensor in tensors.items() if tensor.scale is not None and not tensor.has_groups}
     return _Rewriter(graph, coded, FULL_RANGE).rewrite_tables()
 
 
 def round_rows(tensor: StoredTensor, largest_code: int) -> tuple[np.ndarray, np.ndarray]:
     """int8 codes (R, D), none beyond `largest_code`, and float32 scales: (R,), or (1,) where one is stored for all.
 
-    Codes that fit are given as they are; others, and floats, are rounded with one scale a row.
+    Codes that fit are given as they are; others, those of groups, and floats are rounded with one scale a row.
     """
-    if tensor.scale is not None and np.abs(tensor.values).max(initial=0) <= largest_code:
+    if tensor.scale is not None and not tensor.has_groups and np.abs(tensor.values).max(initial=0) <= largest_code:
         return tensor.values, tensor.scale.astype(np.float32)
     dense = tensor.dense()
     scale = np.maximum(np.abs(dense).max(axis=1) / np.float32(largest_code), np.float32(_SMALLEST_SCALE))

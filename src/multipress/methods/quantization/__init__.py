@@ -14,6 +14,8 @@ Settings:
     activation_bits: none (default): activations stay floats; 8: the input of each linear layer is rounded too, with
         one scale a token.
     learned_step: Whether the scales are learned (false: computed from the weights at each step).
+    group: 0 (default): the weights of a row share one scale; 16, 32, 64 or 128: so many neighbours of a row do, which
+        costs 16 bits a group. For 4 bits and below. A row of another multiple keeps one scale.
     start: Share of the training after which rounding begins (0.0).
     step_learning_rate: Learning rate of the logarithm of learned scales; none (default): 0.001, with a `rate` as much
         as it takes to get there in half of the training.
@@ -32,7 +34,8 @@ With other methods:
 
 Limits:
     Scales are 16-bit floats: a row whose largest weight is below a hundred-thousandth is stored coarsely or lost.
-    Below 4 bits, one scale a row is coarse. What is stored in 4 bits is computed in floats: it saves bytes, not time.
+    Below 4 bits, one scale a row is coarse: see `group`, which does not work with `structured`. What is stored in 4 bits
+    is computed in floats: it saves bytes, not time.
 
 Source:
     Jacob et al. 2018 (straight-through training on integers); Zafrir et al. 2019, section 3 (BERT, embeddings

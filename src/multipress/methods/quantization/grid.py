@@ -12,7 +12,9 @@ __all__ = [
     "QuantizedWeight",
     "fake_quantize",
     "fake_quantize_learned",
+    "in_groups",
     "largest_code",
+    "quantize_groups",
     "quantize_rows",
     "row_scale",
 ]
@@ -25,10 +27,17 @@ SMALLEST_SCALE = 2.0**-24  # the smallest positive float16
 
 
 class QuantizedWeight(NamedTuple):
-    """Integer codes (int8, the weight's shape) and float16 scales: one a row, or a single one."""
+    """Integer codes (int8, the weight's shape) and float16 scales: one a row, a single one, or (rows, groups)."""
 
     codes: Tensor
     scale: Tensor
+
+    def dense(self) -> Tensor:
+        """What the codes stand for, float32 of the weight's shape."""
+        scale = self.scale.float()
+        if scale.ndim == 1:
+            return self.codes.float() * scale.unsqueeze(-1)
+        return (self.codes.float().view(*scale.shape, -1) * scale.unsqueeze(-1)).view_as(self.codes)
 
 
 def largest_code(bits: int) -> int:
@@ -66,6 +75,19 @@ def quantize_rows(weight: Tensor, bits: int, scale: Tensor | None = None) -> Qua
     limit = largest_code(bits)
     codes = (weight / scale).round_().clamp_(-limit, limit).to(torch.int8)
     return QuantizedWeight(codes, scale.squeeze(-1).half())
+
+
+def in_groups(weight: Tensor, group: int) -> Tensor:
+    """(..., D) as (..., D / group, group); with a group of 0, or one that does not divide D, as (..., 1, D)."""
+    width = weight.shape[-1]
+    return weight.reshape(*weight.shape[:-1], -1, group if group and width % group == 0 else width)
+
+
+def quantize_groups(weight: Tensor, bits: int, group: int) -> QuantizedWeight:
+    """Integer codes of a weight (R, D) with a scale for each group of a row: (R, groups), or (R,) if there is one."""
+    groups = in_groups(weight, group)
+    codes, scale = quantize_rows(groups.flatten(0, 1), bits)
+    return QuantizedWeight(codes.view_as(weight), scale.view(groups.shape[:2]).squeeze(1))
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -114,9 +136,9 @@ def learned_scale(log_step: Tensor) -> Tensor:
     return log_step.exp().half().float().clamp_min(SMALLEST_SCALE)
 
 
-def fake_quantize(weight: Tensor, bits: int) -> Tensor:
-    """The weight rounded to its grid, rows scaled by `row_scale`; the gradient passes straight through."""
-    return _StraightThrough.apply(weight, bits)
+def fake_quantize(weight: Tensor, bits: int, group: int = 0) -> Tensor:
+    """The weight rounded to its grid, rows or groups scaled by `row_scale`; the gradient passes straight through."""
+    return _StraightThrough.apply(in_groups(weight, group), bits).view_as(weight)
 
 
 def fake_quantize_learned(weight: Tensor, log_step: Tensor, bits: int, *, plain_gradient: bool = False) -> Tensor:

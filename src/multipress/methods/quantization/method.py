@@ -18,6 +18,7 @@ from multipress.methods.quantization.grid import (
     fake_quantize,
     fake_quantize_learned,
     learned_scale,
+    quantize_groups,
     quantize_rows,
     row_scale,
 )
@@ -48,11 +49,13 @@ class WeightQuantizer(nn.Module):
             weights.
         active: Whether rounding has begun.
         coded: Whether bits are a part of the loss, so that the gradient of a step stays as it is.
+        group: How many weights of a row share a scale that follows them; 0: all.
     """
 
-    def __init__(self, bits: int, log_step: Tensor | None, active: bool, coded: bool = False) -> None:
+    def __init__(self, bits: int, log_step: Tensor | None, active: bool, coded: bool = False, group: int = 0) -> None:
         super().__init__()
         self.bits = bits
+        self.group = group
         self.coded = coded
         self.log_step = None if log_step is None else nn.Parameter(log_step)
         self.register_buffer("active", torch.tensor(active))
@@ -66,7 +69,7 @@ class WeightQuantizer(nn.Module):
         if not self.active:
             return weight
         if log_step is None:
-            return fake_quantize(weight, self.bits)
+            return fake_quantize(weight, self.bits, self.group)
         return fake_quantize_learned(weight, log_step, self.bits, plain_gradient=self.coded)
 
     def steps_of(self, ids: Tensor) -> Tensor | None:
@@ -96,6 +99,7 @@ class Quantization(Method):
     embedding_bits: int | None = None
     activation_bits: int | None = None
     learned_step: bool = False
+    group: int = 0
     start: float = 0.0
     step_learning_rate: float | None = None
     steps: str = "row"
@@ -120,6 +124,9 @@ class Quantization(Method):
             raise SettingError("quantization has a rate and a rate_weight. The one sets the other: give one.")
         if self.steps == "tensor" and not (self.learned_step or self._is_coded):
             raise SettingError("quantization.steps is 'tensor', which needs learned_step, rate or rate_weight.")
+        check_choice("quantization", "group", self.group, (0, 16, 32, 64, 128))
+        if self.group and (self.learned_step or self._is_coded):
+            raise SettingError("quantization.group is for scales that follow the weights: no learned_step, no rate.")
         self._quantizers: dict[str, tuple[nn.Module, nn.Parameter, WeightQuantizer]] = {}
         self._trained: dict[str, Tensor | None] = {}
 
@@ -135,6 +142,8 @@ class Quantization(Method):
         modules = {name: module for name, module in layers.items() if isinstance(module.weight, nn.Parameter)}
         if not modules:
             raise SettingError("Quantization found no linear layer and no embedding.")
+        if self.group and any(hasattr(module, "leaving_columns") for module in modules.values()):
+            raise SettingError("quantization.group and structured were not tested together. Choose one.")
         shared: dict[int, WeightQuantizer] = {}
         weights = {name: (module, module.weight) for name, module in modules.items()}
         for name, (module, weight) in weights.items():
@@ -156,7 +165,7 @@ class Quantization(Method):
 
     def _new_quantizer(self, module: nn.Module, weight: Tensor) -> WeightQuantizer:
         bits = self.embedding_bits if isinstance(module, nn.Embedding) and self.embedding_bits else self.bits
-        return WeightQuantizer(bits, self._first_log_step(weight, bits), self.start == 0, self._is_coded)
+        return WeightQuantizer(bits, self._first_log_step(weight, bits), self.start == 0, self._is_coded, self.group)
 
     def _first_log_step(self, weight: Tensor, bits: int) -> Tensor | None:
         """Where the learned steps of a weight begin; None if none are learned."""
@@ -257,7 +266,7 @@ class Quantization(Method):
         # Only now, because a weight that two modules share must be coded from the same values for both.
         with torch.no_grad():
             for module, weight, _ in self._quantizers.values():
-                weight.copy_(module.weight_codes.float() * module.weight_scale.float().unsqueeze(-1))
+                weight.copy_(QuantizedWeight(module.weight_codes, module.weight_scale).dense())
         return model
 
     def _hold_rate(self, coded: dict[int, QuantizedWeight], stored: dict[int, int]) -> None:
@@ -305,7 +314,9 @@ def _as_the_trained(weight: Tensor, quantizer: WeightQuantizer, trained: Tensor 
         trained: Ids of the rows that were trained; None: all, or bits are not a part of the loss.
     """
     scale = quantizer.scale()
-    if trained is None or scale is None or len(trained) == len(weight):
+    if scale is None:
+        return quantize_groups(weight, quantizer.bits, quantizer.group)
+    if trained is None or len(trained) == len(weight):
         return quantize_rows(weight, quantizer.bits, scale)
     others = torch.ones(len(weight), dtype=torch.bool)
     others[trained] = False
