@@ -123,6 +123,14 @@ def test_a_model_that_lost_words_is_compared_word_by_word(folders, run, tmp_path
     assert any(row["name"] == "attention_maxcorr" for row in rows)
 
 
+def test_a_classifier_has_no_decoder(folders, run, tmp_path):
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("text,label\n" + "w1 w2 w3,w4\n" * 30)
+    code, _, err = run("dissect", folders[0], "--against", folders[1], "--data", pairs, "--label", "label")
+    assert code == 2
+    assert "is no translator" in err
+
+
 def test_a_page_and_a_table_are_made(folders, text, run, tmp_path):
     files = [tmp_path / "page.html", tmp_path / "a" / "figure.svg", tmp_path / "rows.csv"]
     options = [part for pair in zip(("-o", "--figure", "--csv"), files, strict=True) for part in pair]

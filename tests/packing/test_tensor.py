@@ -34,7 +34,7 @@ def test_dense_is_the_code_times_the_scale_of_its_group():
 
 @pytest.mark.parametrize("shape", [(5, 1), (5, 5), (4, 3), (5, 24), (5, 3, 1), (3,)])
 def test_groups_that_do_not_divide_the_rows_are_refused(shape):
-    with pytest.raises(ArtifactError, match="equal part"):
+    with pytest.raises(ArtifactError, match="an equal part"):
         StoredTensor(np.zeros((5, 12), np.int8), np.ones(shape, np.float16), 4)
 
 

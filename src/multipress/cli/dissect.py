@@ -27,6 +27,10 @@ def dissect(
     data: Annotated[
         str, typer.Option("--data", help="A file with a text column, or .txt; WikiText-2 if left out.")
     ] = "",
+    text: Annotated[str, typer.Option(help="Text column; found by name if left out.")] = "",
+    label: Annotated[
+        str, typer.Option(help="Column of translations: what the decoders of translators give is compared too.")
+    ] = "",
     probes: Annotated[
         str, typer.Option("--probes", metavar="NAME,...", help="Probe tasks, or `all`; see `list probes`.")
     ] = "",
@@ -58,7 +62,9 @@ def dissect(
 
     folder = data_dir or (Path(os.environ["MULTIPRESS_DATA"]) if os.environ.get("MULTIPRESS_DATA") else None)
     names = probe_names(probes)
-    asked = ask(data, words, probes=names, data_dir=folder, seeds=seeds, memory_mb=memory_mb, threads=threads)
+    asked = ask(
+        data, words, text, label, probes=names, data_dir=folder, seeds=seeds, memory_mb=memory_mb, threads=threads
+    )
     sides, reference = [open_side(artifact) for artifact in artifacts], open_side(against)
     with Parts() as show:
         answers = _answers(reference, sides, asked, runs, show)
@@ -70,7 +76,8 @@ def dissect(
     ]
     smallest = smallest_matches([matches for _, matches in answers], labels, reference.label)
     rows += [row.to_json() for row in smallest]
-    options = {"--against": against, "--data": data, "--probes": probes, "--words": words, "--seeds": seeds}
+    options = {"--against": against, "--data": data, "--text": text, "--label": label, "--probes": probes}
+    options |= {"--words": words, "--seeds": seeds}
     parts = [str(part) for option in options.items() if option[1] for part in option]
     command = shlex.join(["multipress", "dissect", *map(str, artifacts), *parts])
     files = {

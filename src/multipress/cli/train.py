@@ -119,12 +119,7 @@ def train(
         seed=seed,
     )
     places = Places(data_dir, models_dir)
-    if dry_run:
-        out = None
-    elif out is None:
-        raise SettingError("--out, the folder to make, is not given. Only --dry-run needs none.")
-    if max_mb is not None and not 0 < max_mb < math.inf:
-        raise SettingError(f"--max-mb is {max_mb}, but must be above 0.")
+    out = _checked_place(out, dry_run, max_mb)
     with Steps() as steps:
         if dry_run or max_mb is not None:
             if not dry_run:  # an encoder that its name stands for must be there to be weighed
@@ -149,6 +144,15 @@ def train(
             f"{out} has {megabytes:.3f} MB, {megabytes - max_mb:.3f} MB above the limit of {max_mb:g} MB. It is whole; "
             "for a smaller one take other settings and another place."
         )
+
+
+def _checked_place(out: Path | None, dry_run: bool, max_mb: float | None) -> Path | None:
+    """Where the artifact goes; None: nothing is trained."""
+    if out is None and not dry_run:
+        raise SettingError("--out, the folder to make, is not given. Only --dry-run needs none.")
+    if max_mb is not None and not 0 < max_mb < math.inf:
+        raise SettingError(f"--max-mb is {max_mb}, but must be above 0.")
+    return None if dry_run else out
 
 
 def _print_summary(trained: Trained, out: Path) -> None:

@@ -1,7 +1,8 @@
 """What heads look at, and which head of one model looks like which of another.
 
 All numbers are means over rows of words. A map has a line for each unit (a word, or the special tokens before and after
-the words); a line is a distribution over the units that are looked at.
+the words); a line is a distribution over the units that are looked at: of the same text, or, where a decoder looks at
+what its encoder read, of another.
 """
 
 from __future__ import annotations
@@ -36,13 +37,13 @@ class HeadFacts:
 
     Args:
         entropy: Bits (R, H).
-        distance: Words (R, H).
+        distance: Words (R, H); None where what is looked at is another text.
         to_special: Share (R, H).
         dependence: Bits that what is looked at tells of which word looks (R, H); 0: it looks at the same always.
     """
 
     entropy: np.ndarray
-    distance: np.ndarray
+    distance: np.ndarray | None
     to_special: np.ndarray
     dependence: np.ndarray
 
@@ -72,12 +73,16 @@ class PairFacts:
 
 
 def _maps(capture: Capture, block: int) -> Iterator[np.ndarray]:
-    """The maps of each row (H, U, U), float64."""
+    """The maps of each row (H, U, V), float64."""
     place = 0
-    for units in capture.num_units:
-        cells = capture.maps[block][:, place : place + units**2]
-        yield cells.reshape(len(cells), units, units).astype(np.float64)
-        place += units**2
+    for lines, columns in zip(capture.num_units, _num_columns(capture), strict=True):
+        cells = capture.maps[block][:, place : place + lines * columns]
+        yield cells.reshape(len(cells), lines, columns).astype(np.float64)
+        place += lines * columns
+
+
+def _num_columns(capture: Capture) -> np.ndarray:
+    return capture.num_units if capture.num_seen is None else capture.num_seen
 
 
 def _bits(shares: np.ndarray) -> np.ndarray:
@@ -92,12 +97,12 @@ def heads_of(capture: Capture, block: int, is_special: list[np.ndarray]) -> Head
     Args:
         capture: Hidden states and maps.
         block: Which block, from 0.
-        is_special: Which units of each row are special tokens, (U,) bool.
+        is_special: Which units that are looked at are special tokens, of each row (V,) bool.
     """
     rows = []
     for maps, special in zip(_maps(capture, block), is_special, strict=True):
-        units = np.arange(maps.shape[1])
-        away = np.abs(units[:, None] - units)
+        lines, columns = (np.arange(size) for size in maps.shape[1:])
+        away = np.abs(lines[:, None] - columns)
         entropy = _bits(maps).mean(axis=1)
         rows.append(
             (
@@ -107,7 +112,8 @@ def heads_of(capture: Capture, block: int, is_special: list[np.ndarray]) -> Head
                 _bits(maps.mean(axis=1)) - entropy,
             )
         )
-    return HeadFacts(*(np.array(values) for values in zip(*rows, strict=True)))
+    entropy, distance, to_special, dependence = (np.array(values) for values in zip(*rows, strict=True))
+    return HeadFacts(entropy, distance if capture.num_seen is None else None, to_special, dependence)
 
 
 def pair_facts(reference: Capture, artifact: Capture, block: int, other: int) -> PairFacts:
@@ -121,8 +127,8 @@ def pair_facts(reference: Capture, artifact: Capture, block: int, other: int) ->
     """
     rows = []
     for x, y in zip(_maps(reference, block), _maps(artifact, other), strict=True):
-        lines = x.shape[1]
-        flat_x, flat_y = x.reshape(len(x), -1) - 1 / lines, y.reshape(len(y), -1) - 1 / lines
+        columns = x.shape[2]
+        flat_x, flat_y = x.reshape(len(x), -1) - 1 / columns, y.reshape(len(y), -1) - 1 / columns
         xx, yy, xy = flat_x @ flat_x.T, flat_y @ flat_y.T, flat_x @ flat_y.T
         scale = np.sqrt(np.outer(np.diag(xx), np.diag(yy)))
         correlation = np.divide(xy, scale, out=np.zeros_like(xy), where=scale > _TINY)

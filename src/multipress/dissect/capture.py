@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ from torch import Tensor, nn
 
 from multipress.dissect.reading import Reading, Span, averages, sums
 from multipress.errors import ArtifactError, SettingError
-from multipress.models.encoder import model_batch, reader_inputs
+from multipress.models.encoder import model_batch, model_inputs, reader_inputs
 from multipress.models.families import family_of
 from multipress.precision import device
 from multipress.runtime.tokenizer import batches_by_length
 
-__all__ = ["Capture", "Wanted", "capture"]
+__all__ = ["Capture", "Wanted", "capture", "capture_decoder"]
 
 _MOST_ROWS = 32
 
@@ -28,15 +29,17 @@ class Capture:
 
     Args:
         states: For each layer float32 (N, D): a vector for each span, the embeddings first.
-        maps: For each block float32 (H, cells): of each row its U x U map, row after row; empty: not asked for.
+        maps: For each block float32 (H, cells): of each row its U x V map, line after line; empty: not asked for.
         num_units: U of each row (R,).
         num_spans: Spans of each row (R,); their sum is N.
+        num_seen: V of each row (R,), where what is looked at is another text; None: the same units, V is U.
     """
 
     states: list[np.ndarray]
     maps: list[np.ndarray]
     num_units: np.ndarray
     num_spans: np.ndarray
+    num_seen: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Wanted:
     readings: Sequence[Reading]
     spans: Sequence[Sequence[Span]]
     units: Sequence[np.ndarray] | None = None
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each row."""
+        return [len(one.encoding.ids) for one in self.readings]
 
 
 @torch.no_grad()
@@ -76,73 +84,126 @@ def capture(
         SettingError: a row needs more memory than that.
         ArtifactError: the model gives numbers that are not finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    readings = wanted.readings
-    spans = np.array([len(row) for row in wanted.spans])
-    units = np.array([len(row) for row in wanted.units]) if wanted.units is not None else np.zeros(0, dtype=int)
-    writer = _Writer(folder, int(spans.sum()), int((units.astype(np.int64) ** 2).sum()))
-    places = (np.cumsum([0, *spans]), np.cumsum([0, *units.astype(np.int64) ** 2]))
+    writer = _Writer(folder, wanted)
     encoder = family_of(model).reader(model.to(device()))
-    limit = _rows_at_once(model, readings, wanted.units is not None, memory_mb)
+    limit = _rows_at_once(model, wanted.lengths, wanted.units is not None, memory_mb)
     done = 0
-    for rows in batches_by_length([len(one.encoding.ids) for one in readings], limit):
-        inputs = reader_inputs(model, model_batch([readings[row].encoding for row in rows], 0))
+    for rows in batches_by_length(wanted.lengths, limit):
+        inputs = reader_inputs(model, model_batch([wanted.readings[row].encoding for row in rows], 0))
         outputs = encoder(**inputs, output_hidden_states=True, output_attentions=wanted.units is not None)
-        states, maps = outputs.hidden_states, outputs.attentions or ()
-        writer.open(states, maps)
-        for number, row in enumerate(rows):
-            length = len(readings[row].encoding.ids)
-            if spans[row]:
-                weights = torch.from_numpy(averages(readings[row], wanted.spans[row])).to(device())
-                writer.add_states(int(places[0][row]), [state[number, :length] for state in states], weights)
-            if wanted.units is not None:
-                writer.add_maps(
-                    int(places[1][row]), [one[number, :, :length, :length] for one in maps], readings[row],
-                    wanted.units[row],
-                )  # fmt: skip
+        writer.add(rows, outputs.hidden_states, outputs.attentions or ())
         done += len(rows)
         if on_progress is not None:
-            on_progress(done, len(readings))
-    return Capture(*writer.close(), units, spans)
+            on_progress(done, len(wanted.readings))
+    return writer.close()
 
 
-def _rows_at_once(model: nn.Module, readings: Sequence[Reading], with_maps: bool, memory_mb: int) -> int:
+@torch.no_grad()
+def capture_decoder(
+    model: nn.Module,
+    read: Wanted,
+    written: Wanted,
+    folder: Path,
+    *,
+    memory_mb: int = 1024,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[Capture, Capture]:
+    """Run a translator on rows and their translations and write what each layer of its decoder gives.
+
+    Args:
+        model: A translator, as `load_model` opens it.
+        read: What its encoder reads, with the units that are looked at; the spans are of no matter.
+        written: What its decoder reads, as `read_targets` gives it, with spans and units.
+        folder: Where the files go; made if needed.
+        memory_mb: Most memory for the activations of a batch, beside the model.
+        on_progress: Called after each batch with the rows done and all rows.
+
+    Returns:
+        Hidden states and attention of the decoder; and its attention to what the encoder read, without states.
+
+    Raises:
+        SettingError: a row needs more memory than that.
+        ArtifactError: the model gives numbers that are not finite.
+    """
+    own = _Writer(folder / "own", written)
+    cross = _Writer(folder / "cross", Wanted(written.readings, [[] for _ in written.spans], written.units), read)
+    both = family_of(model).encoder(model.to(device()))
+    lengths = list(map(max, read.lengths, written.lengths))
+    limit = _rows_at_once(model, lengths, True, memory_mb / 3)  # the encoder's, the decoder's, and those between them
+    done = 0
+    for rows in batches_by_length(lengths, limit):
+        batch = model_batch([read.readings[row].encoding for row in rows], 0)
+        batch["decoder_input_ids"] = model_batch([written.readings[row].encoding for row in rows], 0)["input_ids"]
+        outputs = both(**model_inputs(model, batch), output_hidden_states=True, output_attentions=True)
+        own.add(rows, outputs.decoder_hidden_states, outputs.decoder_attentions)
+        cross.add(rows, (), outputs.cross_attentions)
+        done += len(rows)
+        if on_progress is not None:
+            on_progress(done, len(written.readings))
+    return own.close(), cross.close()
+
+
+def _rows_at_once(model: nn.Module, lengths: Sequence[int], with_maps: bool, memory_mb: float) -> int:
     """How many rows of full length fit the memory: states and maps of all layers, and as much again to compute."""
-    config = model.config
-    length = max(len(one.encoding.ids) for one in readings)
+    config: Any = model.config
+    length = max(lengths)
     width, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
     numbers = length * width * (layers + 1) + (length * length * heads * layers if with_maps else 0)
     numbers += length * (12 * width + 2 * length * heads)
     rows = int(memory_mb * 1e6 / (2 * 4 * numbers))
     if rows < 1:
         raise SettingError(
-            f"memory_mb is {memory_mb}, but a row of {length} tokens needs {-(-8 * numbers // 10**6)} MB. Give more."
+            f"Of the memory allowed {memory_mb:g} MB are for this, but a row of {length} tokens needs "
+            f"{-(-8 * numbers // 10**6)}. Give more memory_mb."
         )
     return min(rows, _MOST_ROWS)
 
 
 class _Writer:
-    """Files of one array a layer, opened when the first batch shows their shapes."""
+    """Files of one array a layer, opened when the first batch shows their shapes.
 
-    def __init__(self, folder: Path, num_spans: int, num_cells: int) -> None:
-        self._folder, self._num_spans, self._num_cells = folder, num_spans, num_cells
+    Args:
+        folder: Where they go; made if needed.
+        wanted: The rows whose vectors are kept, and the units that look.
+        seen: The units that are looked at; None: the same.
+    """
+
+    def __init__(self, folder: Path, wanted: Wanted, seen: Wanted | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._wanted, self._seen = folder, wanted, seen or wanted
+        self._num_spans = np.array([len(row) for row in wanted.spans])
+        lines, columns = (_num_units(one) for one in (wanted, self._seen))
+        self._num_units, self._num_seen = lines, None if seen is None else columns
+        self._places = np.cumsum([0, *self._num_spans]), np.cumsum([0, *lines * columns])
         self._states: list[np.ndarray] = []
         self._maps: list[np.ndarray] = []
 
-    def open(self, states: Sequence[Tensor], maps: Sequence[Tensor]) -> None:
+    def add(self, rows: np.ndarray, states: Sequence[Tensor], maps: Sequence[Tensor]) -> None:
+        """Write what a batch of these rows gave: states (B, T, D) of each layer, maps (B, H, T, T') of each block."""
+        self._open(states, maps)
+        for number, row in enumerate(rows):
+            length, length_seen = self._wanted.lengths[row], self._seen.lengths[row]
+            if states and self._num_spans[row]:
+                self._add_states(row, [state[number, :length] for state in states])
+            if self._wanted.units is not None:
+                self._add_maps(row, [one[number, :, :length, :length_seen] for one in maps])
+
+    def _open(self, states: Sequence[Tensor], maps: Sequence[Tensor]) -> None:
         """Make the files, once."""
-        if self._states:
+        if self._states or self._maps:
             return
         make = np.lib.format.open_memmap
         for layer, state in enumerate(states):
-            shape = (self._num_spans, state.shape[-1])
+            shape = (int(self._places[0][-1]), state.shape[-1])
             self._states.append(make(self._folder / f"states-{layer}.npy", "w+", np.float32, shape))
         for layer, one in enumerate(maps, 1):
-            shape = (one.shape[1], self._num_cells)
+            shape = (one.shape[1], int(self._places[1][-1]))
             self._maps.append(make(self._folder / f"maps-{layer}.npy", "w+", np.float32, shape))
 
-    def add_states(self, place: int, states: Sequence[Tensor], weights: Tensor) -> None:
-        """Write the vectors of one row's spans; `states` are (T, D) of each layer, `weights` (S, T)."""
+    def _add_states(self, row: int, states: Sequence[Tensor]) -> None:
+        """Write the vectors of one row's spans; `states` are (T, D) of each layer."""
+        weights = torch.from_numpy(averages(self._wanted.readings[row], self._wanted.spans[row])).to(device())  # (S, T)
+        place = int(self._places[0][row])
         for target, state in zip(self._states, states, strict=True):
             vectors = (weights @ state).cpu().numpy()  # (S, D)
             if not np.isfinite(vectors).all():
@@ -151,18 +212,29 @@ class _Writer:
                 )
             target[place : place + len(vectors)] = vectors
 
-    def add_maps(self, place: int, maps: Sequence[Tensor], reading: Reading, units: np.ndarray) -> None:
-        """Write one row's maps between units; `maps` are (H, T, T) of each block, each line summing to 1.
+    def _add_maps(self, row: int, maps: Sequence[Tensor]) -> None:
+        """Write one row's maps between units; `maps` are (H, T, T') of each block, each line summing to 1.
 
         A word looks as its pieces do on average, and at a word as at all its pieces together (Clark et al., 2019).
         """
-        own = torch.from_numpy(sums(reading, units)).to(device())  # (U, T)
+        own, seen = _sums(self._wanted, row), _sums(self._seen, row)
         looks = own / own.sum(dim=1, keepdim=True)
+        place, cells = int(self._places[1][row]), len(own) * len(seen)
         for target, one in zip(self._maps, maps, strict=True):
-            by_units = looks @ one @ own.T  # (H, U, U)
+            by_units = looks @ one @ seen.T  # (H, U, V)
             by_units = by_units / by_units.sum(dim=2, keepdim=True)  # what is left where a unit is left out
-            target[:, place : place + len(units) ** 2] = by_units.flatten(1).cpu().numpy()
+            target[:, place : place + cells] = by_units.flatten(1).cpu().numpy()
 
-    def close(self) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    def close(self) -> Capture:
         """The arrays, mapped."""
-        return self._states, self._maps
+        return Capture(self._states, self._maps, self._num_units, self._num_spans, self._num_seen)
+
+
+def _num_units(wanted: Wanted) -> np.ndarray:
+    return np.array([len(row) for row in wanted.units or ()], dtype=np.int64)
+
+
+def _sums(wanted: Wanted, row: int) -> Tensor:
+    """Which tokens of a row belong to each of its units: 0/1, (U, T)."""
+    assert wanted.units is not None
+    return torch.from_numpy(sums(wanted.readings[row], wanted.units[row])).to(device())

@@ -173,7 +173,7 @@ def attention_rows(
     Args:
         reference: Maps of the reference.
         artifact: Maps of the compressed model, between the same units.
-        is_special: Which units of each row are special tokens.
+        is_special: Which units that are looked at are special tokens, of each row.
         on_block: Called after each block with the blocks done and all.
     """
     num_rows = len(is_special)
@@ -202,8 +202,8 @@ def attention_rows(
 
 def _means(facts: HeadFacts, rows: np.ndarray) -> dict[str, float]:
     """Means over heads and rows, and how many heads are degenerate."""
-    values = (facts.entropy, facts.distance, facts.to_special)
-    found = {name: float(value[rows].mean()) for name, value in zip(_ONE_SIDED, values, strict=True)}
+    values = zip(_ONE_SIDED, (facts.entropy, facts.distance, facts.to_special), strict=True)
+    found = {name: float(value[rows].mean()) for name, value in values if value is not None}
     return {**found, "attention_degenerate": float(facts.degenerate(rows).sum())}
 
 

@@ -7,20 +7,30 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from multipress.checkpoint import load_model
-from multipress.dissect.capture import Capture, Wanted, capture
+from multipress.dissect.capture import Capture, Wanted, capture, capture_decoder
 from multipress.dissect.jackknife import GROUPS
 from multipress.dissect.layers import Found, attention_rows, state_rows
 from multipress.dissect.probes import Prober
-from multipress.dissect.reading import Reading, common_units, read_rows, read_words, word_spans
+from multipress.dissect.reading import (
+    Reading,
+    common_units,
+    is_special,
+    read_pairs,
+    read_rows,
+    read_targets,
+    read_words,
+    word_spans,
+)
 from multipress.dissect.side import Side
 from multipress.dissect.zeros import count_zeros
 from multipress.errors import DataError
@@ -46,6 +56,7 @@ class Asked:
         seeds: How many times each probe is trained.
         memory_mb: Most memory for what a model computes at once.
         threads: Threads to compute with.
+        targets: A translation of each row, in words; empty: only what reads the rows is looked at, no decoder.
     """
 
     rows: list[list[str]]
@@ -55,22 +66,31 @@ class Asked:
     seeds: int = 3
     memory_mb: int = 1024
     threads: int = 1
+    targets: tuple[list[str], ...] = ()
 
     @property
     def text_sha256(self) -> str:
-        """Hash of the rows."""
-        return hashlib.sha256(json.dumps(self.rows).encode()).hexdigest()
+        """Hash of the rows, and of their translations where there are some."""
+        text = [self.rows, self.targets] if self.targets else self.rows
+        return hashlib.sha256(json.dumps(text).encode()).hexdigest()
 
 
-def ask(text: str, num_words: int, **others: Any) -> Asked:
-    """A question about a text file, or about WikiText-2 where `text` is empty; see `read_rows` for its errors."""
-    rows = read_rows(text, num_words)
+def ask(text: str, num_words: int, column: str = "", label: str = "", **others: Any) -> Asked:
+    """A question about a text file, or about WikiText-2 where `text` is empty.
+
+    With `label`, a column of translations, it is about decoders too. See `read_rows` and `read_pairs` for the errors.
+    """
+    targets: list[list[str]] = []
+    if label:
+        rows, targets = read_pairs(text, column, label, num_words)
+    else:
+        rows = read_rows(text, num_words, column)
     if len(rows) < 2 * GROUPS:
         raise DataError(
             f"{text or 'WikiText-2'} gives {len(rows)} rows of {num_words} words, but intervals need at least "
             f"{2 * GROUPS}. Give more text, or more --words."
         )
-    return Asked(rows, Path(text).name if text else "WikiText-2", **others)
+    return Asked(rows, Path(text).name if text else "WikiText-2", targets=tuple(targets), **others)
 
 
 class Dissection:
@@ -93,7 +113,7 @@ class Dissection:
         self._show = show
         self._prober = Prober(reference, asked.probes, asked.data_dir, asked.seeds, asked.memory_mb)
         self._folder = Path(tempfile.mkdtemp(prefix="multipress-dissect-", dir=folder))
-        self._captured: tuple[list[np.ndarray], Capture] | None = None
+        self._kept: dict[str, tuple[list[np.ndarray], list[Capture]]] = {}
         torch.set_num_threads(asked.threads)
 
     @property
@@ -117,20 +137,28 @@ class Dissection:
             The rows; and for each of its layers how well each neuron of the reference is found in it (D,).
 
         Raises:
-            DataError: too few words for the width of the layers, or data of a probe is missing.
+            DataError: too few words for the width of the layers, data of a probe is missing, or there are translations
+                and a model that is no translator.
         """
-        found = list(_zero_rows(side))
         asked = self._asked
+        for either in (self._reference, side):
+            if asked.targets and either.artifact.facts["task"].get("target") != "text":
+                raise DataError(f"{either.label} is no translator, so it has no decoder. Leave --label out.")
+        found = list(_zero_rows(side))
         readings = [read_words(one.artifact, asked.rows) for one in (self._reference, side)]
         units = common_units(*readings)
         self._check(side, readings, units)
-        against = self._capture_reference(readings[0], units)
-        own = self._capture(side, readings[1], units, "own")
-        rows, matches = state_rows(against, own, partial(self._show, f"{side.label}: similarity"))
+        against = self._of_reference(
+            "reader", units, lambda name: [self._read(self._reference, readings[0], units, name)]
+        )
+        own = self._read(side, readings[1], units, "own")
+        rows, matches = state_rows(against[0], own, partial(self._show, f"{side.label}: similarity"))
         found += rows
-        is_special = [(row == 0) | (row > len(words)) for row, words in zip(units, asked.rows, strict=True)]
-        found += attention_rows(against, own, is_special, partial(self._show, f"{side.label}: attention"))
+        show = partial(self._show, f"{side.label}: attention")
+        found += attention_rows(against[0], own, is_special(units, asked.rows), show)
         shutil.rmtree(self._folder / "own")
+        if asked.targets:
+            found += self._decoder_rows(side, readings, units)
         found += self._prober.rows_of(side, self._folder, self._show)
         context = {"artifact": side.label, "against": self._reference.label}
         text = {"text": asked.source, "words": int(own.num_spans.sum()), "rows": len(asked.rows)}
@@ -150,17 +178,57 @@ class Dissection:
                 f"{2 * max(widths)} to be compared: of fewer, any layer predicts any other. Give more text."
             )
 
-    def _capture_reference(self, readings: list[Reading], units: list[np.ndarray]) -> Capture:
-        if self._captured is None or not all(map(np.array_equal, self._captured[0], units)):
-            self._captured = (units, self._capture(self._reference, readings, units, "reference"))
-        return self._captured[1]
+    def _decoder_rows(self, side: Side, readings: list[list[Reading]], units: list[np.ndarray]) -> Iterable[Found]:
+        """The rows about what decoders give while they read the translations, and what they look at in the text."""
+        targets = self._asked.targets
+        written = [read_targets(one.artifact, targets) for one in (self._reference, side)]
+        seen, looking = units, common_units(*written)
+        self._check(side, written, looking)
 
-    def _capture(self, side: Side, readings: list[Reading], units: list[np.ndarray], name: str) -> Capture:
-        shutil.rmtree(self._folder / name, ignore_errors=True)
-        model = load_model(side.artifact.folder)
+        def captured(of: Side, number: int, name: str) -> list[Capture]:
+            return self._write(of, (readings[number], seen), (written[number], looking), name)
+
+        against = self._of_reference("decoder", [*looking, *seen], lambda name: captured(self._reference, 0, name))
+        own = captured(side, 1, "own")
+        show = partial(self._show, f"{side.label}: decoder")
+        decoder, _ = state_rows(against[0], own[0], show)
+        decoder += attention_rows(against[0], own[0], is_special(looking, targets), show)
+        cross = attention_rows(against[1], own[1], is_special(seen, self._asked.rows), show)
+        shutil.rmtree(self._folder / "own")
+        words = {"words": int(own[0].num_spans.sum())}
+        for part, found in (("decoder", decoder), ("cross-attention", cross)):
+            yield from (replace(one, context={"part": part, **words, **one.context}) for one in found)
+
+    def _of_reference(self, kind: str, units: list[np.ndarray], make: Callable[[str], list[Capture]]) -> list[Capture]:
+        """What was captured of the reference, made again where the units are others than the last time."""
+        known = self._kept.get(kind)
+        if known is None or len(known[0]) != len(units) or not all(map(np.array_equal, known[0], units)):
+            self._kept[kind] = (units, make(f"reference-{kind}"))
+        return self._kept[kind][1]
+
+    def _read(self, side: Side, readings: list[Reading], units: list[np.ndarray], name: str) -> Capture:
+        """What the encoder of an artifact gives for the rows."""
         wanted = Wanted(readings, word_spans(units, readings), units)
-        show = partial(self._show, f"{side.label}: hidden states and attention")
-        return capture(model, wanted, self._folder / name, memory_mb=self._asked.memory_mb, on_progress=show)
+        model, folder, show = self._opened(side, name)
+        return capture(model, wanted, folder, memory_mb=self._asked.memory_mb, on_progress=show)
+
+    def _write(
+        self,
+        side: Side,
+        read: tuple[list[Reading], list[np.ndarray]],
+        written: tuple[list[Reading], list[np.ndarray]],
+        name: str,
+    ) -> list[Capture]:
+        """What the decoder of an artifact gives for the translations, and its attention to the rows."""
+        wanted = [Wanted(readings, word_spans(units, readings), units) for readings, units in (read, written)]
+        model, folder, show = self._opened(side, name)
+        return list(capture_decoder(model, *wanted, folder, memory_mb=self._asked.memory_mb, on_progress=show))
+
+    def _opened(self, side: Side, name: str) -> tuple[nn.Module, Path, Callable[[int, int], None]]:
+        """The model of an artifact, an empty place for what is captured of it, and who hears how far that is."""
+        folder = self._folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        return load_model(side.artifact.folder), folder, partial(self._show, f"{side.label}: hidden states, attention")
 
 
 def _zero_rows(side: Side) -> Iterable[Found]:

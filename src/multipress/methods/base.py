@@ -14,9 +14,10 @@ be stored; on a linear layer the buffers `leaving_rows` and `leaving_columns` (b
 will be taken out by `convert` (see `staying`).
 
 What a method leaves on a module for storage, after `convert`: `weight_codes` (int8, the weight's shape), `weight_scale`
-(float16, one a row, a single one, or (rows, groups)) and `weight_bits` where the weight is stored as integers; `num_pruned` and
-`num_pruned_biases` where weights or biases were removed. On the model: `kept_words`, the old ids of the words left,
-where words were dropped, and `num_dropped`, to which is added how many weights are gone with their rows.
+(float16, one a row, a single one, or (rows, groups)) and `weight_bits` where the weight is stored as integers;
+`num_pruned` and `num_pruned_biases` where weights or biases were removed. On the model: `kept_words`, the old ids of
+the words left, where words were dropped, and `num_dropped`, to which is added how many weights are gone with their
+rows.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class StoredTensor:
             return
         if self.scale is None or not is_scale(self.scale.dtype.name, self.scale.shape, self.values.shape):
             raise ArtifactError(
-                f"Codes of shape {self.values.shape} need a float16 scale for each row, or equal part of it, or for all."
+                f"Codes of shape {self.values.shape} need a float16 scale a row, an equal part of one, or for all."
             )
         limit = 2 ** (self.bits - 1) - 1
         if self.values.size and (int(self.values.min()) < -limit or int(self.values.max()) > limit):

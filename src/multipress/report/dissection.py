@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from multipress.report.dissection_lines import Series, legend_html, lines_figure, lines_svg
-from multipress.report.dissection_words import Row, artifacts_of, at_same_depth, findings, is_matrix
+from multipress.report.dissection_words import (
+    PARTS,
+    Row,
+    artifacts_of,
+    at_same_depth,
+    findings,
+    is_matrix,
+    rows_of_part,
+)
 from multipress.report.document import document
 from multipress.report.text import NONE, escaped
 
@@ -37,6 +45,10 @@ _FIRST_NOTE = (
     "What an interval over the text supports, and no more: other text, not other trainings. One model is one seed; "
     "what another seed would give is not known from this."
 )
+_PART_NOTES = {
+    "decoder": "While it reads the translation word for word. What it gives in a place belongs to the word read there.",
+    "cross-attention": "From each word of the translation to the words of the text.",
+}
 _HEAT_NOTE = "Darker is less like the reference. Layer 0 is the embeddings. Point at a cell for its 95 % interval."
 _LINES_NOTE = "Bars are 95 % intervals, from leaving out a tenth of the text at a time."
 _CHANGES_NOTE = "What each layer has more (above 0) or less than the reference's; bars are 95 % intervals."
@@ -57,14 +69,34 @@ def dissection_sections(rows: Sequence[Row]) -> list[str]:
     Args:
         rows: What `multipress dissect --json` printed.
     """
-    artifacts = artifacts_of(rows)
+    read = rows_of_part(rows)
+    parts = [_found(read, "What differs", _FIRST_NOTE), *_sections_of(read)]
+    for part in PARTS:
+        own = rows_of_part(rows, part)
+        if own:
+            parts += [_found(own, f"The {part}", _PART_NOTES[part]), *_sections_of(own, f": {part}")]
+    return parts
+
+
+def _found(rows: Sequence[Row], title: str, note: str) -> str:
     sentences = "".join(f'<p class="found">{escaped(sentence)}</p>' for sentence in findings(rows))
-    parts = [f"<section><h2>What differs</h2>{sentences}{_note(_FIRST_NOTE)}</section>"]
-    heats = [_heat(rows, artifacts, *one) for one in _HEATS]
-    parts.append(f"<section><h2>Layer by layer</h2>{_note(_HEAT_NOTE)}{''.join(heats)}</section>")
-    parts.append(_lines(rows, artifacts, "Likeness, with intervals", _LINES, _LINES_NOTE, change=False))
-    parts.append(_lines(rows, artifacts, "How much each layer uses", _CHANGES, _CHANGES_NOTE, change=True))
-    parts += [_across(rows, artifacts), _heads(rows, artifacts), _zeros(rows, artifacts), _probes(rows, artifacts)]
+    return f"<section><h2>{escaped(title)}</h2>{sentences}{_note(note)}</section>"
+
+
+def _sections_of(rows: Sequence[Row], of: str = "") -> list[str]:
+    """Sections about one part, which `of` names behind their titles."""
+    artifacts, parts = artifacts_of(rows), []
+    heats = "".join(_heat(rows, artifacts, *one) for one in _HEATS)
+    if heats:
+        parts.append(f"<section><h2>Layer by layer{escaped(of)}</h2>{_note(_HEAT_NOTE)}{heats}</section>")
+    parts.append(_lines(rows, artifacts, f"Likeness, with intervals{of}", _LINES, _LINES_NOTE, change=False))
+    parts.append(_lines(rows, artifacts, f"How much each layer uses{of}", _CHANGES, _CHANGES_NOTE, change=True))
+    parts += [
+        _across(rows, artifacts, of),
+        _heads(rows, artifacts, of),
+        _zeros(rows, artifacts),
+        _probes(rows, artifacts),
+    ]
     return [part for part in parts if part]
 
 
@@ -191,17 +223,18 @@ def _panels(
 
 
 def dissection_figure(rows: Sequence[Row]) -> str:
-    """The lines with intervals as one SVG file.
+    """The lines with intervals of what reads the text, as one SVG file.
 
     Args:
         rows: What `multipress dissect --json` printed.
     """
+    rows = rows_of_part(rows)
     artifacts = artifacts_of(rows)
     likeness = _panels(rows, artifacts, (_LINES[0], _LINES[2]), change=False)
     return lines_figure([*likeness, *_panels(rows, artifacts, (_CHANGES[0], _CHANGES[3]), change=True)])
 
 
-def _across(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
+def _across(rows: Sequence[Row], artifacts: Sequence[str], of: str) -> str:
     """For each artifact linear CKA of all its layers with all of the reference's."""
     parts = []
     for artifact in artifacts:
@@ -223,10 +256,10 @@ def _across(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
     if not parts:
         return ""
     note = _note("Linear CKA of every layer (down) with every layer of the reference (across). Darker is more alike.")
-    return f"<section><h2>Across layers</h2>{note}{''.join(parts)}</section>"
+    return f"<section><h2>Across layers{escaped(of)}</h2>{note}{''.join(parts)}</section>"
 
 
-def _heads(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
+def _heads(rows: Sequence[Row], artifacts: Sequence[str], of: str) -> str:
     parts = []
     for artifact in artifacts:
         blocks: dict[int, dict[int, Row]] = {}
@@ -240,7 +273,7 @@ def _heads(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
         parts.append(f"<h3>{escaped(artifact)}</h3>{_table(['head', *map(str, heads)], lines)}")
     if not parts:
         return ""
-    return f"<section><h2>Which head matches which</h2>{_note(_HEADS_NOTE)}{''.join(parts)}</section>"
+    return f"<section><h2>Which head matches which{escaped(of)}</h2>{_note(_HEADS_NOTE)}{''.join(parts)}</section>"
 
 
 def _head(row: Row | None) -> str:

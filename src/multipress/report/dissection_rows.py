@@ -16,7 +16,7 @@ __all__ = ["dissection_csv", "read_dissections"]
 
 Row = dict[str, Any]
 _COLUMNS = (
-    *("name", "artifact", "against", "layer", "against_layer", "probe", "value", "unit", "low", "high"),
+    *("name", "artifact", "against", "part", "layer", "against_layer", "probe", "value", "unit", "low", "high"),
     *("against_value", "change", "change_low", "change_high"),
 )
 

@@ -5,9 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["artifacts_of", "at_same_depth", "dissection_table", "findings", "is_matrix", "lost_probes"]
+__all__ = [
+    "PARTS",
+    "artifacts_of",
+    "at_same_depth",
+    "dissection_table",
+    "findings",
+    "is_matrix",
+    "lost_probes",
+    "rows_of_part",
+]
 
 Row = Mapping[str, Any]
+PARTS = ("decoder", "cross-attention")  # rows without a part are about what reads the text
 _COLUMNS = (
     ("linear_cka", "CKA", 3),
     ("svcca", "SVCCA", 3),
@@ -25,6 +35,11 @@ _MOST_PROBES = 5
 def artifacts_of(rows: Sequence[Row]) -> list[str]:
     """The artifacts that rows are about, in order; not those of rows about several."""
     return list(dict.fromkeys(row["context"]["artifact"] for row in rows if row["name"] != "mincorr"))
+
+
+def rows_of_part(rows: Sequence[Row], part: str = "") -> list[Row]:
+    """The rows about one of `PARTS`; about what reads the text, the zeros and the probes if none is named."""
+    return [row for row in rows if row["context"].get("part", "") == part]
 
 
 def at_same_depth(rows: Sequence[Row], artifact: str, name: str) -> dict[int, Row]:
@@ -55,7 +70,11 @@ def lost_probes(rows: Sequence[Row], artifact: str) -> list[Row]:
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
-    """Sentences on what differs, an artifact at a time; only what an interval supports is called a difference."""
+    """Sentences on what differs, an artifact at a time; only what an interval supports is called a difference.
+
+    Args:
+        rows: Of one part.
+    """
     said = []
     for artifact in artifacts_of(rows):
         parts = [
@@ -148,7 +167,18 @@ def _probe_words(rows: Sequence[Row], artifact: str) -> list[str]:
 def dissection_table(rows: Sequence[Row]) -> list[str]:
     """Lines for a terminal: of each artifact a line a layer, then what was found."""
     lines = []
+    for part in ("", *PARTS):
+        own = rows_of_part(rows, part)
+        lines += [*([f"The {part}:"] if part and own else []), *_table_of(own)]
+    return lines
+
+
+def _table_of(rows: Sequence[Row]) -> list[str]:
+    """The lines about one part; cross-attention has no layers of its own, only what was found."""
+    lines = []
     for artifact in artifacts_of(rows):
+        if not at_same_depth(rows, artifact, "linear_cka"):
+            continue
         measures = {name: at_same_depth(rows, artifact, name) for name, _, _ in _COLUMNS}
         context = next(iter(measures["linear_cka"].values()))["context"]
         lines.append(f"{artifact} against {context['against']}, {context['words']:,} words of {context['text']}")

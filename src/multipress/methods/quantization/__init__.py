@@ -34,8 +34,8 @@ With other methods:
 
 Limits:
     Scales are 16-bit floats: a row whose largest weight is below a hundred-thousandth is stored coarsely or lost.
-    Below 4 bits, one scale a row is coarse: see `group`, which does not work with `structured`. What is stored in 4 bits
-    is computed in floats: it saves bytes, not time.
+    Below 4 bits, one scale a row is coarse: see `group`, which does not work with `structured`. What is stored in 4
+    bits is computed in floats: it saves bytes, not time.
 
 Source:
     Jacob et al. 2018 (straight-through training on integers); Zafrir et al. 2019, section 3 (BERT, embeddings
