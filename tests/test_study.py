@@ -24,7 +24,7 @@ from multipress.engines.single import train_artifact
 from multipress.errors import InputError, ModelError, SettingError, SpecError
 from multipress.estimate import (
     CODED_SECONDS,
-    FORWARD_EFFICIENCY,
+    SECONDS_BESIDE,
     _num_tokens,
     describe,
     describe_sizes,
@@ -33,6 +33,7 @@ from multipress.estimate import (
     scheduled_seconds,
 )
 from multipress.plan import Plan, expand_chains
+from multipress.precision import BlockRates
 from multipress.recipe import Recipe
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainingSpec, canonical_json
 from multipress.store import Store
@@ -160,7 +161,7 @@ def test_predicted_time_counts_what_is_multiplied(monkeypatch):
     """Against the sizes of bert-tiny and bert-base, by hand; the teacher runs in each step for states of tokens."""
     monkeypatch.setattr("multipress.models.catalogue._hub_folder", lambda name, pickled, download: refuse(name))
     monkeypatch.delenv("MULTIPRESS_MODELS", raising=False)
-    monkeypatch.setattr("multipress.estimate._product_rate", lambda: 1e9)
+    monkeypatch.setattr("multipress.estimate._rates", lambda: BlockRates(train=1e9, teach=2e9, read=4e9, update=1e-9))
     grid = replace(study("none"), models=("bert-tiny", "bert-base"))
     plan = Plan(grid, only_counts=True)
     assert plan.multiplied_weights("bert-tiny") == pytest.approx((2 - 5 / 6) * 12 * 128**2)
@@ -180,9 +181,15 @@ def test_predicted_time_counts_what_is_multiplied(monkeypatch):
     counting = 6 * CODED_SECONDS * plan.multiplied_weights("bert-tiny")
     for setting in ({"rate": 1.0}, {"rate_weight": 0.1}):
         assert quantized(**setting) == pytest.approx(quantized() + counting)
+    # Forward and backward of all epochs, six steps of the optimizer, the validation rows as a stored model reads them.
+    weights = plan.multiplied_weights("bert-tiny")
+    of_train, of_dev = _num_tokens(plan, "bert-tiny", DATA, TRAINING.max_length)
+    expected = TRAINING.epochs * of_train * 6 * weights / 1e9 + 6 * weights * 1e-9 + of_dev * 2 * weights / 4e9
+    dense = predicted_seconds(plan, RunSpec("train", "bert-tiny", DATA, TRAINING))
+    assert dense == pytest.approx(expected + SECONDS_BESIDE)
 
     tokens = _num_tokens(plan, "bert-tiny", DATA, TRAINING.max_length)[0]
-    once = tokens * 2 * plan.multiplied_weights("bert-base") / (FORWARD_EFFICIENCY * 1e9)
+    once = tokens * 2 * plan.multiplied_weights("bert-base") / 2e9
     (student, label), size = both(hidden=0.0)
     (same, twice), larger = both(hidden=1.0)
     assert (same, twice) == (pytest.approx(student), pytest.approx(label + once))

@@ -16,7 +16,7 @@ from multipress.engines.local import default_workers
 from multipress.methods import Method, Stage
 from multipress.models.catalogue import SHRUNK_FROM, SHRUNK_STEPS, shrunk_folder
 from multipress.plan import Plan
-from multipress.precision import product_rate
+from multipress.precision import BlockRates, block_rates
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import TOKENS_A_STEP
@@ -27,15 +27,11 @@ from multipress.study import choose_rates
 
 __all__ = ["describe", "describe_sizes", "predicted_bytes", "predicted_seconds", "scheduled_seconds"]
 
-# Fitted to 48 dense and compressed runs of six sizes on two tasks (docs/log.md, 2026-11-21), mean error 13 % a run. Of
-# the rate of a plain matrix product, what a whole training step and a whole forward pass reach; what masks and rounding
-# cost for each weight and step; what a run costs beside (reading the model, tracing, packing), and a study, once.
-STEP_EFFICIENCY = 0.53
-FORWARD_EFFICIENCY = 0.5
-COMPRESSING_SECONDS = 18e-9
-CODED_SECONDS = 5e-9  # counting the bits of an entropy coder; from minilm-l6 (docs/log.md, 2026-11-22)
-SECONDS_BESIDE = 2.2
-RECOVERY_FORWARD_EFFICIENCY = 0.75
+# What masks and rounding cost for each weight and step, and counting the bits of an entropy coder; what a run costs
+# beside (reading the model, tracing, packing), and a study, once (docs/log.md, 2026-11-21 and 2026-11-22).
+COMPRESSING_SECONDS = 10e-9
+CODED_SECONDS = 5e-9
+SECONDS_BESIDE = 4.0
 START_SECONDS = 8.0
 TOKENS_A_WORD = 1.3  # of English WordPiece, where the tokenizer is not here to count
 
@@ -145,32 +141,33 @@ def _duration(seconds: float) -> str:
 
 
 @lru_cache(maxsize=1)
-def _product_rate() -> float:
-    return product_rate(448, 384, 1536)  # of a training's size
+def _rates() -> BlockRates:
+    return block_rates()
 
 
 def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
-    """Seconds of one run on one core, from the floating-point operations it takes; a rough figure."""
+    """Seconds of one run on one core, from what a block of an encoder takes here; a rough figure."""
     # A teacher that is an artifact is taken to be as large as the largest model of the study.
     if spec.kind == "recover":
         return _recovery_seconds(plan, spec.model)
     model = spec.model if spec.model in plan.trained_models() else plan.teacher_name()
     weights = plan.multiplied_weights(model)
     train_tokens, dev_tokens = _num_tokens(plan, model, spec.data, spec.training.max_length)
-    forward = 2 * weights / (FORWARD_EFFICIENCY * _product_rate())
+    rates = _rates()
     if spec.kind in TEACHING_KINDS:
         made, passes = _label_work(spec)
-        return (1 + made) * train_tokens * passes * forward + SECONDS_BESIDE
+        logits, states = 2 * weights / rates.read, 2 * weights / rates.teach
+        return (1 + made) * train_tokens * (logits + (passes - 1) * states) + SECONDS_BESIDE
     share = spec.part[1] - spec.part[0]
-    step = 6 * weights / (STEP_EFFICIENCY * _product_rate())
+    step = 6 * weights / rates.train
     if "teacher_model" in Recipe.from_specs(spec.methods).needs(plan.data(spec.data).task.target):
-        step += 2 * plan.multiplied_weights(plan.teacher_name()) / (FORWARD_EFFICIENCY * _product_rate())
+        step += 2 * plan.multiplied_weights(plan.teacher_name()) / rates.teach
     num_steps = spec.training.epochs * -(-len(plan.data(spec.data).train) // spec.training.batch_size)
     compressing = any(method.name in ("pruning", "quantization") for method in spec.methods) * COMPRESSING_SECONDS
     compressing += any(m.settings.get("rate") or m.settings.get("rate_weight") for m in spec.methods) * CODED_SECONDS
     return (
-        share * (spec.training.epochs * train_tokens * step + num_steps * compressing * weights)
-        + dev_tokens * forward
+        share * (spec.training.epochs * train_tokens * step + num_steps * (compressing + rates.update) * weights)
+        + dev_tokens * 2 * weights / rates.read
         + SECONDS_BESIDE
     )
 
@@ -180,8 +177,8 @@ def _recovery_seconds(plan: Plan, model: str) -> float:
     if shrunk_folder(model).is_dir():
         return 0.0
     bigger, smaller = plan.multiplied_weights(SHRUNK_FROM), plan.multiplied_weights(model)
-    forward = 2 * bigger / RECOVERY_FORWARD_EFFICIENCY
-    return SHRUNK_STEPS * TOKENS_A_STEP * (forward + 6 * smaller / STEP_EFFICIENCY) / _product_rate() + SECONDS_BESIDE
+    rates = _rates()
+    return SHRUNK_STEPS * TOKENS_A_STEP * (2 * bigger / rates.teach + 6 * smaller / rates.train) + SECONDS_BESIDE
 
 
 def predicted_bytes(plan: Plan, spec: RunSpec) -> int:

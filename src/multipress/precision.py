@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 
 from multipress.reproducibility import computer, cpu_flags
 
-__all__ = ["autocast", "device", "product_rate", "route", "use_route"]
+__all__ = ["BlockRates", "autocast", "block_rates", "device", "product_rate", "route", "use_route"]
 
 
 def device() -> torch.device:
@@ -48,6 +50,82 @@ def autocast(name: str) -> AbstractContextManager[object]:
     if name == "bf16":
         return torch.autocast("cpu", torch.bfloat16)
     return nullcontext()
+
+
+@dataclass(frozen=True)
+class BlockRates:
+    """How fast one thread of this computer works on a block of an encoder.
+
+    A matrix product's rate says little about it: where bfloat16 products are fast, the rest is what takes time.
+
+    Args:
+        train: Floating-point operations a second of its linear layers, forward and backward, by our route.
+        teach: The same of the forward pass alone.
+        read: The same in float32, as a stored model computes.
+        update: Seconds of the optimizer for each weight and step.
+    """
+
+    train: float
+    teach: float
+    read: float
+    update: float
+
+
+def block_rates(rows: int = 32, tokens: int = 14, width: int = 384) -> BlockRates:
+    """Measure a block of BERT, with heads of 32, on a batch of so many rows of so many tokens; the best of 10 each."""
+    from transformers import BertConfig
+    from transformers.models.bert.modeling_bert import BertLayer
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    use_route(route())
+    config = BertConfig(
+        hidden_size=width,
+        num_attention_heads=width // 32,
+        intermediate_size=4 * width,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        attn_implementation="eager",
+    )
+    block = BertLayer(config).to(device())
+    inputs = torch.ones(rows, tokens, width, device=device(), requires_grad=True)
+    optimizer = torch.optim.AdamW(block.parameters(), fused=True)
+
+    def forward(name: str) -> torch.Tensor:
+        with autocast(name):
+            found: torch.Tensor = block(inputs)
+        return found.float().mean()
+
+    @torch.no_grad()
+    def read(name: str) -> None:
+        forward(name).item()
+
+    def train() -> None:
+        forward(route()).backward()  # type: ignore[no-untyped-call]
+        inputs.grad[0, 0, 0].item()  # type: ignore[index]
+
+    operations = 2 * 12 * width**2 * rows * tokens
+    num_weights = sum(parameter.numel() for parameter in block.parameters())
+    try:
+        found = BlockRates(
+            3 * operations / _fastest(train),
+            operations / _fastest(lambda: read(route())),
+            operations / _fastest(lambda: read("fp32")),
+            _fastest(optimizer.step) / num_weights,
+        )
+    finally:
+        torch.set_num_threads(threads)
+    return found
+
+
+def _fastest(work: Callable[[], object]) -> float:
+    """Seconds, the best of 10."""
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def product_rate(rows: int, inner: int, columns: int) -> float:
