@@ -1,5 +1,7 @@
 """Heads: what they look at, and which is like which; against scipy and loops."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import jensenshannon
@@ -109,3 +111,49 @@ def test_a_head_that_looks_everywhere_alike_correlates_with_nothing():
     x = [np.full((1, size, size), 1 / size) for size in SIZES]
     pair = pair_facts(capture_of(x), capture_of(random_maps(9, 1)), 0, 0)
     assert pair.correlation == pytest.approx(0, abs=1e-4)
+
+
+def causal_maps(seed, heads, scale=1.0):
+    """Softmax of random numbers over what each unit sees: itself and those before it."""
+    random = np.random.default_rng(seed)
+    found = []
+    for size in SIZES * 6:
+        logits = scale * random.normal(size=(heads, size, size)) + np.log(np.maximum(np.tri(size), 1e-300))
+        weights = np.exp(logits - logits.max(axis=2, keepdims=True))
+        found.append(weights / weights.sum(axis=2, keepdims=True))
+    return found
+
+
+def causal(maps):
+    return replace(capture_of(maps), is_causal=True)
+
+
+def of_causal(x, y):
+    specials = special() * 6
+    facts = [heads_of(side, 0, specials) for side in (causal(x), causal(y))]
+    return between(pair_facts(causal(x), causal(y), 0, 0), *facts, np.arange(len(x)))
+
+
+def test_what_a_decoder_cannot_see_makes_no_heads_alike():
+    x, y = causal_maps(10, 4), causal_maps(11, 4)
+    unlike, alike = of_causal(x, y), of_causal(x, x)
+    assert unlike["attention_cka"] < 0.1
+    assert unlike["attention_maxcorr"] < 0.3
+    assert (alike["attention_cka"], alike["attention_maxcorr"]) == pytest.approx((1, 1), abs=1e-5)
+    # As if all could be seen, they would be called alike.
+    specials = special() * 6
+    sides = [capture_of(x), capture_of(y)]
+    naive = between(pair_facts(*sides, 0, 0), *(heads_of(side, 0, specials) for side in sides), np.arange(len(x)))
+    assert naive["attention_cka"] > 0.5
+
+
+def test_a_decoders_head_that_looks_evenly_or_at_the_first_is_degenerate_and_others_are_not():
+    maps = causal_maps(12, 3, scale=3.0)
+    for one in maps:
+        size = one.shape[1]
+        one[0] = np.tri(size) / np.arange(1, size + 1)[:, None]
+        one[1] = 0
+        one[1, :, 0] = 1
+    facts = heads_of(causal(maps), 0, special() * 6)
+    assert facts.degenerate(np.arange(len(maps))).tolist() == [True, True, False]
+    assert facts.dependence[:, :2] == pytest.approx(0, abs=1e-5)

@@ -194,6 +194,7 @@ def test_translations_that_cannot_be_used_are_refused(artifacts, pairs, tmp_path
         (["--data", pairs, "--text", "de", "--label", "fr"], "no label column 'fr'"),
         (["--data", pairs, "--label", "en", "--text", "fr"], "no text column 'fr'"),
         (["--label", "en"], "need --data FILE"),
+        (["--text", "de"], "has no columns"),
         (["--data", str(text), "--label", "en"], "need --data FILE"),
     ):
         assert main(["dissect", dense, "--against", dense, *options]) == 2

@@ -44,24 +44,26 @@ def test_bits_are_the_entropy_where_integers_fall_off_geometrically():
     assert found == pytest.approx(8 * entropy_bound_bytes(sizes.astype(np.int8)), rel=1e-3)
 
 
-def test_the_gradient_is_the_price_between_two_integers():
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+def test_the_gradient_is_the_price_between_two_integers(bits):
     """Against float64 loops: each weight's price on the line between its two integers, the prices held."""
     torch.manual_seed(3)
     weight = torch.randn(4, 30)
     weight[1, :5] = 0  # as pruning leaves it
     weight.requires_grad_()
     log_step = torch.full((4, 1), math.log(0.6), requires_grad=True)
-    (2 * coded_bits(weight, log_step, 4)).backward()
+    (2 * coded_bits(weight, log_step, bits)).backward()
+    limit = 2 ** (bits - 1) - 1
     scale = learned_scale(log_step.detach()).double().numpy()
-    ratio = np.clip(weight.detach().double().numpy() / scale, -7, 7)
+    ratio = np.clip(weight.detach().double().numpy() / scale, -limit, limit)
     codes = np.rint(ratio).astype(int)
     others = [abs(code) for code in codes.flatten() if code]
-    share, left = len(others) / 120, 1 - len(others) / sum(others)
+    share, left = len(others) / 120, 1 - 1 / max(sum(others) / len(others), 1 + 1 / 120)
     price = {0: -math.log2(1 - share)}
-    price |= {k: -math.log2(share / 2 * (1 - left) * left ** (k - 1)) for k in range(1, 8)}
+    price |= {k: -math.log2(share / 2 * (1 - left) * left ** (k - 1)) for k in range(1, limit + 1)}
     expected, of_steps = np.zeros((4, 30)), np.zeros((4, 1))
     for index in np.ndindex(4, 30):
-        below = min(math.floor(abs(ratio[index])), 6)
+        below = min(math.floor(abs(ratio[index])), limit - 1)
         slope = max(0, price[below + 1] - price[below])
         expected[index] = 2 * slope * np.sign(ratio[index]) / scale[index[0], 0]
         of_steps[index[0], 0] -= 2 * slope * abs(ratio[index])

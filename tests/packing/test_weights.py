@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from multipress.errors import ArtifactError
 from multipress.packing.container import read_header
 from multipress.packing.tensor import BITS, StoredTensor, round_floats
-from multipress.packing.weights import read_tensors, write_weights
+from multipress.packing.weights import check_weights, read_tensors, write_weights
 
 DENSITIES = (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)
 
@@ -85,3 +86,23 @@ def test_floats_that_cannot_be_packed_take_no_more_than_their_names_in_the_file(
     assert sum(record["bytes"] for record in records.values()) <= 2 * sum(one.values.size for one in tensors.values())
     for name, one in read_tensors(memoryview(data), records).items():
         assert one.values.tobytes() == tensors[name].values.tobytes()
+
+
+@pytest.mark.parametrize("groups", [2, 8, 64])
+def test_scales_of_groups_come_back_and_others_are_refused(groups):
+    random = np.random.default_rng(groups)
+    codes = random.integers(-7, 8, size=(6, 64)).astype(np.int8)
+    tensor = StoredTensor(codes, random.random((6, groups)).astype(np.float16), 4)
+    data, records = write_weights({"a": tensor, "b": round_floats(np.ones(3))}, {})
+    assert check_weights(memoryview(data), records) == {}
+    found = read_tensors(memoryview(data), records)["a"]
+    assert np.array_equal(found.values, codes)
+    assert np.array_equal(found.scale, tensor.scale)
+    assert np.array_equal(found.dense(), tensor.dense())
+    shape = f'"shape":[6,{groups}]'.encode()
+    assert data.count(shape) == 1
+    for wrong in (f'"shape":[{groups},6]', f'"shape":[{6 * groups}]'):
+        if len(wrong) <= len(shape):
+            damaged = data.replace(shape, wrong.encode() + b" " * (len(shape) - len(wrong)))
+            with pytest.raises(ArtifactError, match="float16 scale"):
+                check_weights(memoryview(damaged), records)

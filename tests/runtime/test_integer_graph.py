@@ -105,6 +105,29 @@ def test_every_family_is_written_and_neither_batch_nor_padding_changes_a_row(nam
     assert 0 < np.abs(together - expected).max() < 0.1 * np.abs(expected).max()
 
 
+def test_codes_with_a_scale_a_group_are_rounded_again_wherever_integers_are_asked_for(tiny_bert):
+    """In a graph of codes (OpenVINO's) and in one that computes with them; a table of words without floats outside."""
+    model = tiny_bert()
+    tensors = {}
+    for name, one in stored(model, 8).items():
+        grouped = one.scale is not None and name != "classifier.weight"
+        scale = np.repeat(one.scale[:, None], 2, axis=1) * np.float16([1, 0.5]) if grouped else one.scale
+        tensors[name] = StoredTensor(one.values, scale, one.bits)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(tensors[name].dense()))
+    expected, graph = torch_logits(model, rows(9)), read_graph(trace_graph(model))
+    batch = pad_batch(rows(9), 0)
+    coded = sum(tensors[name].scale is not None for name in graph.weights)
+    of_codes = stored_graph(graph, tensors)
+    assert sum(node.operator == "DequantizeLinear" for node in of_codes.nodes) == coded
+    for found in (of_codes, integer_graph(graph, tensors)):
+        logits = OnnxSession(write_graph(found)).run(batch)
+        assert 0 < np.abs(logits - expected).max() < 0.1 * np.abs(expected).max()
+    exact = {name: tensor.dense() for name, tensor in tensors.items()}
+    assert np.abs(OnnxSession(write_graph(float_graph(graph, exact))).run(batch) - expected).max() < 1e-4
+
+
 def test_a_training_with_rounded_activations_gives_the_same_integers(tiny_bert):
     model = quantize_activations(tiny_bert(), 8)
     tensors = stored(model, 4)

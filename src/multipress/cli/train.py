@@ -46,7 +46,9 @@ def _default(help_text: str, name: str) -> str:
 
 def train(
     model: Annotated[str, typer.Argument(help="Short name, folder or hub id of an encoder or translator.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder to make: the artifact.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder to make: the artifact. Needed unless --dry-run.")
+    ] = None,
     task: Annotated[str, typer.Option(help="A registered task, such as sst2 (see `list tasks`).")] = "",
     train_file: Annotated[str, typer.Option("--train", help="Training rows: CSV, TSV, JSON lines or Parquet.")] = "",
     dev_file: Annotated[str, typer.Option("--dev", help="Validation rows.")] = "",
@@ -147,7 +149,7 @@ def train(
 
 
 def _checked_place(out: Path | None, dry_run: bool, max_mb: float | None) -> Path | None:
-    """Where the artifact goes; None: nothing is trained."""
+    """Where the artifact goes, after a look at both options; None: nothing is trained."""
     if out is None and not dry_run:
         raise SettingError("--out, the folder to make, is not given. Only --dry-run needs none.")
     if max_mb is not None and not 0 < max_mb < math.inf:

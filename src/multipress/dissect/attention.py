@@ -39,7 +39,8 @@ class HeadFacts:
         entropy: Bits (R, H).
         distance: Words (R, H); None where what is looked at is another text.
         to_special: Share (R, H).
-        dependence: Bits that what is looked at tells of which word looks (R, H); 0: it looks at the same always.
+        dependence: Bits that what is looked at tells of which word looks (R, H), beyond what a unit can see at all; 0:
+            it looks at the same always.
     """
 
     entropy: np.ndarray
@@ -58,9 +59,11 @@ class PairFacts:
     """How the heads of two blocks compare on each row; H heads of the reference, K of the artifact.
 
     Args:
-        correlation: Pearson's, over all cells of the maps (R, H, K); 0 where a map is the same everywhere.
+        correlation: Pearson's, over all cells of the maps (R, H, K); 0 where a map is the same everywhere. Of a
+            decoder's own attention, of what differs from an even look at all that is seen: else the cells that none
+            can see would make any two heads alike.
         divergence: Jensen-Shannon, bits, mean over lines (R, H, K).
-        xx: Sum over cells of the products of the reference's heads, each line's mean taken off (R, H, H).
+        xx: Sum over cells of the products of the reference's heads, an even look taken off (R, H, H).
         yy: The same of the artifact's (R, K, K).
         xy: The same of both (R, H, K).
     """
@@ -85,6 +88,24 @@ def _num_columns(capture: Capture) -> np.ndarray:
     return capture.num_units if capture.num_seen is None else capture.num_seen
 
 
+def _even_look(capture: Capture, lines: int, columns: int) -> np.ndarray:
+    """A look that is the same at all that a unit sees (U, V)."""
+    seen = np.tri(lines, columns) if capture.is_causal else np.ones((lines, columns))
+    even: np.ndarray = seen / seen.sum(axis=1, keepdims=True)
+    return even
+
+
+def _same_look(maps: np.ndarray, even: np.ndarray) -> np.ndarray:
+    """The look of each head (H, U, V) if it preferred the same units whichever looks, of those that it sees.
+
+    How much each unit is preferred to an even look, its mean over the lines that see it.
+    """
+    seen = even > 0
+    preferred = np.divide(maps, even, out=np.zeros_like(maps), where=seen).sum(axis=1) / seen.sum(axis=0)  # (H, V)
+    look: np.ndarray = preferred[:, None] * seen
+    return look / np.maximum(look.sum(axis=2, keepdims=True), _TINY)
+
+
 def _bits(shares: np.ndarray) -> np.ndarray:
     """Entropy in bits over the last axis."""
     entropy: np.ndarray = -np.sum(shares * np.log2(np.maximum(shares, _TINY)), axis=-1)
@@ -104,12 +125,14 @@ def heads_of(capture: Capture, block: int, is_special: list[np.ndarray]) -> Head
         lines, columns = (np.arange(size) for size in maps.shape[1:])
         away = np.abs(lines[:, None] - columns)
         entropy = _bits(maps).mean(axis=1)
+        same = _same_look(maps, _even_look(capture, *maps.shape[1:]))
+        across = -np.sum(maps * np.log2(np.maximum(same, _TINY)), axis=2).mean(axis=1)
         rows.append(
             (
                 entropy,
                 (maps * away).sum(axis=2).mean(axis=1),
                 maps[:, :, special].sum(axis=2).mean(axis=1),
-                _bits(maps.mean(axis=1)) - entropy,
+                across - entropy,
             )
         )
     entropy, distance, to_special, dependence = (np.array(values) for values in zip(*rows, strict=True))
@@ -127,8 +150,8 @@ def pair_facts(reference: Capture, artifact: Capture, block: int, other: int) ->
     """
     rows = []
     for x, y in zip(_maps(reference, block), _maps(artifact, other), strict=True):
-        columns = x.shape[2]
-        flat_x, flat_y = x.reshape(len(x), -1) - 1 / columns, y.reshape(len(y), -1) - 1 / columns
+        even = _even_look(reference, *x.shape[1:])
+        flat_x, flat_y = ((maps - even).reshape(len(maps), -1) for maps in (x, y))
         xx, yy, xy = flat_x @ flat_x.T, flat_y @ flat_y.T, flat_x @ flat_y.T
         scale = np.sqrt(np.outer(np.diag(xx), np.diag(yy)))
         correlation = np.divide(xy, scale, out=np.zeros_like(xy), where=scale > _TINY)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from multipress.dissect.reading import Reading, Span, averages, sums
 from multipress.errors import ArtifactError, SettingError
@@ -33,6 +34,7 @@ class Capture:
         num_units: U of each row (R,).
         num_spans: Spans of each row (R,); their sum is N.
         num_seen: V of each row (R,), where what is looked at is another text; None: the same units, V is U.
+        is_causal: Whether a unit sees itself and those before it alone.
     """
 
     states: list[np.ndarray]
@@ -40,6 +42,7 @@ class Capture:
     num_units: np.ndarray
     num_spans: np.ndarray
     num_seen: np.ndarray | None = None
+    is_causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class Wanted:
 
 @torch.no_grad()
 def capture(
-    model: nn.Module,
+    model: PreTrainedModel,
     wanted: Wanted,
     folder: Path,
     *,
@@ -86,7 +89,8 @@ def capture(
     """
     writer = _Writer(folder, wanted)
     encoder = family_of(model).reader(model.to(device()))
-    limit = _rows_at_once(model, wanted.lengths, wanted.units is not None, memory_mb)
+    blocks = model.config.num_hidden_layers
+    limit = _rows_at_once(model, wanted.lengths, wanted.units is not None, memory_mb, blocks)
     done = 0
     for rows in batches_by_length(wanted.lengths, limit):
         inputs = reader_inputs(model, model_batch([wanted.readings[row].encoding for row in rows], 0))
@@ -100,7 +104,7 @@ def capture(
 
 @torch.no_grad()
 def capture_decoder(
-    model: nn.Module,
+    model: PreTrainedModel,
     read: Wanted,
     written: Wanted,
     folder: Path,
@@ -129,7 +133,9 @@ def capture_decoder(
     cross = _Writer(folder / "cross", Wanted(written.readings, [[] for _ in written.spans], written.units), read)
     both = family_of(model).encoder(model.to(device()))
     lengths = list(map(max, read.lengths, written.lengths))
-    limit = _rows_at_once(model, lengths, True, memory_mb / 3)  # the encoder's, the decoder's, and those between them
+    # A block of the decoder attends twice.
+    blocks = model.config.num_hidden_layers + 2 * model.config.decoder_layers
+    limit = _rows_at_once(model, lengths, True, memory_mb, blocks)
     done = 0
     for rows in batches_by_length(lengths, limit):
         batch = model_batch([read.readings[row].encoding for row in rows], 0)
@@ -140,21 +146,18 @@ def capture_decoder(
         done += len(rows)
         if on_progress is not None:
             on_progress(done, len(written.readings))
-    return own.close(), cross.close()
+    return replace(own.close(), is_causal=True), cross.close()
 
 
-def _rows_at_once(model: nn.Module, lengths: Sequence[int], with_maps: bool, memory_mb: float) -> int:
-    """How many rows of full length fit the memory: states and maps of all layers, and as much again to compute."""
-    config: Any = model.config
-    length = max(lengths)
-    width, layers, heads = config.hidden_size, config.num_hidden_layers, config.num_attention_heads
-    numbers = length * width * (layers + 1) + (length * length * heads * layers if with_maps else 0)
+def _rows_at_once(model: Any, lengths: Sequence[int], with_maps: bool, memory_mb: float, blocks: int) -> int:
+    """How many rows of full length fit the memory: states and maps of all blocks, and as much again to compute."""
+    length, width, heads = max(lengths), model.config.hidden_size, model.config.num_attention_heads
+    numbers = length * width * (blocks + 1) + (length * length * heads * blocks if with_maps else 0)
     numbers += length * (12 * width + 2 * length * heads)
     rows = int(memory_mb * 1e6 / (2 * 4 * numbers))
     if rows < 1:
         raise SettingError(
-            f"Of the memory allowed {memory_mb:g} MB are for this, but a row of {length} tokens needs "
-            f"{-(-8 * numbers // 10**6)}. Give more memory_mb."
+            f"memory_mb is {memory_mb}, but a row of {length} tokens needs {-(-8 * numbers // 10**6)} MB. Give more."
         )
     return min(rows, _MOST_ROWS)
 

@@ -110,6 +110,8 @@ def _spread(rows: Sequence[Sequence[str]], num_words: int) -> list[int]:
 
 
 def _texts(source: str, text: str) -> list[str]:
+    if text and (not source or source.lower().endswith(".txt")):
+        raise DataError(f"{source or 'WikiText-2'} has no columns. --text is for a file that has some.")
     if not source:
         from multipress.shrink import shipped_text  # brings torch, which a list of probes does not need
 

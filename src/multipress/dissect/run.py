@@ -174,7 +174,7 @@ class Dissection:
         widths = [int(one.artifact.config.get(k, 0)) for one in (self._reference, side) for k in _WIDTHS]
         if num_words < 2 * max(widths):
             raise DataError(
-                f"The text has {num_words} words that both models read, but layers {max(widths)} wide need at least "
+                f"There are {num_words} words that both models read, but layers {max(widths)} wide need at least "
                 f"{2 * max(widths)} to be compared: of fewer, any layer predicts any other. Give more text."
             )
 

@@ -86,6 +86,7 @@ def _keep(module: Any, axis: int, indices: Tensor) -> None:
     if axis == 0 and module.bias is not None:
         module.bias = nn.Parameter(module.bias.detach()[indices])
     if hasattr(module, "weight_codes"):
+        assert axis == 0 or module.weight_scale.ndim == 1  # groups and `structured` are refused together
         module.weight_codes = module.weight_codes.index_select(axis, indices)
         if axis == 0 and len(module.weight_scale) > 1:
             module.weight_scale = module.weight_scale[indices]

@@ -174,7 +174,7 @@ def dissection_table(rows: Sequence[Row]) -> list[str]:
 
 
 def _table_of(rows: Sequence[Row]) -> list[str]:
-    """The lines about one part; cross-attention has no layers of its own, only what was found."""
+    """The lines about one part; of cross-attention, which has no hidden states, only what was found."""
     lines = []
     for artifact in artifacts_of(rows):
         if not at_same_depth(rows, artifact, "linear_cka"):

@@ -52,22 +52,22 @@ def float_graph(graph: Graph, weights: Mapping[str, np.ndarray]) -> Graph:
 def stored_graph(graph: Graph, tensors: Mapping[str, StoredTensor]) -> Graph:
     """The graph with its weights inside as they are stored: codes, and an operator that makes floats of them.
 
-    Its numbers are those of `float_graph`; a runtime may compute with the codes themselves.
+    Its numbers are those of `float_graph`, but where a row has groups; a runtime may compute with the codes themselves.
 
     Args:
         graph: A graph without weights.
-        tensors: Stored tensors by name, those of `graph.weights` among them. Floats stay floats, and what has groups
-            becomes floats.
+        tensors: Stored tensors by name, those of `graph.weights` among them. Floats stay floats; what has a scale a
+            group is rounded to 8 bits, one scale a row.
     """
     made, constants = [], dict(graph.constants)
     for name in graph.weights:
         tensor = tensors[name]
-        if tensor.scale is None or tensor.has_groups:
+        if tensor.scale is None:
             constants[name] = tensor.dense()
             continue
         codes, scale = f"{name}.codes", f"{name}.scale"
-        constants[codes] = tensor.values
-        constants[scale] = np.broadcast_to(tensor.scale.astype(np.float32), len(tensor.values))
+        constants[codes], scales = round_rows(tensor, FULL_RANGE)
+        constants[scale] = np.broadcast_to(scales, len(tensor.values))
         made.append(Node("DequantizeLinear", [codes, scale], [name], {"axis": 0}))
     return replace(graph, weights={}, constants=constants, nodes=[*made, *graph.nodes])
 
@@ -79,8 +79,8 @@ def integer_graph(graph: Graph, tensors: Mapping[str, StoredTensor], largest_cod
 
     Args:
         graph: A graph without weights, as `multipress.models.trace_graph` writes it.
-        tensors: Stored tensors by name, those of `graph.weights` among them. Codes are taken as they are, floats are
-            rounded to 8 bits, one scale a row.
+        tensors: Stored tensors by name, those of `graph.weights` among them. Codes are taken as they are; floats,
+            and codes with a scale a group, are rounded to 8 bits, one scale a row.
         largest_code: `FULL_RANGE`, or `REDUCED_RANGE`: then codes beyond it are rounded once more.
 
     Raises:

@@ -80,7 +80,8 @@ def quantize_rows(weight: Tensor, bits: int, scale: Tensor | None = None) -> Qua
 def in_groups(weight: Tensor, group: int) -> Tensor:
     """(..., D) as (..., D / group, group); with a group of 0, or one that does not divide D, as (..., 1, D)."""
     width = weight.shape[-1]
-    return weight.reshape(*weight.shape[:-1], -1, group if group and width % group == 0 else width)
+    size = group if group and width % group == 0 else width
+    return weight.unflatten(-1, (width // size, size))
 
 
 def quantize_groups(weight: Tensor, bits: int, group: int) -> QuantizedWeight:

@@ -61,14 +61,15 @@ def price_of(count: int, others: Tensor, total: Tensor) -> tuple[Tensor, Tensor,
 class _CodedBits(torch.autograd.Function):
     """The bits of all rounded weights; between two integers their price changes linearly, and that is the gradient.
 
-    Works on a part of the rows at a time, twice: memory is slow, and a part stays in the processor's cache.
+    Works on a part of the rows at a time, twice: memory is slow, and a part stays in the processor's cache. The
+    gradient is made on the way; there is one backward pass.
     """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, log_step: Tensor, bits: int) -> Tensor:
         scale, limit = learned_scale(log_step), largest_code(bits)
         scales = scale.expand(len(weight), 1)
-        size = max(1, _PART // weight.shape[1])
+        size = len(weight) if weight.is_cuda else max(1, _PART // weight.shape[1])
         parts = list(zip(weight.split(size), scales.split(size), strict=True))
         ratio, far = torch.empty_like(weight[:size]), torch.empty_like(weight[:size])
         total, others = torch.zeros((), device=weight.device), torch.zeros((), device=weight.device)
@@ -82,7 +83,8 @@ class _CodedBits(torch.autograd.Function):
             part = torch.div(rows, steps, out=ratio[: len(rows)]).clamp_(-limit, limit)
             # Away from zero costs, at zero nothing pulls. `sign` and `where` take several times as long as these do.
             torch.mul(part, _HUGE, out=out).clamp_(-1, 1).mul_(first)
-            out += torch.trunc(part, out=far[: len(rows)]).clamp_(-1, 1).mul_(further - first)
+            if limit > 1:  # of 2 bits there is no integer beyond one
+                out += torch.trunc(part, out=far[: len(rows)]).clamp_(-1, 1).mul_(further - first)
             torch.sum(part.mul_(out), -1, keepdim=True, out=pulls)
             out /= steps
         ctx.save_for_backward(slope, by_row.neg_().sum_to_size(scale.shape))
