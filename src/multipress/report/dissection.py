@@ -296,7 +296,13 @@ def _zeros(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
             continue
         layers, matrices = sorted({place[0] for place in shares}), list(dict.fromkeys(place[1] for place in shares))
         lines = [
-            _line(matrix, [_shaded(shares.get((layer, matrix), 0.0), 0, 1, 2) for layer in layers])
+            _line(
+                matrix,
+                [
+                    f"<td>{NONE}</td>" if (share := shares.get((layer, matrix))) is None else _shaded(share, 0, 1, 2)
+                    for layer in layers
+                ],
+            )
             for matrix in matrices
         ]
         parts.append(f"<h3>{escaped(artifact)}</h3>{_table(['layer', *map(str, layers)], lines)}")
