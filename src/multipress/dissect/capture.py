@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ class Wanted:
     spans: Sequence[Sequence[Span]]
     units: Sequence[np.ndarray] | None = None
 
-    @property
+    @cached_property
     def lengths(self) -> list[int]:
         """Tokens of each row."""
         return [len(one.encoding.ids) for one in self.readings]

@@ -87,7 +87,7 @@ def read_pairs(source: str, text: str, label: str, num_words: int) -> tuple[list
     Raises:
         DataError: the file cannot be read, a column is not there, or no row is left.
     """
-    if not source or source.lower().endswith(".txt"):
+    if not _has_columns(source):
         raise DataError("Translations need --data FILE with a column of texts and one of translations (--label).")
     table = read_table(source)
     label = find_label(table, label)
@@ -109,14 +109,19 @@ def _spread(rows: Sequence[Sequence[str]], num_words: int) -> list[int]:
     return [int(index) for index in np.linspace(0, len(rows) - 1, wanted).round()]
 
 
+def _has_columns(source: str) -> bool:
+    """Whether it is a file of columns: neither the text of the package nor a text a line."""
+    return bool(source) and not source.lower().endswith(".txt")
+
+
 def _texts(source: str, text: str) -> list[str]:
-    if text and (not source or source.lower().endswith(".txt")):
+    if text and not _has_columns(source):
         raise DataError(f"{source or 'WikiText-2'} has no columns. --text is for a file that has some.")
     if not source:
         from multipress.shrink import shipped_text  # brings torch, which a list of probes does not need
 
         return shipped_text()
-    if source.lower().endswith(".txt"):
+    if not _has_columns(source):
         return read_text(Path(source)).splitlines()
     table = read_table(source)
     columns = [table.read(name) for name in find_text(table, (text,) if text else ())]

@@ -177,9 +177,9 @@ def _table_of(rows: Sequence[Row]) -> list[str]:
     """The lines about one part; of cross-attention, which has no hidden states, only what was found."""
     lines = []
     for artifact in artifacts_of(rows):
-        if not at_same_depth(rows, artifact, "linear_cka"):
-            continue
         measures = {name: at_same_depth(rows, artifact, name) for name, _, _ in _COLUMNS}
+        if not measures["linear_cka"]:
+            continue
         context = next(iter(measures["linear_cka"].values()))["context"]
         lines.append(f"{artifact} against {context['against']}, {context['words']:,} words of {context['text']}")
         lines.append("layer " + " ".join(f"{short:>8}" for _, short, _ in _COLUMNS))
