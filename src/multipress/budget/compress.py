@@ -35,6 +35,7 @@ def compress(  # noqa: PLR0913 - the options of the command, by name
     max_length: int = TrainingSpec.max_length,
     epochs: int = 0,
     unlabeled: str = "",
+    learn_from: Sequence[str | Path] = (),
 ) -> Artifact:
     """Compress a model until it fits, and return the artifact; `multipress compress` as a function.
 
@@ -59,6 +60,7 @@ def compress(  # noqa: PLR0913 - the options of the command, by name
         max_length: Tokens kept of a row.
         epochs: Passes over the rows of a try; 0: as many as the time allows.
         unlabeled: File of texts without labels, in place of `train`, `dev` and `task`: the model itself labels them.
+        learn_from: Folders of runs of earlier studies or searches, to begin with what was best there.
 
     Raises:
         InputError: model, rows or limits cannot be used, or the limits cannot be met.
@@ -76,5 +78,5 @@ def compress(  # noqa: PLR0913 - the options of the command, by name
         max_eval_rows=max_eval_rows,
     )
     place = Path(out) if out else Path(f"{Path(model).name}-compressed")
-    asked = Asked(model, data, test, max_length, epochs, unlabeled)
+    asked = Asked(model, data, test, max_length, epochs, unlabeled, tuple(map(str, learn_from)))
     return fit(asked, Budget(max_mb, max_ms, min_score, max_drop, minutes), place).artifact

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
+from multipress.budget.earlier import Earlier, as_results, best_learning_rate, read_earlier
 from multipress.budget.limits import Budget
 from multipress.budget.memo import Memo
 from multipress.budget.pace import Pace, pace
@@ -31,6 +32,7 @@ from multipress.models.pretrained import identify
 from multipress.records import Run
 from multipress.shrink import make_named
 from multipress.spec import DataSpec, TrainingSpec
+from multipress.store import Store
 
 __all__ = ["Asked", "Compressed", "fit"]
 
@@ -50,6 +52,7 @@ class Asked:
         max_length: Tokens kept of a row.
         epochs: Passes over the rows of a try; 0: as many as the time allows.
         unlabeled: File of texts without labels, in place of `data`'s files; the model itself labels them.
+        learn_from: Folders of runs of earlier studies and searches, from which to learn what to try first.
 
     Raises:
         SettingError: there are texts without labels and others with.
@@ -61,6 +64,7 @@ class Asked:
     max_length: int = TrainingSpec.max_length
     epochs: int = 0
     unlabeled: str = ""
+    learn_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         data = self.data
@@ -154,6 +158,8 @@ class _Fitting:
     def run(self) -> Compressed:
         make_named(self._asked.model, on_note=self._note)
         # Read before anything is written.
+        for folder in self._given.learn_from:
+            Store(Path(folder)).runs()  # raises where there are none
         texts, notes = texts_to_label(self._asked) if self._asked.unlabeled else ([], [])
         read = None if self._asked.unlabeled else self._read()
         make_folder(self.folder)
@@ -194,8 +200,11 @@ class _Fitting:
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
         base = shapes.fast_enough(replace(base, model=small, rate=None), before)
+        elsewhere = self._elsewhere(tries)
+        base = replace(base, learning_rate=best_learning_rate(elsewhere) or base.learning_rate)
         limits = [self._budget.max_mb, self._budget.max_ms, least]
         earlier = tries.results_of(self._answers.get(["earlier", tries.facts, limits], tries.known))
+        earlier = [*as_results(elsewhere, base, score, tries), *earlier]
         search = Search(tries, self._budget, base, least, shapes.sizes(base), earlier)
         search.run(self._has_time, lambda result: self._publish_and_say(tries, result), self._standing(tries))
         if search.winner is None:
@@ -264,6 +273,23 @@ class _Fitting:
             check_labels(self._asked.model, rows.task, logits.argmax(axis=1), rows.select.labels)
         tries.teacher = str(place)
         return place, next(row.value for row in quality if row.name == "score"), base
+
+    def _elsewhere(self, tries: Tries) -> list[Earlier]:
+        """What earlier studies and searches say; read once, so that the same search goes the same way."""
+        folders = [str(folder) for folder in self._given.learn_from]
+        if not folders:
+            return []
+        question = ["elsewhere", tries.facts, folders]
+        read = self._answers.get(question, lambda: [one.to_json() for one in read_earlier([*map(Path, folders)])])
+        found = [Earlier.from_json(one) for one in read]
+        rate = best_learning_rate(found)
+        first = (
+            "none with a rate, so that the first learning rate is as ever"
+            if rate is None
+            else (f"learning rates of about {rate:g} were best, which is tried first")
+        )
+        self._note(f"Earlier runs that a search could have tried: {len(found)}; {first}.")
+        return found
 
     def _has_time(self, seconds: float) -> bool:
         return time.monotonic() - self._began + seconds < 60 * self._budget.minutes

@@ -42,6 +42,10 @@ def compress(
     max_drop: Annotated[float | None, typer.Option(help="Most that the score may fall; 0.01 is one point.")] = None,
     time_limit: Annotated[float, typer.Option(help="Minutes that the search may take, about.")] = 30.0,
     epochs: Annotated[int, typer.Option(min=0, help="Passes over the rows of a try; 0: as the time allows.")] = 0,
+    learn_from: Annotated[
+        list[str] | None,
+        typer.Option(metavar="DIR", help="Runs of earlier studies or searches, to begin with what was best there."),
+    ] = None,
     max_length: Annotated[int, typer.Option(min=3, help="Tokens kept of a row.")] = TrainingSpec.max_length,
     max_train_rows: Annotated[int, typer.Option(min=0, help="Train on a seeded sample; 0: all.")] = 0,
     max_eval_rows: Annotated[int, typer.Option(min=0, help="Select and report on a seeded sample; 0: all.")] = 0,
@@ -70,7 +74,7 @@ def compress(
         max_train_rows=max_train_rows,
         max_eval_rows=max_eval_rows,
     )
-    asked = Asked(model, data, test_file, max_length, epochs, unlabeled)
+    asked = Asked(model, data, test_file, max_length, epochs, unlabeled, tuple(learn_from or ()))
     runs = Store(out.parent / f"{out.name}.search" / "runs")
     try:
         with Runs() as show:
