@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", required=True, help="LAYERSxHIDDEN, heads of 32")
     parser.add_argument("--steps", nargs="+", type=int, default=[0, 100, 400])
     parser.add_argument("--folders", nargs="*", default=[], help="other encoders of the shapes, with their paths")
-    parser.add_argument("--tasks", nargs="+", default=["sst2", "banking77", "stsb"])
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "banking77", "qqp"])
     parser.add_argument("--rows", type=int, default=4000, help="most training rows of a task")
     parser.add_argument("--rates", nargs="+", type=float, default=[3e-4, 1e-3])
     parser.add_argument("--encoders", required=True, type=Path, metavar="DIR", help="where encoders are kept")
