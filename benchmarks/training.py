@@ -42,6 +42,7 @@ from multipress.measure import measure_quality
 from multipress.methods import Context
 from multipress.models import load_pretrained, read_first_token_only
 from multipress.models.encoder import encoder_linears
+from multipress.numbers import Numbers
 from multipress.precision import product_rate, route
 from multipress.recipe import Recipe
 from multipress.reproducibility import computer, cpu_flags, library_versions
@@ -154,6 +155,8 @@ def run_trainer(
 def run_ours(name: str, data: TaskData, rows: Rows, training: TrainingSpec, seed: int):
     """Train with our loop; returns the model, its tokenizer, and the times at the beginning and after each step."""
     pretrained = load_pretrained(name, label_names=data.task.labels, seed=seed, dropout=training.dropout)
+    if data.task.target == "number":
+        Numbers.of(rows.labels).into(pretrained.model)
     times = [time.perf_counter()]
     model = train(
         read_first_token_only(pretrained.model),

@@ -70,6 +70,7 @@ def stored_tensors(model: nn.Module) -> tuple[dict[str, StoredTensor], dict[str,
     tensors: dict[str, StoredTensor] = {}
     aliases: dict[str, str] = {}
     first_names: dict[int, str] = {}
+    number = f"{family_of(model).output}.bias" if getattr(model.config, "num_labels", 0) == 1 else ""
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in first_names:
             aliases[name] = first_names[id(parameter)]
@@ -79,7 +80,7 @@ def stored_tensors(model: nn.Module) -> tuple[dict[str, StoredTensor], dict[str,
             module: Any = codes[name]
             tensors[name] = StoredTensor(module.weight_codes.numpy(), module.weight_scale.numpy(), module.weight_bits)
         else:
-            tensors[name] = round_floats(parameter.detach().numpy())
+            tensors[name] = round_floats(parameter.detach().numpy(), is_exact=name == number)
     # What was learned before and is not trained: the bias of a translator's words.
     others = {name: buffer for name, buffer in model.named_buffers() if name in FIXED_WEIGHTS}
     tensors |= {name: round_floats(buffer.numpy()) for name, buffer in others.items()}

@@ -24,6 +24,7 @@ from multipress.methods import Context, Step
 from multipress.models.encoder import model_inputs
 from multipress.models.held_zeros import HeldZeros
 from multipress.models.used_rows import UsedRows
+from multipress.numbers import Numbers
 from multipress.precision import autocast, device, route, use_route
 from multipress.recipe import Recipe
 from multipress.reproducibility import seed_for
@@ -31,7 +32,7 @@ from multipress.spec import TrainingSpec
 
 __all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "num_steps", "train"]
 
-LOOP_VERSION = 3  # raise it when the same run gives other weights
+LOOP_VERSION = 4  # raise it when the same run gives other weights
 FIRST_BATCHES = 32  # what methods may fit on before the first step
 
 
@@ -73,7 +74,8 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
     """Train a model under a recipe and convert it for storage; changes `model` and returns the converted one.
 
     Args:
-        model: Classifier or translator with outputs `.logits`; float32.
+        model: Classifier or translator with outputs `.logits`; float32. Where numbers are learned, it gives them as
+            they are, before and after (`Numbers.into` makes a new head do so).
         rows: Training rows.
         recipe: Methods; none trains the dense control.
         training: Epochs, learning rate and so on.
@@ -103,11 +105,14 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
         return (collate(rows, batch) for batch in batches(FIRST_BATCHES))
 
     held = HeldZeros(model, context.held)
+    numbers = Numbers.of(rows.labels) if context.target == "number" and rows.labels is not None else None
+    if numbers is not None:
+        numbers.out_of(model)
+        rows, context = _standardized(rows, context, numbers)
     model = recipe.prepare(model, replace(context, first_batches=first_batches, num_steps=total)).to(device()).train()
     used = _used_rows(model, rows)
     loop = _Loop(model, used, held, recipe, training, total)
-    if rewound:
-        loop.of_whole = (first, steps)
+    loop.numbers, loop.of_whole = numbers, (first, steps) if rewound else (0, total)
     done = loop.resume(saving) if saving is not None else 0
     for step, batch in enumerate(batches(total)):
         if step < done:
@@ -122,7 +127,18 @@ def train(  # noqa: PLR0913 - model, data, recipe, settings, and two ways to loo
         used.remove()
     model = recipe.convert(model.cpu().eval())
     held.finish()
+    if numbers is not None:
+        numbers.into(model)
     return model
+
+
+def _standardized(rows: Rows, context: Context, numbers: Numbers) -> tuple[Rows, Context]:
+    """The rows, and what a teacher says of them, with numbers as they are learned."""
+    assert rows.labels is not None
+    teacher = context.teacher_logits
+    if teacher is not None:
+        teacher = torch.from_numpy(numbers.standardized(teacher.numpy()))
+    return replace(rows, labels=numbers.standardized(rows.labels)), replace(context, teacher_logits=teacher)
 
 
 def _used_rows(model: nn.Module, rows: Rows) -> UsedRows | None:
@@ -153,6 +169,7 @@ class _Loop:
         self.training = training
         self.total = total
         self.saved = time.monotonic()
+        self.numbers: Numbers | None = None
         self.of_whole = (0, total)  # the first step among those that the learning rate is reckoned by, and all of them
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(model, used, recipe, training),
@@ -230,6 +247,8 @@ class _Loop:
         for share in saving.kept:
             if steps_done == max(1, round(share * self.total)):
                 weights = {name: value.detach().cpu().contiguous() for name, value in self.model.named_parameters()}
+                if self.numbers is not None:
+                    weights = self.numbers.into_weights(self.model, weights)
                 write_bytes(saving.kept_path(share), save(weights))
 
     def resume(self, saving: Saving) -> int:

@@ -32,6 +32,7 @@ from multipress.models.pretrained import identify
 from multipress.models.states import text_states
 from multipress.models.structure import shaped_like
 from multipress.models.vocabulary import words_to_keep
+from multipress.numbers import Numbers
 from multipress.precision import route
 from multipress.recipe import Recipe
 from multipress.records import Measurement
@@ -135,6 +136,8 @@ class Executor:
         if "teacher_translations" in recipe.needs(data.task.target):
             rows = self._with_translations(rows, pretrained, spec)
         context = self._context(spec, recipe, pretrained, rows, data.task.target)
+        if pretrained.new_head and data.task.target == "number" and not spec.start:
+            Numbers.of(data.train.labels).into(pretrained.model)
         scratch = scratch_of(folder)
         saving = Saving(scratch / "checkpoint.safetensors", run_id, kept=spec.kept)
         log = TrainingLog(scratch / "log.jsonl", on_step)
@@ -228,6 +231,10 @@ class Executor:
             notes.append(
                 "The model gives one class for every row: it has learned nothing yet. Train for more steps, or with a "
                 "higher learning rate."
+            )
+        if data.task.target == "number" and outputs.std() < 1e-3 * data.dev.labels.std():
+            notes.append(
+                "The model gives nearly one number for every row: it has learned nothing yet, or the texts are alike."
             )
         circumstances = {"computer": computer(), "data_sha256": data.sha256, "data": data.facts, "notes": notes}
         write_json(folder / "circumstances.json", circumstances)

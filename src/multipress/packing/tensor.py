@@ -100,17 +100,18 @@ class StoredTensor:
         return digest.hexdigest()
 
 
-def round_floats(values: np.ndarray) -> StoredTensor:
+def round_floats(values: np.ndarray, *, is_exact: bool = False) -> StoredTensor:
     """Store floats as float16, or as float32 where a finite value would become infinite.
 
     The rounded values are what ships and what must be measured.
 
     Args:
         values: Floats of any shape.
+        is_exact: Whether they stay float32, as what is added to an output that may be a year or a price.
     """
     full = np.ascontiguousarray(values, dtype=np.float32).reshape(np.shape(values))
     with np.errstate(over="ignore"):
         half = full.astype(np.float16)
-    if np.array_equal(np.isinf(half), np.isinf(full)):
+    if not is_exact and np.array_equal(np.isinf(half), np.isinf(full)):
         return StoredTensor(half, None, 16)
     return StoredTensor(full, None, 32)
