@@ -70,7 +70,8 @@ def stored_tensors(model: nn.Module) -> tuple[dict[str, StoredTensor], dict[str,
     tensors: dict[str, StoredTensor] = {}
     aliases: dict[str, str] = {}
     first_names: dict[int, str] = {}
-    number = f"{family_of(model).output}.bias" if getattr(model.config, "num_labels", 0) == 1 else ""
+    gives_number = getattr(getattr(model, "config", None), "num_labels", 0) == 1
+    number = f"{family_of(model).output}.bias" if gives_number else ""
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if id(parameter) in first_names:
             aliases[name] = first_names[id(parameter)]
