@@ -10,11 +10,11 @@ from transformers import BertForSequenceClassification
 from multipress.cli.main import main
 from multipress.errors import DataError, ModelError
 from multipress.models import load_pretrained
-from multipress.models.catalogue import Shape
+from multipress.models.catalogue import SHRUNK_VERSION, Shape
 from multipress.models.encoder import spread_blocks
 from multipress.models.pretrained import identify, shape_by_name
 from multipress.models.shrinking import shrink
-from multipress.shrink import make_named, shipped_text, shrink_encoder
+from multipress.shrink import made_with, make_named, shipped_text, shrink_encoder
 from tiny import bert_config, word_piece
 
 WORDS = [f"w{index}" for index in range(40)]
@@ -78,6 +78,29 @@ def test_neurons_that_do_nothing_are_the_ones_that_go():
     small, _ = shrink(model, Shape(4, 64, 4, 64), batches())
     for batch in batches(1):
         torch.testing.assert_close(states(small, batch), states(model, batch), atol=1e-4, rtol=1e-3)
+
+
+def test_heads_that_do_nothing_are_the_ones_that_go():
+    model = bigger()
+    with torch.no_grad():
+        for layer in model.bert.encoder.layer:
+            layer.attention.output.dense.weight[:, 16:48] = 0  # the second and third of four heads are not heard
+    small, _ = shrink(model, Shape(4, 32, 2, 96), batches())
+    left = torch.cat([torch.arange(16), torch.arange(48, 64)])
+    for ours, theirs in zip(small.bert.encoder.layer, model.bert.encoder.layer, strict=True):
+        for part in ("query", "key", "value"):
+            bias = getattr(theirs.attention.self, part).bias[left]
+            torch.testing.assert_close(getattr(ours.attention.self, part).bias, bias, atol=0, rtol=0)
+
+
+def test_what_a_name_stands_for_has_the_version_of_what_makes_it():
+    """If this fails, the same name would be made otherwise: raise `SHRUNK_VERSION`, and put what is there now here."""
+    made = made_with(shipped_text())
+    assert made.pop("text_sha256").startswith("6e40da7b")
+    assert (SHRUNK_VERSION, made) == (
+        2,
+        {"loop": 4, "distillation": 3, "constants": [64, 32, 16, 5e-4]},
+    )
 
 
 def test_the_basis_spans_what_a_singular_value_decomposition_finds():

@@ -83,7 +83,8 @@ def describe_sizes(plan: Plan) -> Iterator[str]:
     data = study.data[0]
     rates = {(model, data): study.learning_rates[0] for model in plan.trained_models()}
     said: set[str] = set()
-    yield f"sizes on {data.task or 'the first task'}, the whole package:"
+    if not set(plan.absent) >= set(study.models):
+        yield f"sizes on {data.task or 'the first task'}, the whole package:"
     for job in plan.cells(rates):
         spec = job.spec
         methods = [method for method in Recipe.from_specs(spec.methods).methods if method.stage != Stage.OBJECTIVE]

@@ -9,11 +9,10 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from multipress.artifact import open_artifact
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.job import ANYWHERE, Job, Places
 from multipress.engines.recover import recovery_of
-from multipress.engines.teaching import check_tokenizers
+from multipress.engines.teaching import check_teacher
 from multipress.errors import ModelError, SettingError, SpecError
 from multipress.methods import get_method
 from multipress.models.catalogue import find_model
@@ -153,15 +152,16 @@ class Plan:
         for model in self.trained_models():
             self.identify(model).check_length(self.study.training.max_length)
         targets = [self.data(data).task.target for data in self.study.data]
-        needs = {need for recipe in stages for target in targets for need in recipe.needs(target)}
-        if "teacher_model" in needs and not self.absent:
-            teacher = self._teacher_model()
-            if _is_artifact(teacher):
-                own = open_artifact(Path(teacher)).tokenizer_json()
-            else:
-                own = self.identify(teacher).tokenizer_json
-            for model in self.study.models:
-                check_tokenizers(teacher, own, self.identify(model).tokenizer_json)
+        for recipe in stages:
+            for target in targets:
+                recipe.check_target(target)
+        teacher = self._teacher_model()
+        learning = [recipe for recipe in stages if recipe.learns()]
+        if learning and not self.absent:
+            own = "" if _is_artifact(teacher) else self.identify(teacher).tokenizer_json
+            for recipe, data, model in itertools.product(learning, self.study.data, self.study.models):
+                task = self.data(data).task
+                check_teacher(teacher, own, recipe, task, self.identify(model).tokenizer_json)
         for data in self.study.data:
             for model in self.trained_models():
                 self.identify(model).check_target(self.data(data).task.target)

@@ -56,6 +56,11 @@ class Recipe:
         """What must be provided for a task of this kind, such as `teacher_logits`."""
         return frozenset().union(*(method.needs(target) for method in self.methods))
 
+    def check_target(self, target: str) -> None:
+        """Raise `SettingError` for settings of a method that are not for a task of this kind."""
+        for method in self.methods:
+            method.check_target(target)
+
     def learns(self) -> bool:
         """Whether a method learns from a teacher."""
         return bool(self.needs() | self.needs("text"))

@@ -12,8 +12,10 @@ import hashlib
 import json
 import secrets
 import shutil
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,17 @@ from multipress.runtime.tokenizer import Encoding
 from multipress.spec import TrainingSpec
 from multipress.train import LOOP_VERSION, Rows, Saving, collate, train
 
-__all__ = ["SHIPPED", "TOKENS_A_STEP", "adopt_named", "check_family", "make_named", "shipped_text", "shrink_encoder"]
+__all__ = [
+    "SHIPPED",
+    "TOKENS_A_STEP",
+    "adopt_named",
+    "check_family",
+    "made_with",
+    "make_named",
+    "projection_of",
+    "shipped_text",
+    "shrink_encoder",
+]
 
 LENGTH = 64  # tokens of a row, special tokens counted, where the encoder reads so many
 BATCH = 32
@@ -120,13 +132,20 @@ def shrink_encoder(  # noqa: PLR0913 - what to make of what, from which text, an
             identity = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:12]
             saving = Saving(partial / "checkpoint.safetensors", identity)
             small = _recover(small, basis, _repeated(rows, steps, seed), teacher, saving, on_step)
-        made = asdict(shape) | {"source": Path(source).name, "steps": steps}
+        made = asdict(shape) | {"source": Path(source).name, "steps": steps, "seed": seed, **made_with(texts)}
         _write(partial / "model", small, pretrained.tokenizer_json, made)
         move_folder(partial / "model", out)
     finally:
         lock.release()
     shutil.rmtree(partial)
     return out
+
+
+def made_with(texts: Sequence[str]) -> dict[str, Any]:
+    """What else decides the weights of a shrunk encoder: the text, and the code that makes it."""
+    text = hashlib.sha256("\x1f".join(texts).encode()).hexdigest()
+    constants = [LENGTH, BATCH, CALIBRATION_BATCHES, LEARNING_RATE]
+    return {"text_sha256": text, "loop": LOOP_VERSION, "distillation": Distillation.version, "constants": constants}
 
 
 def check_family(config: PreTrainedConfig, source: str) -> None:
@@ -166,6 +185,17 @@ def make_named(
             shrink_encoder(SHRUNK_FROM, shape, folder, steps=SHRUNK_STEPS, on_step=on_step)
     finally:
         lock.release()
+
+
+@contextmanager
+def projection_of(name: str) -> Iterator[str]:
+    """A model's name; for that of a shrunk encoder that is not made yet, a folder of its shape, not recovered."""
+    shape = None if Path(name).is_dir() else shrunk_shape(name)
+    if shape is None or shrunk_folder(name).is_dir():
+        yield name
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield str(shrink_encoder(SHRUNK_FROM, shape, Path(folder) / name, steps=0))
 
 
 def adopt_named(name: str, made: Path) -> None:

@@ -81,6 +81,7 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
     specs = shares_for_speedup(spec.methods, checked.config)
     data = load_task(spec.data, places.data_dir)
     checked.check_target(data.task.target)
+    Recipe.from_specs(specs).check_target(data.task.target)
     pretrained = load_pretrained(
         spec.model,
         label_names=data.task.labels,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import BertForSequenceClassification
 
 from multipress.methods import Context, list_methods
 from multipress.models import read_first_token_only
-from multipress.models.states import text_states
+from multipress.models.states import write_text_states
 from multipress.models.vocabulary import words_to_keep
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import Encoding
@@ -73,7 +76,9 @@ def tiny_context(seed: int = 0) -> Context:
     """A context with a wider teacher, and what it says of the rows."""
     labels = torch.from_numpy(tiny_rows().labels)
     teacher = tiny_model(9, hidden_size=48)
-    states = torch.from_numpy(text_states(teacher, tiny_rows().encodings, tiny_rows().pad_id))
+    with tempfile.TemporaryDirectory() as folder:
+        write_text_states(Path(folder) / "states", teacher, tiny_rows().encodings, tiny_rows().pad_id)
+        states = load_file(Path(folder) / "states")["states"].clone()
     logits = torch.nn.functional.one_hot(labels, 3) * 4.0
     return Context(
         seed=seed,

@@ -33,7 +33,7 @@ from multipress.models.catalogue import Shape, find_model
 from multipress.models.encoder import drop_positions, encoder_linears, model_inputs
 from multipress.models.families import FAMILIES, config_values, family_of, read_config
 from multipress.models.pretrained import identify
-from multipress.models.states import hidden_layers, text_states
+from multipress.models.states import hidden_layers, text_vectors, write_text_states
 from multipress.recipe import Recipe
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
@@ -331,7 +331,8 @@ def test_vectors_of_texts_are_means_of_the_hidden_states_that_transformers_repor
     with torch.no_grad():
         states = model.eval()(**plain(rows), output_hidden_states=True).hidden_states
     many = Rows(rows.encodings * 30, None, rows.pad_id)  # more than one batch, in another order
-    found = text_states(read_first_token_only(model), many.encodings, many.pad_id)
+    write_text_states(tmp_path / "states", read_first_token_only(model), many.encodings, many.pad_id)
+    found = load_file(tmp_path / "states")["states"].numpy()
     assert found.shape == (90, 4, 32)
     assert found.dtype == np.float16
     for row, encoding in enumerate(rows.encodings):
@@ -341,11 +342,25 @@ def test_vectors_of_texts_are_means_of_the_hidden_states_that_transformers_repor
         assert found[row::3, :layers] == pytest.approx(np.stack([expected[:layers]] * 30), abs=2e-3)
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_the_last_vector_of_a_modernbert_is_what_its_head_reads(pooling, tmp_path):
+    folder = make("modernbert", tmp_path / "model", classifier_pooling=pooling)
+    model = load_pretrained(folder, label_names=LABELS, seed=0).model
+    layers = [torch.randn(2, 5, 32) for _ in range(4)]
+    real = torch.tensor([[1.0] * 5, [1, 1, 1, 0, 0]])[:, :, None]
+    found = text_vectors(model, layers, real)
+    means = [torch.stack([layer[0].mean(0), layer[1, :3].mean(0)]) for layer in layers]
+    expected = means if pooling == "mean" else [*means[:-1], layers[-1][:, 0]]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_vectors_too_large_for_half_precision_are_kept_in_single(tmp_path):
     model = load_pretrained(make("bert", tmp_path / "model"), label_names=LABELS, seed=0).model
     with torch.no_grad():
         model.bert.embeddings.LayerNorm.bias += 1e5
-    found = text_states(model, encoded().encodings, 0)
+    write_text_states(tmp_path / "states", model, encoded().encodings, 0)
+    found = load_file(tmp_path / "states")["states"].numpy()
     assert found.dtype == np.float32
     assert np.isfinite(found).all()
 

@@ -28,14 +28,24 @@ def test_neighbours_are_those_of_scikit_learn_among_whole_words():
         assert others == [whole[index] for index in order[1:]]
 
 
-@given(texts=st.lists(st.text(max_size=40), max_size=5), share=st.floats(0, 1), seed=st.integers(0, 9))
+PIECES = st.sampled_from(["card", "Card", "lost", "other", " ", ", ", "12", "\u00e9t\u00e9 ", "x"])
+TEXTS = st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=40)
+
+
+@given(texts=st.lists(TEXTS, max_size=5), share=st.floats(0, 1), seed=st.integers(0, 9))
 def test_only_known_words_change_and_the_same_seed_changes_the_same(texts, share, seed):
     new = replace_words(texts, NEAREST, share, seed)
     assert new == replace_words(texts, NEAREST, share, seed)
     for before, after in zip(texts, new, strict=True):
-        assert WORD.sub("_", before).split("_")[0] == WORD.sub("_", after).split("_")[0]
-        known = [word for word in WORD.findall(before) if word.lower() in NEAREST]
-        assert (before == after) == (not known)
+        assert WORD.sub("_", before) == WORD.sub("_", after)
+        changed = [(old, new) for old, new in zip(WORD.findall(before), WORD.findall(after), strict=True) if old != new]
+        assert all(new in NEAREST[old.lower()] for old, new in changed)
+        assert bool(changed) == any(word.lower() in NEAREST for word in WORD.findall(before))
+
+
+def test_words_of_other_lengths_leave_the_rest_where_it_was():
+    near = {"card": ["a"], "lost": ["misplaced"]}
+    assert replace_words(["My card, lost: the CARD!"], near, 1.0, 0) == ["My a, misplaced: the a!"]
 
 
 def test_about_a_share_of_the_words_is_replaced():

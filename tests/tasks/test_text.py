@@ -272,6 +272,15 @@ def test_bad_rows_are_an_error_that_says_what_and_where(load, case):
 BAD_JSON = {
     "number as text": ([{"text": 5, "label": "a"}], r"line 1: column 'text' holds '5' \(int\)"),
     "several labels a row": ([{"text": "x", "label": ["a"]}], r"line 1: the label is \['a'\], several values.*token"),
+    "a list as a text": ([{"text": "x", "label": '["a", "b"]'}], r"line 1: the label is \[\"a\", \"b\"\], several"),
+    "a tag for each token": (
+        [{"text": "x y", "label": "O B-PER"}, {"text": "z", "label": "O"}, {"text": "y z", "label": "B-PER I-PER"}],
+        r"2 labels are several each: the label is B-PER I-PER",
+    ),
+    "names between commas": (
+        [{"text": str(n), "label": name} for n, name in enumerate(("a", "b", "c", "a,b", "c, b"))],
+        r"2 labels are several each: the label is a,b",
+    ),
     "nan label": ([{"text": "x", "label": float("nan")}], r"line 1: the label is nan"),
     "half a surrogate pair": (
         [{"text": "ok", "label": 1}, {"text": "\ud800", "label": 2}],
@@ -352,3 +361,15 @@ def test_the_order_of_the_classes_can_be_given_and_holds_those_of_the_rows(load)
     assert data.dev.labels.tolist() == [0, 2]
     with pytest.raises(DataError, match="the label 'negative' is none of positive, unsure"):
         load(labels=("positive", "unsure"))
+
+
+def test_names_with_commas_and_brackets_are_names(load_json):
+    names = ["Food, drink", "Sports; games", "[other", "Food"]
+    rows = [{"text": str(n), "label": name} for n, name in enumerate(names * 3)]
+    assert load_json(rows, [{"text": "x", "label": "Food"}]).task.labels == tuple(sorted(names))
+
+
+def test_f1_says_of_which_class_it_is(load_json):
+    rows = [{"text": str(n), "label": name} for n, name in enumerate(["fraud", "legit"] * 3)]
+    notes = load_json(rows, [{"text": "x", "label": "fraud"}], metric="f1").notes
+    assert any("f1 is that of 'legit'" in note for note in notes)

@@ -94,8 +94,8 @@ def train(
     """Fine-tune an encoder, or train a translator, under compression methods and store what comes out."""
     from multipress.cli.progress import Steps
     from multipress.engines.job import Places
-    from multipress.engines.single import train_artifact
-    from multipress.shrink import make_named
+    from multipress.engines.single import check_given_teacher, train_artifact
+    from multipress.shrink import make_named, projection_of
     from multipress.size_ahead import check_limit, size_before_training
 
     values = (
@@ -126,7 +126,10 @@ def train(
         if dry_run or max_mb is not None:
             if not dry_run:  # an encoder that its name stands for must be there to be weighed
                 make_named(model, on_step=steps, on_note=steps.note)
-            ahead = size_before_training(spec, places)
+            with projection_of(model) as folder, projection_of(teacher) as teachers:  # of encoders not made yet
+                weighed = replace(spec, model=folder)
+                check_given_teacher(weighed, teachers, places)
+                ahead = size_before_training(weighed, places)
             if max_mb is not None:
                 check_limit(spec, max_mb, ahead)
         if out is None:

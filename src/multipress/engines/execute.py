@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save
+from safetensors.torch import load_file as load_torch_file
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.batches import Rows
@@ -22,14 +23,14 @@ from multipress.engines.identity import LIBRARIES, THREADS, artifact_sha256, ide
 from multipress.engines.job import Outcome, Places, scratch_of, settle
 from multipress.engines.log import TrainingLog
 from multipress.engines.recover import fetch_encoder, fill_recovery
-from multipress.engines.teaching import check_tokenizers, made_rows
+from multipress.engines.teaching import check_labels, check_tokenizers, made_rows
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
 from multipress.measure import measure_quality, measure_size, read_recalls, rows_with_dropped_words, write_outputs
 from multipress.methods import Context
 from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
 from multipress.models.encoder import drop_positions
 from multipress.models.pretrained import identify
-from multipress.models.states import text_states
+from multipress.models.states import write_text_states
 from multipress.models.structure import shaped_like
 from multipress.models.vocabulary import words_to_keep
 from multipress.numbers import Numbers
@@ -267,12 +268,7 @@ class Executor:
                 write_json(folder / TRANSLATIONS, opened.outputs(data.train.texts).tolist())
             return
         predictor = Predictor(teacher)
-        labels = tuple(predictor.artifact.facts["task"]["labels"])
-        if labels != data.task.labels:
-            raise SettingError(
-                f"The teacher {teacher.name} knows the labels {_some(labels)}, but {data.task.name} has "
-                f"{_some(data.task.labels)}. Names and order must be equal."
-            )
+        check_labels(predictor.artifact, data.task)
         texts, pairs = data.train.texts, data.train.pairs
         wanted = {key: value for method in spec.methods for key, value in method.settings.items()}
         if "augment" in wanted:
@@ -284,8 +280,8 @@ class Executor:
         if "states" in wanted:
             encoder = TextEncoder(predictor.artifact.tokenizer_json(), predictor.max_length)
             model = read_first_token_only(load_model(teacher))
-            states = text_states(model, encoder.encode(texts, pairs), encoder.pad_id)
-            write_bytes(folder / "states.safetensors", save({"states": states}))
+            rows = encoder.encode(texts, pairs)
+            write_text_states(folder / "states.safetensors", model, rows, encoder.pad_id)
 
     def _with_translations(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
         """The rows with the teacher's translations as what is to be written."""
@@ -306,11 +302,12 @@ class Executor:
         return Rows([*rows.encodings, *more], labels, rows.pad_id, num_made=len(more))
 
     def _taught(self, run_id: str, what: str, num_rows: int) -> torch.Tensor:
-        """The `logits` or `states` of a `label` run."""
-        values = load_file(self._result_of(run_id, "What the teacher made") / f"{what}.safetensors")[what]
+        """The `logits` or `states` of a `label` run; the file is mapped: only what is looked at is in memory."""
+        path = self._result_of(run_id, "What the teacher made") / f"{what}.safetensors"
+        values = load_torch_file(path)[what]
         if len(values) != num_rows:
             raise RunError(f"Run {run_id} holds {what} of {len(values)} rows, not of {num_rows}.")
-        return torch.from_numpy(values)
+        return values
 
     def _teacher_of(self, run_id: str, tokenizer_json: str) -> torch.nn.Module:
         """The model whose logits a `label` run holds; it must read the same tokens as its student."""
@@ -349,10 +346,6 @@ class Executor:
             else:
                 self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
         return self._rows[key]
-
-
-def _some(labels: tuple[str, ...]) -> str:
-    return (", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")) or "a number"
 
 
 def _check_identity(run_id: str, spec: RunSpec, model_sha256: str, data_sha256: str) -> None:

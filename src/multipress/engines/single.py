@@ -13,7 +13,7 @@ from multipress.durable import is_free, move_folder
 from multipress.engines.execute import Executor, OnStep, read_measurements, read_notes
 from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.job import ANYWHERE, Places
-from multipress.engines.teaching import check_tokenizers
+from multipress.engines.teaching import check_teacher
 from multipress.errors import ArtifactError, InputError, ModelError, RunError, SettingError
 from multipress.measure import measure_quality, measure_size
 from multipress.models import load_pretrained
@@ -26,7 +26,34 @@ from multipress.speed_ahead import shares_for_speedup
 from multipress.store import Store
 from multipress.tasks import TaskData, load_task
 
-__all__ = ["Trained", "train_artifact"]
+__all__ = ["Trained", "check_given_teacher", "train_artifact"]
+
+
+def check_given_teacher(spec: RunSpec, teacher: str, places: Places) -> None:
+    """Raise `InputError` for a teacher that cannot teach, as far as that can be known without training.
+
+    Args:
+        spec: The run.
+        teacher: As in `train_artifact`.
+        places: Where models and data are found.
+    """
+    recipe = Recipe.from_specs(spec.methods)
+    if not _learns(recipe, teacher) or not teacher:
+        return
+    task = load_task(spec.data, places.data_dir).task
+    is_artifact = (Path(teacher) / "manifest.json").is_file()
+    checked = None if is_artifact else identify(teacher, places.models_dir)
+    if checked is not None:
+        checked.check_target(task.target)
+    own = checked.tokenizer_json if checked is not None else ""
+    check_teacher(teacher, own, recipe, task, identify(spec.model, places.models_dir).tokenizer_json)
+
+
+def _learns(recipe: Recipe, teacher: str) -> bool:
+    """Whether a method learns from a teacher; a teacher for none is an error."""
+    if teacher and not recipe.learns():
+        raise InputError("A teacher is given, but no method learns from one. Add --method distillation.")
+    return recipe.learns()
 
 
 @dataclass(frozen=True)
@@ -72,15 +99,14 @@ def train_artifact(
         RunError: the training failed.
     """
     recipe = Recipe.from_specs(spec.methods)  # what is wrong is said first
-    learns_from_teacher = recipe.learns()
-    if teacher and not learns_from_teacher:
-        raise InputError("A teacher is given, but no method learns from one. Add --method distillation.")
+    learns_from_teacher = _learns(recipe, teacher)
     for name in filter(None, (spec.model, teacher)):
         make_named(name, on_step=on_step, on_note=on_note)
     checked = identify(spec.model, places.models_dir)
     checked.check_length(spec.training.max_length)
     data = load_task(spec.data, places.data_dir)
     checked.check_target(data.task.target)
+    recipe.check_target(data.task.target)
     recipe = Recipe.from_specs(shares_for_speedup(recipe.specs(), checked.config, on_note))
     spec = replace(spec, methods=recipe.specs())
     single = _Single(Store(out.parent / f"{out.name}.partial"), places, data)
@@ -194,13 +220,13 @@ class _Single:
         target = self._data.task.target
         wanted = recipe.label_specs(target)
         kind = teaching_kind(wanted)
-        if "teacher_model" in recipe.needs(target):  # before anything is trained
-            is_artifact = (folder / "manifest.json").is_file()
-            own = open_artifact(folder).tokenizer_json() if is_artifact else self._checked(name).tokenizer_json
-            check_tokenizers(name, own, self._checked(spec.model).tokenizer_json)
-        if (folder / "manifest.json").is_file():
+        is_artifact = (folder / "manifest.json").is_file()
+        own = "" if is_artifact else self._checked(name).tokenizer_json
+        check_teacher(str(folder), own, recipe, self._data.task, self._checked(spec.model).tokenizer_json)
+        if is_artifact:
             label = RunSpec(kind, str(folder), spec.data, methods=wanted)
             return self._identity(label, artifact_sha256(folder)), label
+        self._checked(name).check_target(target)
         model_sha256 = self._checked(name).sha256
         dense = replace(spec, model=name, methods=(), teacher="")
         label = RunSpec(kind, name, spec.data, methods=wanted, teacher=self._identity(dense, model_sha256))
@@ -213,6 +239,7 @@ class _Single:
             SettingError: it has a head for other labels.
         """
         task = self._data.task
+        self._checked(name).check_target(task.target)
         if not self._checked(name).tokenizer_json:
             return None
         pretrained = load_pretrained(name, label_names=task.labels, seed=spec.seed, models_dir=self._places.models_dir)

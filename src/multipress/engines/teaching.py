@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from multipress.artifact import Artifact
+from multipress.artifact import Artifact, open_artifact
 from multipress.errors import SettingError
-from multipress.tasks import Split
+from multipress.recipe import Recipe
+from multipress.tasks import Split, Task
 from multipress.tasks.augment import WORD, nearest_words, replace_words
 
-__all__ = ["check_tokenizers", "made_rows"]
+__all__ = ["check_labels", "check_teacher", "made_rows"]
 
 
 def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> tuple[list[str], list[str] | None]:
     """`augment` further rows for each row, words replaced by the nearest ones of the teacher's word embedding."""
-    model = json.loads(teacher.tokenizer_json())["model"]
-    if model.get("type") not in ("WordPiece", "WordLevel"):
-        raise SettingError(
-            "distillation.augment needs a teacher whose tokenizer knows whole words (WordPiece, WordLevel), not "
-            f"{model.get('type')}. Set it to 0."
-        )
-    vocabulary = model["vocab"]
+    check_words(teacher.tokenizer_json())
+    vocabulary = json.loads(teacher.tokenizer_json())["model"]["vocab"]
     words = ("word_embeddings.weight", "tok_embeddings.weight")
     tables = {name: table for name, table in teacher.dense_weights().items() if name.endswith(words)}
     (table,) = tables.values()
@@ -31,6 +28,57 @@ def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> t
         return [text for copy in range(augment) for text in replace_words(texts, nearest, replace, place, copy)]
 
     return made(rows.texts, "first"), None if rows.pairs is None else made(rows.pairs, "second")
+
+
+def check_teacher(name: str, tokenizer_json: str, recipe: Recipe, task: Task, of_model: str) -> None:
+    """Raise `SettingError` for what can be known beforehand of a teacher that cannot teach.
+
+    Args:
+        name: An artifact's folder or a model's name.
+        tokenizer_json: Of a teacher that is no artifact.
+        recipe: The methods that learn from it.
+        task: What is to be learned.
+        of_model: The model's own tokenizer.
+    """
+    if (Path(name) / "manifest.json").is_file():
+        artifact = open_artifact(Path(name))
+        check_labels(artifact, task)
+        tokenizer_json = artifact.tokenizer_json()
+    if any("augment" in method.settings for method in recipe.label_specs(task.target)):
+        check_words(tokenizer_json)
+    if "teacher_model" in recipe.needs(task.target):
+        check_tokenizers(name, tokenizer_json, of_model)
+
+
+def check_labels(teacher: Artifact, task: Task) -> None:
+    """Raise `SettingError` if a teacher gives other labels, or another kind of answer, than a task has."""
+    own = teacher.facts["task"]
+    labels = tuple(own["labels"])
+    if own["target"] != task.target:
+        raise SettingError(
+            f"The teacher {teacher.folder.name} gives {own['target']}, but {task.name} is {task.target}."
+        )
+    if labels != task.labels:
+        raise SettingError(
+            f"The teacher {teacher.folder.name} knows the labels {_some(labels)}, but {task.name} has "
+            f"{_some(task.labels)}. Names and order must be equal."
+        )
+
+
+def _some(labels: tuple[str, ...]) -> str:
+    return ", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")
+
+
+def check_words(of_teacher: str) -> None:
+    """Raise `SettingError` if a teacher's tokenizer, given as `tokenizer.json`, knows no whole words to replace."""
+    if not of_teacher:
+        return
+    kind = json.loads(of_teacher)["model"].get("type")
+    if kind not in ("WordPiece", "WordLevel"):
+        raise SettingError(
+            "distillation.augment needs a teacher whose tokenizer knows whole words (WordPiece, WordLevel), not "
+            f"{kind}. Set it to 0."
+        )
 
 
 def check_tokenizers(teacher: str, of_teacher: str, of_model: str) -> None:

@@ -64,7 +64,7 @@ class Context:
         teacher_logits: (N, C), a teacher's logits on the N training rows, further rows that were made of them
             included; None unless a method needs them.
         teacher_states: (N, L + 1, D), a vector of each layer of the teacher for each of these rows, as
-            `multipress.models.states.text_states` makes them; None unless a method needs them.
+            `multipress.models.states.write_text_states` makes them; None unless a method needs them.
         teacher_model: The teacher as a torch module with the same tokenizer; None unless a method needs it.
         held: By the name of a weight, where it is kept (bool, of its shape); what was removed before this training is
             zero after every step.
@@ -129,6 +129,9 @@ class Method:
         have those as what is to be written.
         """
         return frozenset()
+
+    def check_target(self, target: str) -> None:
+        """Raise `SettingError` for settings that are not for a task of this kind (`classes`, `number`, `text`)."""
 
     def label_settings(self, target: str = "classes") -> dict[str, Any]:
         """What the run that makes the teacher's logits must know of these settings; empty if nothing."""

@@ -16,8 +16,9 @@ Settings:
     alpha: Share of this term in the loss, 0 to 1; the labels have the rest (0.5).
     hidden: Weight of a further term, the distance of the hidden states to the teacher's (10.0; 0: none). Where rows
         are few or classes many it helps far more than the logits do.
-    states: Which hidden states. `text` (default): of each layer the mean over a text's tokens, of the last one the
-        first token, which the teacher computes once. `token`: each token's; the teacher then runs in each step.
+    states: Which hidden states. `text` (default): of each layer the mean over a text's tokens, of the last one
+        what the head reads, most often the first token; the teacher computes them once. `token`: each token's; the
+        teacher then runs in each step.
     augment: Further rows made of each training row by replacing words, labelled by the teacher alone (0). The number of
         steps stays that of the rows without them.
     replace: Share of the words that are replaced in them (0.3).
@@ -121,6 +122,21 @@ class Distillation(Method):
         wanted = {"teacher_logits": self.alpha, states: self.hidden}
         return frozenset(name for name, weight in wanted.items() if weight)
 
+    def check_target(self, target: str) -> None:
+        """Losses, states and further rows for what the model gives."""
+        if target != "text" and self.sequences:
+            raise SettingError("distillation.sequences is for translators; this model gives labels.")
+        if target == "number" and self.loss == "kl":
+            raise SettingError("distillation.loss 'kl' needs classes; for a number, use loss=mse.")
+        if target != "text":
+            return
+        usual = {"loss": ("auto", "kl"), "states": ("text",), "layers": ("uniform",), "augment": (0,)}
+        for name, values in usual.items():
+            if getattr(self, name) not in values:
+                raise SettingError(f"distillation.{name} {getattr(self, name)!r} is for classifiers, not translators.")
+        if not self.alpha and not self.sequences:
+            raise SettingError("distillation.alpha is 0, so a translator learns nothing of its teacher. Set sequences.")
+
     def label_settings(self, target: str = "classes") -> dict[str, Any]:
         """The further rows that the teacher must label, and whether its hidden states are wanted beside the logits.
 
@@ -135,12 +151,9 @@ class Distillation(Method):
         """Takes the teacher from the context; where hidden states of another width count, adds a matrix."""
         if context.target == "text":
             return self._prepare_translator(model, context)
-        if self.sequences:
-            raise SettingError("distillation.sequences is for translators; this model gives labels.")
+        self.check_target(context.target)
         if any(getattr(context, name) is None for name in self.needs()):
             raise SettingError("Distillation needs a teacher. Name one, or let the study train it.")
-        if context.target == "number" and self.loss == "kl":
-            raise SettingError("distillation.loss 'kl' needs classes; for a number, use loss=mse.")
         if self.loss == "auto":
             self._kind = "mse" if context.target == "number" else "kl"
         if self.alpha:
@@ -150,12 +163,7 @@ class Distillation(Method):
         return model
 
     def _prepare_translator(self, model: nn.Module, context: Context) -> nn.Module:
-        usual = {"loss": ("auto", "kl"), "states": ("text",), "layers": ("uniform",), "augment": (0,)}
-        for name, values in usual.items():
-            if getattr(self, name) not in values:
-                raise SettingError(f"distillation.{name} {getattr(self, name)!r} is for classifiers, not translators.")
-        if not self.alpha and not self.sequences:
-            raise SettingError("distillation.alpha is 0, so a translator learns nothing of its teacher. Set sequences.")
+        self.check_target("text")
         if self.alpha:
             if context.teacher_model is None:
                 raise SettingError("Distillation needs a teacher. Name one, or let the study train it.")
@@ -210,6 +218,7 @@ class _HiddenStates:
 
     def __init__(self, model: nn.Module, context: Context, layers: str, of: str) -> None:
         ours = hidden_layers(model)
+        self._model = model
         self._ours = Capture(ours)
         self._teacher = context.teacher_model if of == "token" else None
         self._states = context.teacher_states if of == "text" else None
@@ -254,7 +263,7 @@ class _HiddenStates:
         ours, real = self._ours.take(), real_tokens(inputs)
         if self._states is not None:
             wanted = self._states[rows.cpu()][:, self._chosen].to(rows.device).float()  # (B, L, D)
-            vectors = [vector[:, None] for vector in text_vectors(ours, real)]
+            vectors = [vector[:, None] for vector in text_vectors(self._model, ours, real)]
             return list(zip(vectors, wanted[:, :, None].unbind(1), strict=True)), torch.ones_like(real[:, :1])
         assert self._teacher is not None
         self._teacher.to(rows.device)

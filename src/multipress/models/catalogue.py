@@ -31,7 +31,7 @@ EMBEDDED_BLOCKS = {
 SHRUNK_NAMES = ("minilm-l4-h256", "minilm-l3-h192", "minilm-l2-h128", "minilm-l2-h64")
 SHRUNK_FROM = "minilm-l6"
 SHRUNK_STEPS = 400
-SHRUNK_VERSION = 1
+SHRUNK_VERSION = 2
 _SHRUNK = re.compile(r"minilm-l([1-6])-h([1-9][0-9]*)")
 
 # The six sizes of Movva et al. 2022 (Turc et al. 2019 and Devlin et al. 2019): hub id, layers, hidden size.
@@ -114,7 +114,7 @@ def list_models() -> list[dict[str, str]]:
     for name, blocks in EMBEDDED_BLOCKS.items():
         shape = f"{len(blocks)} layers, hidden 384, 12 heads, feed-forward 1536"
         chosen = ", ".join(str(block + 1) for block in blocks)
-        note = "whole" if len(blocks) == 6 else f"blocks {chosen} of 6, fine-tuned from there"
+        note = "whole" if len(blocks) == 6 else f"blocks {chosen} of 6, as they are, not recovered on text"
         rows.append({"name": name, "shape": shape, "source": f"all-MiniLM-L6-v2 (Apache-2.0), {note}"})
     for name in SHRUNK_NAMES:
         small = shrunk_shape(name)

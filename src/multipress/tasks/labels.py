@@ -26,6 +26,9 @@ __all__ = ["Label", "class_indices", "class_order", "find_target", "numbers", "r
 Label = str | int | float | None
 """One label as read: a name, a number, or None where there is none."""
 
+_LIST = re.compile(r"\[.*\]", re.DOTALL)  # a list as a text, as pandas writes one to a CSV file
+_TAGS = re.compile(r"(O|[BIESLU]-\S+)([\s,]+(O|[BIESLU]-\S+))+")  # a label for each token
+_JOINTS = re.compile(r"\s*[,;|]\s*")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -45,7 +48,10 @@ def read_labels(table: Table, column: str) -> list[Label]:
 def _label(value: object, table: Table, row: int) -> Label:
     if value is None or isinstance(value, str):
         check_characters(value or "", table.where(row))
-        return (value or "").strip() or None
+        name = (value or "").strip() or None
+        if name and _LIST.fullmatch(name):
+            raise DataError(_several(table.where(row), name))
+        return name
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float | Decimal):
@@ -56,13 +62,17 @@ def _label(value: object, table: Table, row: int) -> Label:
     if isinstance(value, int) and abs(value) < 2**63:
         return value
     if isinstance(value, list | tuple | dict):
-        raise DataError(
-            f"{table.where(row)}: the label is {str(value)[:40]}, several values. Each row needs one label: tasks with "
-            "a label for each token, or with several labels a row, are not supported."
-        )
+        raise DataError(_several(table.where(row), str(value)))
     raise DataError(
         f"{table.where(row)}: the label is {str(value)[:40]!r} ({type(value).__name__}), "
         "but must be a text or a number below 2**63."
+    )
+
+
+def _several(where: str, label: str) -> str:
+    return (
+        f"{where}: the label is {label[:40]}, several values. Each row needs one label: tasks with a label for each "
+        "token, or with several labels a row, are not supported."
     )
 
 
@@ -92,11 +102,24 @@ def find_target(labels: Sequence[Label]) -> str:
 
 
 def class_order(labels: Sequence[Label]) -> tuple[str, ...]:
-    """The different names, sorted; as numbers if all are numbers."""
+    """The different names, sorted; as numbers if all are numbers.
+
+    Raises:
+        DataError: names are several labels each: tags of tokens, or other names with commas between them.
+    """
     names = {str(label) for label in labels if label is not None}
+    several = sorted(name for name in names if _TAGS.fullmatch(name) or _is_made_of(name, names))
+    if len(several) > 1:
+        raise DataError(_several(f"{len(several)} labels are several each", several[0]))
     if all(_is_number(name) for name in names):
         return tuple(sorted(names, key=lambda name: (float(name), name)))
     return tuple(sorted(names))
+
+
+def _is_made_of(name: str, names: set[str]) -> bool:
+    """Whether a name is other names with commas, semicolons or bars between them."""
+    parts = _JOINTS.split(name)
+    return len(parts) > 1 and all(part in names for part in parts)
 
 
 def class_indices(labels: Sequence[Label], names: tuple[str, ...], table: Table, rows: Sequence[int]) -> np.ndarray:

@@ -41,6 +41,9 @@ def load_text(data: DataSpec) -> TaskData:
     train, dev = (labelled_rows(table, text, label, data.target) for table in tables)
     task = _ordered(task_of(train, data.target), data.labels, train)
     loaded = assemble(task, train, dev, data)
+    if data.metric == "f1" and loaded.task.target == "classes" and len(loaded.task.labels) == 2:
+        note = f"f1 is that of {loaded.task.labels[1]!r}, the second of the labels in their order; macro_f1 is of both."
+        loaded = replace(loaded, notes=(*loaded.notes, note))
     loaded.facts.update(text_columns=list(text), label_column=label)
     return loaded
 
