@@ -199,16 +199,39 @@ def test_a_head_for_other_labels_is_drawn_anew_and_the_user_is_told(files, tiny_
         (["--teacher", "minilm-l6"], "--method distillation"),
         (["--learning-rate", "2"], "learning_rate"),
         (["--text", "no_such_column"], "review"),
+        (["--label", "sentiment", "--label", "review"], "several labels a row are not supported"),
+        (["--method", "distillation:sequences=true"], "sequences is for translators"),
+        (["--method", "distillation", "--teacher", "nowhere"], "nowhere"),
+        (["--method", "distillation", "--teacher", "transformer-tiny"], "transformer-tiny writes text"),
     ],
 )
 def test_wrong_use_is_one_line_and_exit_code_2(files, tiny_folder, tmp_path, capsys, arguments, message):
     out = tmp_path / "out"
     chosen = files if "--text" not in arguments else files[:4]
-    assert main(["train", str(tiny_folder), *chosen, *QUICK, *arguments, "-o", str(out)]) == 2
-    said = capsys.readouterr().err.strip()
-    assert message in said
-    assert len(said.splitlines()) == 1
-    assert not out.exists()
+    for place in (["-o", str(out)], ["--dry-run"]):
+        assert main(["train", str(tiny_folder), *chosen, *QUICK, *arguments, *place]) == 2
+        said = capsys.readouterr().err.strip()
+        assert message in said
+        assert len(said.splitlines()) == 1
+        assert not out.exists()
+        assert not (tmp_path / "out.partial").exists()
+
+
+def test_a_teacher_of_another_task_is_refused_before_anything_is_trained(files, tiny_folder, tmp_path, capsys):
+    (tmp_path / "n.csv").write_text("text,label\n" + "".join(f"my card {i},{i}.5\n" for i in range(16)))
+    (tmp_path / "m.csv").write_text("text,label\n" + "".join(f"my lost card {i},{i}.5\n" for i in range(16)))
+    numbers = ["--train", str(tmp_path / "n.csv"), "--dev", str(tmp_path / "m.csv")]
+    teacher = tmp_path / "teacher"
+    assert main(["train", str(tiny_folder), *numbers, *QUICK, "-o", str(teacher)]) == 0
+    capsys.readouterr()
+    for place in (["-o", str(tmp_path / "out")], ["--dry-run"]):
+        command = ["train", str(tiny_folder), *files, *QUICK, "--method", "distillation", "--teacher", str(teacher)]
+        assert main([*command, *place]) == 2
+        assert "The teacher teacher gives number, but text is classes" in capsys.readouterr().err
+    kl = ["--method", "distillation:loss=kl"]
+    assert main(["train", str(tiny_folder), *numbers, *QUICK, *kl, "-o", str(tmp_path / "out")]) == 2
+    assert "fine-tuned first" not in capsys.readouterr().err
+    assert not (tmp_path / "out.partial").exists()
 
 
 def test_a_place_that_is_taken_is_refused_and_kept(files, tiny_folder, tmp_path, capsys):

@@ -1,6 +1,7 @@
 """Pickle checkpoints: converted in a process that can do nothing else, or refused."""
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -17,6 +18,10 @@ from multipress.models.convert import convert_pickle
 from tiny import bert_config, word_piece
 
 pytestmark = pytest.mark.skipif(not unpickle.CAN_CONFINE, reason="this computer cannot confine a process")
+
+
+class OrderedPair:
+    """What a plain pickle may name."""
 
 
 @pytest.fixture
@@ -95,12 +100,14 @@ def with_safetensors(folder, model):
     ("change", "message"),
     [
         (write(lambda state: {"model": dict(state)}), r"'model' is a dict, not a tensor"),
-        (write(b"no pickle at all"), "was refused"),
+        (write(b"no pickle at all"), r"or is no checkpoint of PyTorch\.$"),
+        (write(b"hello world, this is a text"), r"is no checkpoint of PyTorch\.$"),
+        (write(pickle.dumps(OrderedPair)), r"holds more than tensors[^.]*$|is no checkpoint of PyTorch"),
         (write(lambda state: {key: state[key] for key in list(state)[5:]}), r"missing: bert\.embeddings"),
         (without_pickle, "found: none"),
         (with_safetensors, "nothing to convert"),
     ],
-    ids=["nested", "text", "missing", "no pickle", "safetensors there"],
+    ids=["nested", "text", "garbage", "a class", "missing", "no pickle", "safetensors there"],
 )
 def test_what_is_no_checkpoint_of_the_model_is_refused(pickled, tmp_path, change, message):
     folder, model = pickled

@@ -341,9 +341,29 @@ def test_identity_follows_weights_config_and_blocks(folder):
 
 @pytest.mark.parametrize("where", ["bert-tiny", "google/bert_uncased_L-2_H-128_A-2"])
 def test_the_papers_sizes_are_found_by_their_names_and_by_their_hub_ids(tmp_path, where):
-    write(tmp_path / where, BertModel(BertConfig(**SHAPE)))
+    shape = {"num_hidden_layers": 2, "hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512}
+    write(tmp_path / where, BertModel(BertConfig(**SHAPE | shape)))
     loaded = load_pretrained("bert-tiny", label_names=LABELS, seed=0, models_dir=tmp_path)
-    assert loaded.model.config.num_hidden_layers == 3
+    assert loaded.model.config.num_hidden_layers == 2
+
+
+def test_another_size_in_the_folder_of_a_size_is_refused(tmp_path):
+    write(tmp_path / "bert-tiny", BertModel(BertConfig(**SHAPE)))
+    with pytest.raises(ModelError, match=r"bert-tiny has 2 layers and hidden 128, but .* holds a model of 3 layers"):
+        identify("bert-tiny", tmp_path)
+    identify(str(tmp_path / "bert-tiny"))  # by its path it is whatever it is
+
+
+def test_a_model_of_several_labels_a_text_is_refused(tmp_path):
+    write(tmp_path / "toxic", BertModel(BertConfig(**SHAPE)))
+    change = json.loads((tmp_path / "toxic" / "config.json").read_text())
+    for values, message in (
+        ({"problem_type": "multi_label_classification"}, "several labels a text"),
+        ({"model_type": None}, "has no model_type. Write the one it is of into it: bert"),
+    ):
+        (tmp_path / "toxic" / "config.json").write_text(json.dumps(change | values))
+        with pytest.raises(ModelError, match=message):
+            identify(str(tmp_path / "toxic"))
 
 
 def test_a_hub_model_that_is_only_a_pickle_names_the_command_that_converts_it(tmp_path, monkeypatch):

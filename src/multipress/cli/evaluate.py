@@ -51,7 +51,9 @@ def evaluate(
     scored_by = plain(result["score_metric"])
     typer.echo(f"{plain(result['task'])}, {result['rows']:,} rows: score {result['score']:.4f} ({scored_by})")
     for name, value in result["metrics"].items():
-        typer.echo(f"  {plain(name)} {value:.4f}  {plain(result.get('signatures', {}).get(name, ''))}".rstrip())
+        # F1 is that of one class, which is not always the one that is meant.
+        of = f"(of {opened.facts['task']['labels'][1]})" if name == "f1" else result.get("signatures", {}).get(name, "")
+        typer.echo(f"  {plain(name)} {value:.4f}  {plain(of)}".rstrip())
     for line in _recall_lines(result.get("per_class_recall", {})):
         typer.echo(line)
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_command
 
 from multipress import __version__
@@ -30,7 +31,7 @@ from multipress.cli.study import run
 from multipress.cli.study_state import measure as measure_runs
 from multipress.cli.study_state import status, verify
 from multipress.cli.train import train
-from multipress.errors import MissingExtraError, MultipressError
+from multipress.errors import MissingExtraError, MultipressError, SettingError
 from multipress.plain_text import plain
 
 __all__ = ["app", "main"]
@@ -46,6 +47,21 @@ _EXTRAS = {
     "torch": "train",
     "transformers": "train",
 }
+
+
+class OneLabel(TyperCommand):
+    """A command that refuses a second `--label`: tables with a column for each label have several labels a row.
+
+    Of other options the last counts, as ever.
+    """
+
+    def parse_args(self, context: Any, arguments: list[str]) -> list[str]:
+        """As click does it, after a look at the options."""
+        given: list[Any] = self.make_parser(context).parse_args(args=list(arguments))[2]
+        if sum("--label" in option.opts for option in given) > 1:
+            raise SettingError("--label is given more than once, but several labels a row are not supported.")
+        return super().parse_args(context, arguments)
+
 
 # Plain help: rich would double the time of `--help`.
 app = typer.Typer(
@@ -167,14 +183,14 @@ def _drop_output() -> None:
 
 
 study_app = typer.Typer(help="Run a grid of runs, and look at it.", no_args_is_help=True, rich_markup_mode=None)
-study_app.command()(run)
-study_app.command()(status)
-study_app.command()(verify)
-study_app.command(name="measure")(measure_runs)
+study_app.command(cls=OneLabel)(run)
+study_app.command(cls=OneLabel)(status)
+study_app.command(cls=OneLabel)(verify)
+study_app.command(name="measure", cls=OneLabel)(measure_runs)
 
-app.command()(compress)
-app.command()(train)
+app.command(cls=OneLabel)(compress)
+app.command(cls=OneLabel)(train)
 app.add_typer(study_app, name="study")
 for command in (analyze, report, measure, dissect, evaluate, predict, inspect, export, convert, shrink):
-    app.command()(command)
+    app.command(cls=OneLabel)(command)
 app.add_typer(list_app, name="list")

@@ -340,7 +340,10 @@ def read_config(values: dict[str, Any], where: str) -> PreTrainedConfig:
     kind = values.get("model_type")
     family = _KNOWN.get(kind) if isinstance(kind, str) else None
     if family is None:
-        raise ModelError(f"{where}: model_type is {kind!r}; models that are read: {', '.join(_KNOWN)}.")
+        known = ", ".join(_KNOWN)
+        if kind is None:
+            raise ModelError(f"{where}: its config.json has no model_type. Write the one it is of into it: {known}.")
+        raise ModelError(f"{where}: model_type is {kind!r}; models that are read: {known}.")
     if values.get("auto_map"):
         raise ModelError(f"{where}: its config names code of its own (auto_map). Code in model folders is never run.")
     if values.get("is_decoder") or values.get("add_cross_attention"):

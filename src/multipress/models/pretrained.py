@@ -106,6 +106,7 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     source = find_model(name, models_dir)
     values = _read_config(source.folder)
     config = read_config(values, source.name)
+    _check_size(name, config, source.folder)
     if values.get("problem_type") == "multi_label_classification":
         raise ModelError(
             f"{source.name} was fine-tuned to give several labels a text (problem_type in its config.json), which is "
@@ -129,6 +130,18 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     ]
     sha256 = hashlib.sha256("\x1f".join(parts).encode()).hexdigest()
     return Checked(source, config, names, num_labels, label_names, tokenizer_json, sha256)
+
+
+def _check_size(name: str, config: PreTrainedConfig, folder: Path) -> None:
+    """Raise `ModelError` where a folder that a size's name stands for, such as `bert-tiny`, holds another size."""
+    if name not in BERT_SIZES or Path(name).is_dir():
+        return
+    _, layers, hidden = BERT_SIZES[name]
+    if (config.num_hidden_layers, config.hidden_size) != (layers, hidden):
+        raise ModelError(
+            f"{name} has {layers} layers and hidden {hidden}, but {folder} holds a model of {config.num_hidden_layers} "
+            f"layers and hidden {config.hidden_size}. Give another model's folder by its path."
+        )
 
 
 def _to_be_made(name: str, shape: TranslatorShape) -> Checked:

@@ -102,13 +102,16 @@ def main(arguments: list[str]) -> int:
         save_file(tensors, target)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        holds = f"it names {named[1]}" if named else str(error).splitlines()[0]
-        return _refuse(f"it holds more than tensors: {holds}")
+        if named:
+            return _refuse(f"it holds more than tensors: it names {named[1]}")
+        return _refuse("it holds more than tensors, or is no checkpoint of PyTorch")  # torch's own words are no help
     except (MemoryError, RuntimeError) as error:
         text = (str(error).splitlines() or ["out of memory"])[0]
         return _refuse(f"it cannot be read within {int(memory_bytes) / 1e6:.0f} MB: {text}")
     except (ValueError, TypeError, EOFError, OSError) as error:
         return _refuse((str(error).splitlines() or [type(error).__name__])[0])
+    except (KeyError, IndexError, AttributeError, AssertionError):  # what the reader makes of other files
+        return _refuse("it is no checkpoint of PyTorch")
     return 0
 
 
