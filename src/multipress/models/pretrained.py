@@ -108,10 +108,8 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
     config = read_config(values, source.name)
     _check_size(name, config, source.folder)
     if values.get("problem_type") == "multi_label_classification":
-        raise ModelError(
-            f"{source.name} was fine-tuned to give several labels a text (problem_type in its config.json), which is "
-            "not supported. Give the encoder that it was made from."
-        )
+        several = f"{source.name} was fine-tuned to give several labels a text (problem_type in its config.json)"
+        raise ModelError(f"{several}, which is not supported. Give the encoder that it was made from.")
     weights = _weights_file(source.folder)
     names, num_labels = _match_header(weights, config, source)
     tokenizer_json = _read_tokenizer(source.folder, config, source.name)
