@@ -217,7 +217,8 @@ def test_a_name_is_made_once_and_then_found(tmp_path, monkeypatch):
     config = identify("minilm-l1-h32").config
     assert (config.num_hidden_layers, config.hidden_size, config.intermediate_size) == (1, 32, 128)
     assert shape_by_name("minilm-l1-h32").config.hidden_size == 32
-    for name in ("minilm-l1-h33", "minilm-l2-h384"):
+    assert shape_by_name("minilm-l3-h384").config.num_hidden_layers == 3
+    for name in ("minilm-l1-h33", "minilm-l2-h416", "minilm-l6-h384"):
         with pytest.raises(ModelError, match="multiple of 32"):
             make_named(name)
 

@@ -369,6 +369,13 @@ def test_names_with_commas_and_brackets_are_names(load_json):
     assert load_json(rows, [{"text": "x", "label": "Food"}]).task.labels == tuple(sorted(names))
 
 
+def test_a_class_that_is_called_nothing_is_told(load_json):
+    rows = [{"text": str(n), "label": name} for n, name in enumerate(["nan", "a", "b"] * 3)]
+    loaded = load_json(rows, [{"text": "x", "label": "a"}])
+    assert loaded.task.labels == ("a", "b", "nan")
+    assert any("'nan' is a class like any other" in note for note in loaded.notes)
+
+
 def test_f1_says_of_which_class_it_is(load_json):
     rows = [{"text": str(n), "label": name} for n, name in enumerate(["fraud", "legit"] * 3)]
     notes = load_json(rows, [{"text": "x", "label": "fraud"}], metric="f1").notes

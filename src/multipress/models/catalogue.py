@@ -137,8 +137,11 @@ def shrunk_shape(name: str) -> Shape | None:
     if not found:
         return None
     layers, hidden = int(found[1]), int(found[2])
-    if hidden % 32 or hidden >= 384:
-        raise ModelError(f"{name}: the hidden size must be a multiple of 32 below 384, so that heads of 32 fill it.")
+    if hidden % 32 or hidden > 384 or (layers, hidden) == (6, 384):
+        raise ModelError(
+            f"{name}: the hidden size must be a multiple of 32 up to 384, so that heads of 32 fill it, and with six "
+            "layers below that."
+        )
     return Shape(layers, hidden, hidden // 32, 4 * hidden)
 
 

@@ -22,6 +22,7 @@ from multipress.tasks.translations import METRICS as TRANSLATION_METRICS
 __all__ = ["labelled_rows", "load_text", "task_of"]
 
 # More classes than half of the rows: a column of numbers or texts. Small files are left alone.
+_NOTHING = {"nan", "null", "none", "na", "n/a"}
 _MIN_MANY_CLASSES = 20
 
 
@@ -41,6 +42,10 @@ def load_text(data: DataSpec) -> TaskData:
     train, dev = (labelled_rows(table, text, label, data.target) for table in tables)
     task = _ordered(task_of(train, data.target), data.labels, train)
     loaded = assemble(task, train, dev, data)
+    nothing = [name for name in loaded.task.labels if name.casefold() in _NOTHING]
+    if nothing:
+        note = f"{nothing[0]!r} is a class like any other here. If it stands for no label, leave the cell empty."
+        loaded = replace(loaded, notes=(*loaded.notes, note))
     if data.metric == "f1" and loaded.task.target == "classes" and len(loaded.task.labels) == 2:
         note = f"f1 is that of {loaded.task.labels[1]!r}, the second of the labels in their order; macro_f1 is of both."
         loaded = replace(loaded, notes=(*loaded.notes, note))
