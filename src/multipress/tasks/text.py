@@ -21,8 +21,8 @@ from multipress.tasks.translations import METRICS as TRANSLATION_METRICS
 
 __all__ = ["labelled_rows", "load_text", "task_of"]
 
-# More classes than half of the rows: a column of numbers or texts. Small files are left alone.
 _NOTHING = {"nan", "null", "none", "na", "n/a"}
+# More classes than half of the rows: a column of numbers or texts. Small files are left alone.
 _MIN_MANY_CLASSES = 20
 
 
