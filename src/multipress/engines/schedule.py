@@ -16,6 +16,7 @@ from multipress.store import Store
 __all__ = ["Answer", "Engine", "is_to_do", "run_jobs", "run_what_is_left"]
 
 LOOK_AGAIN_SECONDS = 0.5
+_NOT_ENDED = "The run did not end: "
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,8 @@ def run_jobs(
             if not is_to_do(run) or (run.state == "failed" and run.attempts > tried[job.run_id]):
                 end(job)  # another runner's work meanwhile
             elif missing := [run_id for run_id in job.needs if store.done(run_id) is None]:
-                _fail(store, job, f"a run that it needs is not done ({', '.join(missing)})")
+                why = store.run(missing[0]).why.removeprefix(_NOT_ENDED).removesuffix(".") or "nobody ran it"
+                _fail(store, job, f"{missing[0]}, a run that it needs, is not done: {why}")
                 end(job)
             else:
                 on_begin(job)
@@ -196,4 +198,4 @@ def _fail(store: Store, job: Job, why: str) -> None:
     """Say in the store that a job failed, unless its worker had already committed it."""
     attempt = store.claim(job.run_id)
     if attempt is not None:
-        settle(attempt, Outcome("failed", f"The run did not end: {why}.", retryable=True))
+        settle(attempt, Outcome("failed", f"{_NOT_ENDED}{why}.", retryable=True))
