@@ -203,6 +203,13 @@ def test_each_other_part_of_a_run_is_a_part_of_its_identity(change):
 def test_a_study_can_name_the_metric_that_is_the_score():
     study = parse_study({"study": {"name": "x"}, "models": {"names": ["a"]}, "tasks": {"names": ["b"], "metric": "f1"}})
     assert study.data == (DataSpec(task="b", metric="f1"),)
+    tables = {"study": {"name": "x"}, "models": {"names": ["a"]}}
+    by_task = {"names": ["cola", "b"], "metric": {"cola": "matthews"}}
+    study = parse_study({**tables, "tasks": by_task})
+    assert study.data == (DataSpec(task="cola", metric="matthews"), DataSpec(task="b"))
+    for wrong in ({"sst2": "f1"}, {"cola": 1}, 1):
+        with pytest.raises(SpecError, match=r"tasks\.metric"):
+            parse_study({**tables, "tasks": by_task | {"metric": wrong}})
 
 
 def test_a_setting_that_came_later_leaves_older_identities_as_they_were():

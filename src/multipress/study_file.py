@@ -96,11 +96,11 @@ def _data(tasks: dict[str, Any], folder: Path) -> Iterator[DataSpec]:
     own = {key: tasks[key] for key in _FILE_KEYS if key in tasks}
     names = _texts(tasks, "tasks.names", "names") if "names" in tasks or not own else []
     limits = {key: _limits(tasks[key], f"tasks.{key}", names) for key in _DATA_KEYS if key in tasks}
-    metric = _text(tasks, "tasks.metric", "metric") if "metric" in tasks else ""
+    metrics = _metrics(tasks, names) if "metric" in tasks else {}
 
     def limited(name: str) -> DataSpec:
         chosen: dict[str, Any] = {key: by_task.get(name, 0) for key, by_task in limits.items()}
-        return DataSpec(metric=metric, **chosen)
+        return DataSpec(metric=metrics.get(name, ""), **chosen)
 
     yield from (replace(limited(name), task=name) for name in names)
     if own:
@@ -118,6 +118,15 @@ def _data(tasks: dict[str, Any], folder: Path) -> Iterator[DataSpec]:
             labels=tuple(_texts(tasks, "tasks.labels", "labels")) if "labels" in own else (),
             target=named.get("target", ""),
         )
+
+
+def _metrics(tasks: dict[str, Any], names: list[str]) -> dict[str, str]:
+    """The metric of each task by name, and of own files by the empty name; a table names only some tasks."""
+    if not isinstance(tasks["metric"], dict):
+        return dict.fromkeys([*names, ""], _text(tasks, "tasks.metric", "metric"))
+    table: dict[str, Any] = tasks["metric"]
+    _check_keys(table, "tasks.metric, a table of metrics by the tasks in tasks.names", set(names))
+    return {name: _text(table, f"tasks.metric.{name}", name) for name in table}
 
 
 def _limits(value: Any, where: str, names: list[str]) -> dict[str, int]:
