@@ -27,6 +27,7 @@ __all__ = [
     "TrainingSpec",
     "canonical_json",
     "default_training",
+    "SEARCH_NAME",
     "check_study_name",
     "run_id",
     "TEACHING_KINDS",
@@ -332,6 +333,9 @@ class TicketSpec:
 
 Stages = tuple[tuple[str, ...], ...]
 _STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+SEARCH_NAME = "search-"  # what the names of a search's studies begin with, whose cells are tries of one question
 
 
 def check_study_name(name: str) -> None:

@@ -48,6 +48,20 @@ def test_a_learning_rate_that_differs_between_models_is_no_difference_but_two_fo
     assert len({cell.task for cell in read_cells(rows)}) == 2
 
 
+def test_the_training_of_a_searchs_tries_is_in_the_label_and_their_task_is_one(row):
+    tries = [
+        row(levels=Q8, learning_rate=rate, training={"epochs": epochs}, studies=["search-1f"])
+        for rate, epochs in ((3e-4, 1), (0.1 * 3e-3, 2), (1e-3, 1))
+    ]
+    cells = read_cells(tries)
+    assert {cell.task for cell in cells} == {"t"}
+    assert [cell.label for cell in cells] == [
+        "Q8+[epochs=1, learning_rate=0.0003]",
+        "Q8+[epochs=2, learning_rate=0.0003]",
+        "Q8+[epochs=1, learning_rate=0.001]",
+    ]
+
+
 def test_two_runs_of_one_spec_by_other_versions_are_told_apart_and_no_other_cell_is_touched(row):
     rows = [row(), row(levels=Q8, studies=["old"]), row(levels=Q8, studies=["new"]), row(task="u"), row(seed=1)]
     cells = read_cells(rows)

@@ -8,10 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-__all__ = ["DENSE", "MEAN_TASK", "SIZES", "Cell", "label_of", "levels_json", "read_cells", "short_name"]
+from multipress.spec import SEARCH_NAME
+
+__all__ = ["DENSE", "MEAN_TASK", "SIZES", "TRAINING", "Cell", "label_of", "levels_json", "read_cells", "short_name"]
 
 DENSE = "dense"
 MEAN_TASK = "mean over tasks"  # in place of a task's name; a task of that name is shown as `(mean over tasks)`
+TRAINING = "training"  # the method whose level says how a search's try was trained
 # Every size is reported in both: the ideal one of the paper and the bytes of the real file.
 SIZES = ("ideal_bytes", "weights_bytes")
 
@@ -82,15 +85,15 @@ def read_cells(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
     """Cells from the rows of `Store.cells`, in their order.
 
     Two rows get the same model, task, label and seed only if nothing that was asked for differs: settings of
-    a method, of the data or of the training that differ between rows become part of the label or the task.
+    a method, of the data or of the training that differ between rows become part of the label or the task. In a search
+    the training is part of what is tried, so that it stands in the label.
     """
     shown = _shown_settings(rows)
-    tasks = _task_names(rows)
     cells = []
-    for row, task in zip(rows, tasks, strict=True):
+    for row, (task, tried) in zip(rows, _task_names(rows), strict=True):
         names = sorted(row["methods"], key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
         by_name = {name: _level(name, row["settings"].get(name, {}), shown[name]) for name in names}
-        levels = _chained(row, by_name)
+        levels = (*_chained(row, by_name), *(((TRAINING, f"[{tried}]"),) if tried else ()))
         sizes = {key: row.get(key) for key in (*SIZES, "package_bytes", "dense_bytes", "latency_ms")}
         done = row["state"] == "done"
         cells.append(
@@ -158,10 +161,11 @@ def _level(name: str, settings: Mapping[str, Any], shown: Sequence[str]) -> str:
     return f"{short}[{others}]" if others else short
 
 
-def _task_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _task_names(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """A task's name, followed by what of its rows or training differs between cells that share the name.
 
-    The learning rate is chosen for each model and task, so that it counts only where one model has two.
+    Of a search's tries what differs is given on its own, the second. The learning rate is chosen for each model and
+    task, so that it counts only where one model has two.
     """
     asked = [_setup(row) for row in rows]
     by_task: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -175,8 +179,12 @@ def _task_names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         others = by_task[row["task"]]
         parts = [f"{key}={setup[key]}" for key in setup if any(other.get(key) != setup[key] for other in others)]
         if row["task"] in several_rates:
-            parts.append(f"learning_rate={row.get('learning_rate')}")
-        names.append(f"{row['task']} ({', '.join(parts)})" if parts else row["task"])
+            rate = row.get("learning_rate")
+            parts.append(f"learning_rate={rate if rate is None else format(rate, '.3g')}")
+        if any(study.startswith(SEARCH_NAME) for study in row.get("studies", ())):
+            names.append((row["task"], ", ".join(parts)))
+        else:
+            names.append((f"{row['task']} ({', '.join(parts)})" if parts else row["task"], ""))
     return names
 
 

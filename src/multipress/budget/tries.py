@@ -28,7 +28,7 @@ from multipress.plan import Plan
 from multipress.records import Run
 from multipress.reproducibility import file_sha256
 from multipress.size_ahead import SizeAhead, size_before_training
-from multipress.spec import MethodSpec, RunSpec, StudySpec, TrainingSpec
+from multipress.spec import SEARCH_NAME, MethodSpec, RunSpec, StudySpec, TrainingSpec
 from multipress.store import Store
 
 __all__ = ["Recipe", "Result", "Tries"]
@@ -163,7 +163,7 @@ class Tries:
         files = [file_sha256(Path(file)) for file in (rows.data.train, rows.data.dev)]
         self.facts = [identify(model, places.models_dir).sha256, *files, asdict(rows.data), asdict(training)]
         # Only tries on the same rows, by the same training, of the same model can be compared.
-        self._study = f"search-{hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:8]}"
+        self._study = f"{SEARCH_NAME}{hashlib.sha256(json.dumps(self.facts).encode()).hexdigest()[:8]}"
         self._cells: list[str] = list(self.store.studies().get(self._study, {}).get("cells", []))
 
     def close(self) -> None:
