@@ -7,7 +7,8 @@ import shutil
 import pytest
 
 import multipress as mp
-from multipress.budget.fitting import Asked, _Fitting
+from multipress.budget.asked import Asked
+from multipress.budget.fitting import _Fitting
 from multipress.budget.limits import Budget
 from multipress.budget.pace import BATCHES, ENOUGH_STEPS, FEWEST_ROWS, ROUNDS, SHARE, Pace, pace
 from multipress.budget.rows import SearchRows
@@ -120,7 +121,7 @@ def test_the_pace_is_kept_for_the_same_command(tiny_folder, tmp_path):
     asked = Asked(str(tiny_folder), DataSpec(task="banking77"))
     fitting = _Fitting(asked, Budget(max_mb=1), tmp_path / "out", ANYWHERE, said.append, lambda run, ended, total: None)
     (tmp_path / "out.search").mkdir()
-    rows = SearchRows(asked.data, None, None, None, True, (), 10_000)
+    rows = SearchRows(asked.data, None, None, None, None, 10_000)
     first = fitting._pace(Tries(50.0), Recipe("m"), rows)
     assert (first.epochs, first.rows) == (4, 0)
     assert fitting._pace(Tries(1.0), Recipe("m"), rows) == first
@@ -136,7 +137,7 @@ def test_as_many_rounds_as_are_planned_fit_into_the_time(seconds):
     each = seconds * chosen.epochs * (chosen.rows or 10_000) / 10_000
     assert each * ROUNDS <= SHARE * 1_800 or chosen == Pace(1, FEWEST_ROWS, BATCHES[-1])
     assert chosen.epochs == 1 or not chosen.rows
-    assert chosen.of(SearchRows(DataSpec(), None, None, None, True, (), 10_000)).num_train == (chosen.rows or 10_000)
+    assert chosen.of(SearchRows(DataSpec(), None, None, None, None, 10_000)).num_train == (chosen.rows or 10_000)
 
 
 def test_epochs_that_are_asked_for_are_had_with_all_rows():

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from multipress.budget.rows import FEWEST, read_rows, write_rows
+from multipress.budget.start import Outputs
 from multipress.engines.job import ANYWHERE
 from multipress.errors import DataError
 from multipress.spec import DataSpec
@@ -13,7 +14,8 @@ from multipress.tasks import load_task
 
 def make_rows(asked, test, folder, places, labels=None):
     read = read_rows(asked, test, places)
-    return write_rows(read, asked, read.task.labels if labels is None else labels, folder)
+    labels = read.task.labels if labels is None else labels
+    return write_rows(read, asked, Outputs("m", labels, read.task.labels), folder)
 
 
 def write(path, rows):
@@ -34,8 +36,9 @@ def asked(tmp_path):
 
 def test_without_a_test_file_the_validation_rows_are_split_in_halves(asked, tmp_path):
     rows = make_rows(asked, "", tmp_path / "search", ANYWHERE)
-    assert rows.is_split
+    assert not rows.shared.any()
     assert (len(rows.select), len(rows.report)) == (50, 51)
+    assert "50 are to select by and 51 to report on" in read_rows(asked, "", ANYWHERE).notes[-1]
     assert sorted(rows.select.texts + rows.report.texts) == sorted(f"dev number {i}" for i in range(101))
     again = make_rows(asked, "", tmp_path / "search", ANYWHERE)
     assert again.select.texts == rows.select.texts
@@ -65,10 +68,12 @@ def test_pairs_and_numbers_are_read_as_the_same_rows_too(tmp_path):
 def test_a_test_file_leaves_the_validation_rows_whole_and_shared_rows_are_told(asked, tmp_path):
     test = write(tmp_path / "test.jsonl", labelled("test", 20) + labelled("dev", 3) + labelled("train", 2))
     rows = make_rows(asked, test, tmp_path / "search", ANYWHERE)
-    assert not rows.is_split
+    notes = read_rows(asked, test, ANYWHERE).notes
+    assert rows.shared.tolist() == [not text.startswith("test") for text in rows.report.texts]
+    assert rows.shared.sum() == 5
     assert (len(rows.select), len(rows.report)) == (101, 25)
-    assert any("3 of 25 test rows are also in the validation rows" in note for note in rows.notes)
-    assert any("2 of 25 test rows are also in the train rows" in note for note in rows.notes)
+    assert any("3 of 25 test rows are also in the validation rows" in note for note in notes)
+    assert any("2 of 25 test rows are also in the train rows" in note for note in notes)
 
 
 def test_too_few_rows_to_select_by_are_refused(tmp_path):

@@ -12,12 +12,11 @@ from multipress.budget.limits import Budget
 from multipress.budget.shapes import Shapes
 from multipress.budget.tries import Recipe, Result
 from multipress.engines.job import ANYWHERE
-from multipress.errors import SettingError
+from multipress.errors import ModelError, RunError, SettingError
 from multipress.size_ahead import SizeAhead
 from multipress.spec import MethodSpec
 
 LAYERS = 6
-BEFORE = Path("before")
 
 
 def layers_of(model):
@@ -32,7 +31,9 @@ class Known:
         self.tried = []
         self._scores = dict(scores)
 
-    def latency(self, artifact):
+    timed_length = 128
+
+    def encoder_latency(self, model):
         return float(LAYERS)
 
     def size(self, recipe):
@@ -61,10 +62,12 @@ def made(monkeypatch, tmp_path):
         return SimpleNamespace(config=config, sha256="0" * 64)
 
     def shares(methods, config, on_note):
-        speedup = methods[0].settings["speedup"]
+        assert [method.name for method in methods] == ["quantization", "structured"]  # so that integers are timed
+        assert methods[1].settings["length"] == Known.timed_length
+        speedup = methods[1].settings["speedup"]
         if speedup > 4:
             raise SettingError("no shape is so fast")
-        return (MethodSpec("structured", {"heads": 1 - 1 / speedup, "neurons": 1 - 1 / speedup}),)
+        return methods[0], MethodSpec("structured", {"heads": 1 - 1 / speedup, "neurons": 1 - 1 / speedup})
 
     monkeypatch.setattr(shapes, "identify", identify)
     monkeypatch.setattr(shapes, "shares_for_speedup", shares)
@@ -82,15 +85,15 @@ BASE = Recipe("m", rate=None)
 
 def test_what_is_fast_enough_stays_as_it_is(made):
     known = Known()
-    assert made(Budget(max_ms=6.5), known).fast_enough(BASE, BEFORE) == BASE
-    assert made(Budget(max_mb=1), known).fast_enough(BASE, BEFORE) == BASE
+    assert made(Budget(max_ms=6.5), known).fast_enough(BASE) == BASE
+    assert made(Budget(max_mb=1), known).fast_enough(BASE) == BASE
     assert not known.tried
 
 
 @pytest.mark.parametrize(("better", "layers"), [({True: 0.9}, 6), ({False: 0.9}, 3)])
 def test_the_way_that_scores_higher_is_taken(made, better, layers):
     known = Known(better)
-    found = made(Budget(max_ms=3.0), known).fast_enough(BASE, BEFORE)
+    found = made(Budget(max_ms=3.0), known).fast_enough(BASE)
     assert layers_of(found.model) == layers
     assert (found.heads > 0.5) == (layers == 6)
     assert len(known.tried) == 2
@@ -102,8 +105,36 @@ def test_a_way_that_turns_out_too_slow_does_not_win(made):
         def run(self, recipes):
             return [replace(one, latency_ms=9.0) if one.recipe.heads else one for one in super().run(recipes)]
 
-    found = made(Budget(max_ms=3.0), Slow({True: 0.9})).fast_enough(BASE, BEFORE)
+    found = made(Budget(max_ms=3.0), Slow({True: 0.9})).fast_enough(BASE)
     assert layers_of(found.model) == 3
+
+
+def test_what_is_too_slow_is_made_faster_by_as_much_once_more(made):
+    class Slow(Known):
+        def run(self, recipes):
+            return [replace(one, latency_ms=1.2 * one.latency_ms) for one in super().run(recipes)]
+
+    known = Slow({True: 0.9})
+    found = made(Budget(max_ms=3.0), known).fast_enough(BASE)
+    heads = [recipe.heads for recipe in known.tried if recipe.heads]
+    assert len(heads) == 2
+    assert heads[1] > heads[0]
+    assert found.heads == heads[1]
+    assert len(known.tried) == 4 - (layers_of(known.tried[1].model) == layers_of(known.tried[-1].model))
+
+    class Slower(Known):
+        def run(self, recipes):
+            return [replace(one, latency_ms=9.0) for one in super().run(recipes)]
+
+    with pytest.raises(RunError, match=r"keeps to 3 ms: the fastest took 9\.00 ms"):
+        made(Budget(max_ms=3.0), Slower()).fast_enough(BASE)
+
+    class Failing(Known):
+        def run(self, recipes):
+            return []
+
+    with pytest.raises(RunError, match="No shape that was tried keeps to 3 ms"):
+        made(Budget(max_ms=3.0), Failing()).fast_enough(BASE)
 
 
 def test_a_model_cut_for_its_size_is_not_cut_again_for_the_same_latency(made, tmp_path):
@@ -111,16 +142,33 @@ def test_a_model_cut_for_its_size_is_not_cut_again_for_the_same_latency(made, tm
     shapes_of = made(Budget(max_mb=0.2, max_ms=3.0), known)
     small = shapes_of.small_enough(BASE)
     assert layers_of(small) == 3
-    assert shapes_of.fast_enough(replace(BASE, model=small), BEFORE) == replace(BASE, model=small)
+    assert shapes_of.fast_enough(replace(BASE, model=small)) == replace(BASE, model=small)
     assert not known.tried
 
 
 def test_where_no_shape_is_fast_enough_layers_go_and_less_than_one_is_an_error(made):
     known = Known()
-    assert layers_of(made(Budget(max_ms=1.2), known).fast_enough(BASE, BEFORE).model) == 1
-    assert not known.tried
+    shapes_of = made(Budget(max_ms=1.2), known)
+    shapes_of.check_speed("m")
+    assert layers_of(shapes_of.fast_enough(BASE).model) == 1
+    assert [layers_of(recipe.model) for recipe in known.tried] == [1]
     with pytest.raises(SettingError, match=r"One of 6 layers alone takes about 1\.00 ms"):
-        made(Budget(max_ms=0.9), known).fast_enough(BASE, BEFORE)
+        made(Budget(max_ms=0.9), known).check_speed("m")
+
+
+def test_of_a_family_that_loses_no_layers_the_fewest_heads_and_neurons_are_the_limit(made, monkeypatch):
+    def refuse(config, source):
+        raise ModelError("only BERT encoders")
+
+    monkeypatch.setattr(shapes, "check_family", refuse)
+    known = Known()
+    made(Budget(max_ms=6.5), known).check_speed("m")
+    made(Budget(max_ms=3.0), known).check_speed("m")
+    assert made(Budget(max_ms=3.0), known).fast_enough(BASE).heads > 0.5
+    with pytest.raises(SettingError, match=r"as fast as 1\.2 ms by fewer heads and neurons"):
+        made(Budget(max_ms=1.2), known).check_speed("m")
+    with pytest.raises(SettingError, match=r"at its smallest, it has 0\.27 MB"):
+        made(Budget(max_mb=0.01), known).small_enough(BASE)
 
 
 def test_a_size_that_one_layer_does_not_keep_is_an_error_that_says_what_could_be(made):

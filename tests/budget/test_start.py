@@ -8,7 +8,7 @@ import torch
 from transformers import BertForSequenceClassification
 
 from multipress.artifact import open_artifact
-from multipress.budget.start import check_labels, classifier_folder, store_original
+from multipress.budget.start import Outputs, check_labels, given_bytes, outputs_of, store_original
 from multipress.checkpoint import save_model
 from multipress.engines.job import ANYWHERE
 from multipress.errors import ModelError
@@ -37,18 +37,21 @@ def test_the_head_is_kept_with_each_output_under_its_name(classifier, labels, to
     """Against transformers, by the names of the outputs; without names they are taken to be sorted."""
     folder = classifier(labels)
     before = logits_of(folder, tokenizer_json)
-    model, order = classifier_folder(folder, TASK, tmp_path / "search", ANYWHERE)
+    found = outputs_of(folder, TASK, tmp_path / "search", ANYWHERE)
+    model, order = found.model, found.labels
+    assert found.names == TASK.labels
+    assert not found.note(TASK)
     named = {label.casefold() for label in labels} == set(TASK.labels)
     assert order == (tuple(label.casefold() for label in labels) if named else TASK.labels)
     assert (model == folder) == (labels == order)
     place = store_original(model, replace(TASK, labels=order), 16, tmp_path / "search", ANYWHERE)
     assert open_artifact(place).facts["task"]["labels"] == list(order)
     np.testing.assert_allclose(Predictor(place).logits(TEXTS), before, atol=5e-3)
-    assert classifier_folder(folder, TASK, tmp_path / "search", ANYWHERE) == (model, order)  # made once
+    assert outputs_of(folder, TASK, tmp_path / "search", ANYWHERE) == found  # made once
     # The labels of the rows are corrected: another copy, not the old one.
     other = replace(TASK, labels=("a", "b", "c"))
     if not named:
-        again, _ = classifier_folder(folder, other, tmp_path / "search", ANYWHERE)
+        again = outputs_of(folder, other, tmp_path / "search", ANYWHERE).model
         assert again != model
         assert store_original(again, other, 16, tmp_path / "search", ANYWHERE) != place
 
@@ -56,14 +59,54 @@ def test_the_head_is_kept_with_each_output_under_its_name(classifier, labels, to
 def test_other_labels_are_an_error_that_names_both(classifier, tmp_path):
     folder = classifier(("bad", "good", "so so"))
     with pytest.raises(ModelError, match="for bad, good, so so, but the rows have the labels maybe, no, yes"):
-        classifier_folder(folder, TASK, tmp_path / "search", ANYWHERE)
+        outputs_of(folder, TASK, tmp_path / "search", ANYWHERE)
     two = Task("text", "classes", ("no", "yes"), ("accuracy",), "accuracy")
     with pytest.raises(ModelError, match="fine-tuned for 3 classes without names"):
-        classifier_folder(classifier(()), two, tmp_path / "search", ANYWHERE)
+        outputs_of(classifier(()), two, tmp_path / "search", ANYWHERE)
+
+
+def test_rows_may_lack_a_label_of_the_model_and_an_unknown_one_is_named(classifier, tmp_path):
+    folder = classifier(("Maybe", "yes", "no"))
+    few = Task("text", "classes", ("no", "yes"), ("accuracy",), "accuracy")
+    found = outputs_of(folder, few, tmp_path / "search", ANYWHERE)
+    assert found == Outputs(folder, ("Maybe", "yes", "no"), ("no", "yes"))
+    assert found.note(few) == "No row has the label Maybe, which the model knows."
+    with pytest.raises(ModelError, match="but the rows have the labels perhaps"):
+        outputs_of(folder, replace(few, labels=("no", "perhaps")), tmp_path / "search", ANYWHERE)
+
+
+@pytest.mark.parametrize("given", [("0", "1", "2"), ("0", "2")])
+def test_numbers_as_labels_are_those_of_the_outputs(classifier, given, tmp_path):
+    task = Task("text", "classes", given, ("accuracy",), "accuracy")
+    folder = classifier(("yes", "no", "maybe"))
+    found = outputs_of(folder, task, tmp_path / "search", ANYWHERE)
+    names = tuple(("yes", "no", "maybe")[int(label)] for label in given)
+    assert found == Outputs(folder, ("yes", "no", "maybe"), names)
+    assert "0 as yes" in found.note(task)
+    unnamed = outputs_of(classifier(()), task, tmp_path / "search", ANYWHERE)
+    assert (unnamed.labels, unnamed.names) == (("0", "1", "2"), given)
+
+
+def test_one_output_and_labels_is_an_error_that_says_how_numbers_are_given(tiny_bert, tokenizer_json, tmp_path):
+    folder = tmp_path / "number"
+    tiny_bert(1).save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(tokenizer_json)
+    with pytest.raises(ModelError, match=r"has one output, a number.*say --target number"):
+        outputs_of(str(folder), TASK, tmp_path / "search", ANYWHERE)
+
+
+def test_the_size_of_the_model_before_is_that_of_its_files(classifier, tokenizer_json, tmp_path, write_tiny):
+    folder = classifier(("no", "yes", "maybe"))
+    (tmp_path / "classifier" / "training_args.json").write_text("{}" * 10_000)  # not needed to predict
+    files = ("model.safetensors", "config.json", "tokenizer.json")
+    assert given_bytes(folder, ANYWHERE) == sum((tmp_path / "classifier" / name).stat().st_size for name in files)
+    artifact = write_tiny(tmp_path / "artifact")
+    assert given_bytes(str(tmp_path / "artifact"), ANYWHERE) == artifact.package_bytes
 
 
 def test_an_encoder_without_a_head_has_nothing_to_be_stored(tiny_folder, tmp_path):
-    assert classifier_folder(str(tiny_folder), TASK, tmp_path, ANYWHERE) == (str(tiny_folder), TASK.labels)
+    expected = Outputs(str(tiny_folder), TASK.labels, TASK.labels)
+    assert outputs_of(str(tiny_folder), TASK, tmp_path, ANYWHERE) == expected
     assert store_original(str(tiny_folder), TASK, 16, tmp_path, ANYWHERE) is None
 
 
@@ -71,7 +114,8 @@ def test_an_artifact_is_compressed_as_the_model_that_it_stands_for(tiny_bert, to
     labels = ("yes", "maybe", "no")
     facts = {"run_id": "", "task": replace(TASK, labels=labels).to_json(), "max_length": 16}
     artifact = save_model(tmp_path / "small", tiny_bert(3), tokenizer_json=tokenizer_json, facts=facts)
-    model, order = classifier_folder(str(artifact.folder), TASK, tmp_path / "search", ANYWHERE)
+    found = outputs_of(str(artifact.folder), TASK, tmp_path / "search", ANYWHERE)
+    model, order = found.model, found.labels
     assert order == labels
     place = store_original(model, replace(TASK, labels=order), 16, tmp_path / "search", ANYWHERE)
     np.testing.assert_allclose(Predictor(place).logits(TEXTS), Predictor(artifact).logits(TEXTS), atol=5e-3)

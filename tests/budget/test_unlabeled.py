@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from multipress.budget.fitting import Asked
+from multipress.budget.asked import Asked
 from multipress.budget.unlabeled import FEWEST_TEXTS, label_texts, texts_to_label
 from multipress.cli.main import main
 from multipress.engines.job import ANYWHERE

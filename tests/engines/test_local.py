@@ -186,6 +186,26 @@ def assert_gone(group, end):
     raise AssertionError("a process outlived its study")
 
 
+def test_a_script_that_guards_nothing_is_not_run_again_by_its_workers(tmp_path):
+    """The worker of a script without `if __name__ == "__main__"` would begin the study anew, and fail."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(STUB.parent)!r})
+import stub
+print("begun", flush=True)
+store = stub.Store(Path({str(tmp_path / "runs")!r}))
+with stub.closing(stub.LocalEngine(store, stub.Places(), 1, executor=stub.EXECUTOR)) as engine:
+    stub.run(store, stub.make_jobs(4), engine)
+print(sum(run.state == "done" for run in store.runs()))
+"""
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout.split() == ["begun", "5"], done.stderr
+
+
 @pytest.mark.parametrize("interrupts", [1, 2])
 def test_an_interrupt_ends_the_study_and_its_workers_within_five_seconds(tmp_path, interrupts):
     # What a shell starts with `&` ignores interrupts, and so do these tests then.

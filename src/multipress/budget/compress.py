@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from multipress.artifact import Artifact
-from multipress.budget.fitting import Asked, fit
+from multipress.budget.asked import Asked
+from multipress.budget.fitting import fit
 from multipress.budget.limits import MINUTES, Budget
 from multipress.spec import DataSpec, TrainingSpec
 
@@ -39,6 +41,10 @@ def compress(  # noqa: PLR0913 - the options of the command, by name
 ) -> Artifact:
     """Compress a model until it fits, and return the artifact; `multipress compress` as a function.
 
+    What the command prints in the end (before, after, rival, why) lies in `<out>.search/result.json`; the page of all
+    tries is made by `multipress report <out>.search/runs -o page.html`. What a user should know of the rows, and a
+    limit that is not kept when the winner is measured anew, is a warning (`UserWarning`).
+
     Args:
         model: A fine-tuned classifier or an encoder: short name, folder or hub id.
         train: File of training rows (CSV, TSV, JSON lines, Parquet); or give `task`.
@@ -56,7 +62,7 @@ def compress(  # noqa: PLR0913 - the options of the command, by name
         target: `classes` or `number`; empty: found from the labels.
         metric: The metric that is the score; empty: the task's own.
         max_train_rows: Train on a seeded sample; 0: all.
-        max_eval_rows: Select and report on a seeded sample; 0: all.
+        max_eval_rows: Take a seeded sample of the validation rows; 0: all.
         max_length: Tokens kept of a row.
         epochs: Passes over the rows of a try; 0: as many as the time allows.
         unlabeled: File of texts without labels, in place of `train`, `dev` and `task`: the model itself labels them.
@@ -79,4 +85,9 @@ def compress(  # noqa: PLR0913 - the options of the command, by name
     )
     place = Path(out) if out else Path(f"{Path(model).name}-compressed")
     asked = Asked(model, data, test, max_length, epochs, unlabeled, tuple(map(str, learn_from)))
-    return fit(asked, Budget(max_mb, max_ms, min_score, max_drop, minutes), place).artifact
+    found = fit(asked, Budget(max_mb, max_ms, min_score, max_drop, minutes), place)
+    told = [*found.notes, *(f"The result does not keep to the budget: {missed}." for missed in found.missed)]
+    told += ["The result is no better than always guessing the most common label."] * found.guesses
+    for note in told:
+        warnings.warn(note, stacklevel=2)
+    return found.artifact

@@ -22,7 +22,7 @@ from multipress.errors import InputError, SettingError
 from multipress.spec import RunSpec
 from multipress.store import Store
 
-__all__ = ["Earlier", "as_results", "best_learning_rate", "read_earlier"]
+__all__ = ["Earlier", "as_results", "best_learning_rate", "read_earlier", "store_of"]
 
 _METHODS = {"quantization", "distillation", "structured", "vocabulary"}  # what a search varies
 _PLAIN = {"bits": 8, "group": 0, "rate_weight": 0.0}
@@ -52,18 +52,23 @@ class Earlier:
         return cls(Recipe(**value["recipe"]), value["group"], value["change"])
 
 
+def store_of(folder: Path) -> Store:
+    """The runs of a folder of runs, or of the folder of a search."""
+    return Store(folder / "runs" if (folder / "runs").is_dir() else folder)
+
+
 def read_earlier(folders: Sequence[Path]) -> list[Earlier]:
     """What came of the recipes in folders of runs; of runs that a search would not try, nothing.
 
     Args:
-        folders: Folders of runs, of studies or of searches.
+        folders: Folders of runs, or those of searches, in which they are.
 
     Raises:
         StoreError: a folder is none of runs.
     """
     groups: dict[tuple[str, str], list[tuple[Recipe, float]]] = defaultdict(list)
     for folder in folders:
-        for spec, score in _scores(Store(folder)):
+        for spec, score in _scores(store_of(folder)):
             groups[spec.model, repr(spec.data)].append((Recipe.of(spec), score))
     found = []
     for number, scores in enumerate(groups.values()):

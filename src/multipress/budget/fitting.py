@@ -2,101 +2,45 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from multipress.artifact import Artifact, open_artifact
-from multipress.budget.earlier import Earlier, as_results, best_learning_rate, read_earlier
+from multipress.artifact import open_artifact
+from multipress.budget.asked import Asked
+from multipress.budget.earlier import Earlier, as_results, best_learning_rate, read_earlier, store_of
 from multipress.budget.limits import Budget
 from multipress.budget.memo import Memo
 from multipress.budget.pace import Pace, pace
+from multipress.budget.place import Place
 from multipress.budget.rows import ReadRows, SearchRows, read_rows, write_rows
 from multipress.budget.search import Search
 from multipress.budget.shapes import Shapes
-from multipress.budget.start import check_labels, classifier_folder, store_original
+from multipress.budget.start import check_labels, given_bytes, outputs_of, store_original
+from multipress.budget.told import Compressed, command_of, missed_limits, nearest, only_guesses, why_chosen
 from multipress.budget.tries import Recipe, Result, Tries
 from multipress.budget.unlabeled import label_texts, texts_to_label
-from multipress.budget.winner import Comparison, compare, winners_card
-from multipress.durable import Lock, copy_files, is_free, make_folder, move_folder, write_json, write_text
+from multipress.budget.winner import compare, winners_card
+from multipress.durable import Lock, is_free, make_folder, write_json, write_text
 from multipress.engines.job import ANYWHERE, Places
-from multipress.errors import ArtifactError, RunError, SettingError, StoreError
+from multipress.errors import ArtifactError, RunError, StoreError
 from multipress.measure import measure_quality
 from multipress.models.pretrained import identify
 from multipress.records import Run
+from multipress.reproducibility import file_sha256
 from multipress.shrink import make_named
-from multipress.spec import DataSpec, TrainingSpec
-from multipress.store import Store
+from multipress.spec import TrainingSpec
 
-__all__ = ["Asked", "Compressed", "fit"]
+__all__ = ["fit"]
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # for an encoder without a head; what a classifier is trained on with is in between
 CLASSIFIER_RATE = 3e-4  # and three times that: two classes want the one, many the other (docs/log.md)
-WINNER = "winner.json"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is to be compressed, on which rows.
-
-    Args:
-        model: Short name, folder or hub id of a classifier or an encoder.
-        data: The task, or files of train and validation rows.
-        test: File of rows to report on; empty: half of the validation rows.
-        max_length: Tokens kept of a row.
-        epochs: Passes over the rows of a try; 0: as many as the time allows.
-        unlabeled: File of texts without labels, in place of `data`'s files; the model itself labels them.
-        learn_from: Folders of runs of earlier studies and searches, from which to learn what to try first.
-
-    Raises:
-        SettingError: there are texts without labels and others with.
-    """
-
-    model: str
-    data: DataSpec
-    test: str = ""
-    max_length: int = TrainingSpec.max_length
-    epochs: int = 0
-    unlabeled: str = ""
-    learn_from: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        data = self.data
-        if self.unlabeled and (data.task or data.train or data.dev or self.test):
-            raise SettingError(
-                "--unlabeled stands alone: give it, or rows with labels by --task or --train, --dev and --test."
-            )
-
-
-@dataclass(frozen=True)
-class Compressed:
-    """The winner, and why it is.
-
-    Args:
-        artifact: At its place.
-        comparison: Before, after and the rival, on rows that no choice has seen.
-        why: One sentence.
-        recipe: How it was made, in words.
-        store: The folder of all tries.
-        notes: What a user should know of the rows.
-        meets: Whether the winner keeps to the budget's score on the rows to report on too.
-        guesses: Whether it is right no more often than the most common label is.
-    """
-
-    artifact: Artifact
-    comparison: Comparison
-    why: str
-    recipe: str
-    store: Path
-    notes: tuple[str, ...]
-    meets: bool
-    guesses: bool
+RESULT = "result.json"
 
 
 def fit(
@@ -111,7 +55,7 @@ def fit(
     """Search for the model that keeps to a budget and put it at `out`.
 
     The best one so far lies at `out`, whole. All tries are runs in a store in `<out>.search`: the same
-    call goes on where it was stopped.
+    call goes on where it was stopped. What it gives is in `<out>.search/result.json` too.
 
     Args:
         asked: What is to be compressed.
@@ -124,10 +68,13 @@ def fit(
     Raises:
         InputError: model, rows or limits cannot be used, or it is plain that the limits cannot be met.
         RunError: no try kept to the budget; the message says what came nearest.
+        KeyboardInterrupt: it was stopped; the message says what lies at `out`.
     """
     fitting = _Fitting(asked, budget, out, places, on_note, on_end)
     try:
         return fitting.run()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"Stopped. {fitting.standing} The same command goes on.") from None
     except OSError as error:
         raise StoreError(f"{out} or {fitting.folder} cannot be written to or read: {error}.") from None
 
@@ -150,16 +97,34 @@ class _Fitting:
         self._out = out
         self._places = places
         self._note = on_note
+        self._notes: list[str] = []
         self._on_end = on_end
         self._began = time.monotonic()
         self.folder = out.parent / f"{out.name}.search"
         self._answers = Memo(self.folder / "answers.json")
+        self._place = Place(out, self.folder)
+        self._question: list[Any] = []  # what a winner is chosen for
+        self._has_winner = False
+
+    @property
+    def standing(self) -> str:
+        """What lies at the place, in a sentence."""
+        if is_free(self._out):
+            return "Nothing keeps to the budget yet."
+        if self._has_winner:
+            return f"The best so far is at {self._out}."
+        return f"At {self._out} is what an earlier search found, maybe with other limits."
+
+    def _warn(self, note: str) -> None:
+        """Say what a user should know of the rows, and keep it for the end."""
+        self._notes.append(note)
+        self._note(note)
 
     def run(self) -> Compressed:
         make_named(self._asked.model, on_note=self._note)
         # Read before anything is written.
         for folder in self._given.learn_from:
-            Store(Path(folder)).runs()  # raises where there are none
+            store_of(Path(folder)).runs()  # raises where there are none
         texts, notes = texts_to_label(self._asked) if self._asked.unlabeled else ([], [])
         read = None if self._asked.unlabeled else self._read()
         make_folder(self.folder)
@@ -167,21 +132,24 @@ class _Fitting:
         if not lock.acquire():
             raise StoreError(f"Another search works in {self.folder}. Wait for it, or name another place with -o.")
         try:
+            self._place.recover()
             if read is None:
                 for note in notes:
-                    self._note(note)
-                self._asked = label_texts(self._asked, texts, self.folder, self._places, self._note)
+                    self._warn(note)
+                self._asked = label_texts(self._asked, texts, self.folder, self._places, self._warn)
                 read = self._read()
-            model, labels = classifier_folder(self._asked.model, read.task, self.folder, self._places)
-            identify(model, self._places.models_dir).check_length(self._asked.max_length)
-            return self._fit(model, write_rows(read, self._asked.data, labels, self.folder))
+            outputs = outputs_of(self._asked.model, read.task, self.folder, self._places)
+            if note := outputs.note(read.task):
+                self._warn(note)
+            identify(outputs.model, self._places.models_dir).check_length(self._asked.max_length)
+            return self._fit(outputs.model, write_rows(read, self._asked.data, outputs, self.folder))
         finally:
             lock.release()
 
     def _read(self) -> ReadRows:
         read = read_rows(self._asked.data, self._asked.test, self._places)
         for note in read.notes:
-            self._note(note)
+            self._warn(note)
         return read
 
     def _fit(self, model: str, rows: SearchRows) -> Compressed:
@@ -194,27 +162,57 @@ class _Fitting:
             return self._search(tries, rows, base)
 
     def _search(self, tries: Tries, rows: SearchRows, base: Recipe) -> Compressed:
+        self._question = [tries.facts[0], file_sha256(Path(rows.data.dev)), rows.task.to_json()]
         shapes = Shapes(base.model, self._budget, tries, self.folder, self._places, self._note)
+        original = self._original(base.model, rows)
         small = shapes.small_enough(base)  # what cannot be is said before anything is trained
-        before, score, base = self._before(tries, base, rows)
+        shapes.check_speed(small)
+        seconds = tries.seconds(replace(base, model=small, rate=1.0))
+        if not self._has_time(seconds):
+            self._note(
+                f"One round of tries alone takes about {seconds / 60:.1f} minutes, longer than what is left of "
+                f"{self._budget.minutes:g}; one is run in any case."
+            )
+        before, score, base = self._before(tries, base, rows, original)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
-        base = shapes.fast_enough(replace(base, model=small, rate=None), before)
+        base = shapes.fast_enough(replace(base, model=small, rate=None))
         elsewhere = self._elsewhere(tries)
         base = replace(base, learning_rate=best_learning_rate(elsewhere) or base.learning_rate)
         limits = [self._budget.max_mb, self._budget.max_ms, least]
         earlier = tries.results_of(self._answers.get(["earlier", tries.facts, limits], tries.known))
         earlier = [*as_results(elsewhere, base, score, tries), *earlier]
         search = Search(tries, self._budget, base, least, shapes.sizes(base), earlier)
-        search.run(self._has_time, lambda result: self._publish_and_say(tries, result), self._standing(tries))
+        standing = self._standing(tries)
+        self._has_winner = standing is not None and search.fits(standing)
+        search.run(self._has_time, self._publish, standing)
         if search.winner is None:
-            raise RunError(self._nearest(tries, least))
-        self._publish(tries, search.winner)
-        comparison = compare(before, self._out, rows.task, rows.report)
+            kept = "" if is_free(self._out) else f" {self.standing}"
+            raise RunError(nearest(tries.results, search, self._budget, least) + kept)
+        self._put(search.winner)
+        comparison = compare(
+            before,
+            self._out,
+            rows,
+            open_artifact(before).package_bytes if original is None else given_bytes(self._given.model, self._places),
+            is_labeled=not self._given.unlabeled,
+        )
         name = Path(self._given.model).name
-        card = winners_card(open_artifact(self._out), comparison, self._command(), name)
+        card = winners_card(open_artifact(self._out), comparison, command_of(self._given, self._budget), name)
         write_text(self._out / "README.md", card)
-        return self._told(search.winner, comparison, tries, rows)
+        tried = sum(result.recipe.rate != 0 for result in tries.results)
+        found = Compressed(
+            open_artifact(self._out),
+            comparison,
+            why_chosen(search.winner, search, self._budget, tried, len(rows.select)),
+            search.winner.recipe.text(),
+            self.folder / "runs",
+            tuple(self._notes),
+            missed_limits(comparison, self._budget),
+            only_guesses(comparison, rows),
+        )
+        write_json(self.folder / RESULT, found.to_json())
+        return found
 
     def _check_place(self, tries: Tries) -> None:
         """Raise `ArtifactError` unless `out` is free or holds a winner of this search."""
@@ -229,17 +227,9 @@ class _Fitting:
 
     def _standing(self, tries: Tries) -> Result | None:
         """The winner of an earlier search for the same model on the same rows that lies at `out`."""
-        path = self.folder / WINNER
-        if is_free(self._out) or not path.is_file():
+        if not self._place.was_chosen_for(self._question):
             return None
-        try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            run_id, facts = stored["run_id"], stored["facts"]
-        except (ValueError, KeyError, TypeError):
-            raise StoreError(f"{path} is damaged. Remove it and {self._out}; the winner is found again.") from None
-        if facts != tries.facts or open_artifact(self._out).facts["run_id"] != run_id:
-            return None
-        return next(iter(tries.results_of([run_id])), None)
+        return next(iter(tries.results_of([self._place.run_id()])), None)
 
     def _tries(self, model: str, rows: SearchRows, batch_size: int = TrainingSpec.batch_size) -> Tries:
         training = TrainingSpec(max_length=self._asked.max_length, batch_size=batch_size)
@@ -259,20 +249,38 @@ class _Fitting:
 
         return Pace(**self._answers.get(question, answer))
 
-    def _before(self, tries: Tries, base: Recipe, rows: SearchRows) -> tuple[Path, float, Recipe]:
+    def _original(self, model: str, rows: SearchRows) -> Path | None:
+        """A classifier as it is, stored, its labels looked at; None where it is an encoder without a head."""
+        place = store_original(model, rows.task, self._asked.max_length, self.folder, self._places)
+        if place is not None and rows.task.target == "classes":
+            logits = self._quality(place, rows)[1]
+            check_labels(self._asked.model, rows.task, logits.argmax(axis=1), rows.select.labels)
+        return place
+
+    def _quality(self, artifact: Path, rows: SearchRows) -> tuple[float, np.ndarray]:
+        quality, logits = measure_quality(open_artifact(artifact), rows.select, rows.task)
+        return next(row.value for row in quality if row.name == "score"), logits
+
+    def _before(
+        self, tries: Tries, base: Recipe, rows: SearchRows, original: Path | None
+    ) -> tuple[Path, float, Recipe]:
         """The model before as an artifact, its score on the rows to select by, and the base of all tries."""
-        place = store_original(base.model, rows.task, self._asked.max_length, self.folder, self._places)
+        place = original
         if place is None:
             self._note(f"{self._asked.model} has no head for this task; it is fine-tuned first, without compression.")
             found = tries.run([replace(base, learning_rate=rate) for rate in LEARNING_RATES])
             best = max(found, key=lambda result: result.score)
             place = best.artifact
             base = replace(base, learning_rate=best.recipe.learning_rate)
-        quality, logits = measure_quality(open_artifact(place), rows.select, rows.task)
-        if rows.task.target == "classes":
-            check_labels(self._asked.model, rows.task, logits.argmax(axis=1), rows.select.labels)
+        score, logits = self._quality(place, rows)
+        if original is None and rows.task.target == "classes" and len(set(logits.argmax(axis=1).tolist())) == 1:
+            raise RunError(
+                f"{self._asked.model}, fine-tuned on these rows, calls every row "
+                f"{rows.task.labels[int(logits[0].argmax())]!r}: it has learned nothing. Give more rows, or --epochs."
+            )
         tries.teacher = str(place)
-        return place, next(row.value for row in quality if row.name == "score"), base
+        tries.reference = None if self._budget.min_score is not None else logits
+        return place, score, base
 
     def _elsewhere(self, tries: Tries) -> list[Earlier]:
         """What earlier studies and searches say; read once, so that the same search goes the same way."""
@@ -294,69 +302,13 @@ class _Fitting:
     def _has_time(self, seconds: float) -> bool:
         return time.monotonic() - self._began + seconds < 60 * self._budget.minutes
 
-    def _publish_and_say(self, tries: Tries, result: Result) -> None:
-        self._publish(tries, result)
+    def _publish(self, result: Result) -> None:
+        self._put(result)
         self._note(
             f"The best so far: {result.recipe.text()}: score {result.score:.4f}, {result.package_bytes / 1e6:.2f} MB, "
             f"at {self._out}"
         )
 
-    def _publish(self, tries: Tries, result: Result) -> None:
-        """Put an artifact at `out`, in place of an earlier winner; between two renames nothing is there."""
-        if not is_free(self._out) and open_artifact(self._out).facts["run_id"] == result.run_id:
-            return
-        old, made = self.folder / "replaced", self.folder / "next"
-        for place in (old, made):
-            shutil.rmtree(place, ignore_errors=True)
-        copy_files(result.artifact, made)
-        write_json(self.folder / WINNER, {"run_id": result.run_id, "facts": tries.facts})
-        if not is_free(self._out):
-            move_folder(self._out, old)
-        move_folder(made, self._out)
-
-    def _command(self) -> str:
-        limits = {"max-mb": self._budget.max_mb, "max-ms": self._budget.max_ms}
-        limits |= {"min-score": self._budget.min_score, "max-drop": self._budget.max_drop}
-        given = " ".join(f"--{name} {value:g}" for name, value in limits.items() if value is not None)
-        data, unlabeled = self._given.data, self._given.unlabeled
-        rows = f"--task {data.task}" if data.task else f"--train {Path(data.train).name} --dev {Path(data.dev).name}"
-        rows = f"--unlabeled {Path(unlabeled).name}" if unlabeled else rows
-        return f"multipress compress {Path(self._given.model).name} {rows} {given} -o OUT"
-
-    def _nearest(self, tries: Tries, least: float | None) -> str:
-        """What to say where nothing keeps to the budget."""
-        results = [result for result in tries.results if result.recipe.rate != 0]
-        if not results:
-            return "No try ended well. See the runs of the search."
-        wanted = "" if least is None else f" with a score of {least:.4f} or more"
-        nearest = max(results, key=lambda result: result.score)
-        fast = "" if nearest.latency_ms is None else f", {nearest.latency_ms:.2f} ms"
-        return (
-            f"No try keeps to the budget{wanted}. The nearest: {nearest.recipe.text()}: score {nearest.score:.4f}, "
-            f"{nearest.package_bytes / 1e6:.2f} MB{fast}, in {nearest.artifact}. Allow more MB, a larger drop, or more "
-            "time; the same command with other limits goes on from these tries."
-        )
-
-    def _told(self, best: Result, comparison: Comparison, tries: Tries, rows: SearchRows) -> Compressed:
-        before, _, after = comparison.rows
-        tried = sum(result.recipe.rate != 0 for result in tries.results)
-        if self._budget.least_score(0.0) is not None:
-            aim = f"the smallest of {tried} tries whose score on {len(rows.select):,} other rows was high enough"
-        else:
-            aim = f"the best of {tried} tries within the limits, by {len(rows.select):,} other rows"
-        why = f"Chosen because it is {aim}: {best.recipe.text()}."
-        least = self._budget.least_score(before.score)
-        meets = least is None or after.score >= least
-        labels = rows.report.labels
-        is_accuracy = rows.task.score == "accuracy"
-        guesses = is_accuracy and after.score <= np.bincount(labels).max() / len(labels)
-        return Compressed(
-            open_artifact(self._out),
-            comparison,
-            why,
-            best.recipe.text(),
-            self.folder / "runs",
-            rows.notes,
-            meets,
-            bool(guesses),
-        )
+    def _put(self, result: Result) -> None:
+        self._place.put(result.artifact, result.run_id, self._question, result.recipe.text())
+        self._has_winner = True

@@ -21,9 +21,11 @@ class Budget:
 
     Args:
         max_mb: Most MB (10^6 bytes) of the whole package.
-        max_ms: Most milliseconds for one text on this computer, median.
+        max_ms: Most milliseconds for one text on this computer, median, one thread, computed in integers
+            (`predict --precision int8`); of 128 tokens, or of the most that a row keeps if these are fewer.
         min_score: Least score.
-        max_drop: Most that the score may be below that of the model before, 0.01 is one point.
+        max_drop: Most that the score may be below that of the model before, 0.01 is one point. This and `min_score` are
+            kept by a standard error or more where a try can be found that does.
         minutes: About how long the search may take.
 
     Raises:
@@ -46,6 +48,8 @@ class Budget:
             if value is not None and not 0 <= value <= 1:
                 hint = f" For {value:g} points, write {value / 100:g}." if 1 < value <= 100 else ""
                 raise SettingError(f"--{name} is {value}, but is a share from 0 to 1.{hint}")
+        if self.max_drop == 1:
+            raise SettingError("--max-drop is 1, but that allows any score. For 1 point, write 0.01.")
         for limit in ("max_mb", "max_ms", "min_score", "max_drop", "minutes"):
             value = getattr(self, limit)
             object.__setattr__(self, limit, None if value is None else float(value))  # 5 and 5.0 are one limit

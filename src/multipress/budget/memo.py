@@ -11,7 +11,7 @@ from typing import Any
 from multipress.durable import write_json
 from multipress.errors import StoreError
 
-__all__ = ["Memo"]
+__all__ = ["Memo", "read_values"]
 
 
 class Memo:
@@ -34,20 +34,22 @@ class Memo:
         Raises:
             StoreError: the file is damaged.
         """
-        known = self._read()
+        known = read_values(self._path)
         key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
         if key not in known:
             known[key] = answer()
             write_json(self._path, known)
         return known[key]
 
-    def _read(self) -> dict[str, Any]:
-        if not self._path.is_file():
-            return {}
-        try:
-            known = json.loads(self._path.read_text(encoding="utf-8"))
-        except ValueError:
-            known = None
-        if not isinstance(known, dict):
-            raise StoreError(f"{self._path} is damaged. Remove it: its answers are found again.")
-        return known
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The values of a JSON file by their names; none where it is missing; raises `StoreError` where it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise StoreError(f"{path} is damaged. Remove it: what it says is found again.")
+    return values

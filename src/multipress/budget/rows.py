@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from multipress.budget.start import Outputs
 from multipress.durable import make_folder, write_text
 from multipress.engines.job import Places
 from multipress.errors import DataError, SettingError
@@ -30,8 +31,7 @@ class SearchRows:
         task: The task.
         select: The rows to select by.
         report: The rows that the winner is scored on, once.
-        is_split: Whether `report` is a half of the validation rows, since no test file was given.
-        notes: What a user should know of the rows.
+        shared: Which of `report` are also among the others, bool (N,).
         num_train: How many rows there are to train on.
     """
 
@@ -39,8 +39,7 @@ class SearchRows:
     task: Task
     select: Split
     report: Split
-    is_split: bool
-    notes: tuple[str, ...]
+    shared: np.ndarray
     num_train: int
 
 
@@ -53,7 +52,7 @@ class ReadRows:
         train: All rows to train on.
         select: The rows to select by.
         report: The rows to report on.
-        is_split: Whether `report` is a half of the validation rows.
+        shared: Which of `report` are also among the others, bool (N,).
         notes: What a user should know of the rows.
     """
 
@@ -61,7 +60,7 @@ class ReadRows:
     train: Split
     select: Split
     report: Split
-    is_split: bool
+    shared: np.ndarray
     notes: tuple[str, ...]
 
 
@@ -94,12 +93,19 @@ def read_rows(asked: DataSpec, test: str, places: Places) -> ReadRows:
         chosen = sample_positions(len(select), len(select) // 2, "select")
         others = np.setdiff1d(np.arange(len(select)), chosen)
         select, report = select.take(chosen), select.take(others)
+        notes.append(
+            f"Of the validation rows {len(select):,} are to select by and {len(report):,} to report on. With a file of "
+            "other rows, --test, all are to select by."
+        )
     if len(select) < FEWEST:
         raise DataError(
             f"There are {len(select)} rows to select by, {FEWEST} are the fewest. Give more validation rows"
             + ("." if test else ", or a file of test rows with --test, so that they are not split in halves.")
         )
-    return ReadRows(loaded.task, loaded.train, select, report, not test, tuple(notes))
+    shared = np.zeros(len(report), dtype=bool)
+    for other in (loaded.train, select):
+        shared[rows_also_in(report, other)] = True
+    return ReadRows(loaded.task, loaded.train, select, report, shared, tuple(notes))
 
 
 def _shared(test: str, report: Split, others: dict[str, Split]) -> list[str]:
@@ -117,18 +123,19 @@ def _shared(test: str, report: Split, others: dict[str, Split]) -> list[str]:
     return notes
 
 
-def write_rows(read: ReadRows, asked: DataSpec, labels: tuple[str, ...], folder: Path) -> SearchRows:
+def write_rows(read: ReadRows, asked: DataSpec, outputs: Outputs, folder: Path) -> SearchRows:
     """Write the rows that the runs of a search read.
 
     Args:
         read: The rows.
         asked: Says how many of the train rows to draw.
-        labels: The classes in the model's order; empty for a number.
+        outputs: What the model's outputs are called.
         folder: Where `train.jsonl` and `select.jsonl` are written.
     """
     make_folder(folder)
+    labels = outputs.labels
     task = replace(read.task, name="text", labels=labels)
-    place = [labels.index(name) for name in read.task.labels]
+    place = [labels.index(name) for name in outputs.names]
 
     def placed(split: Split) -> Split:
         return replace(split, labels=np.array(place, dtype=np.int64)[split.labels]) if labels else split
@@ -147,7 +154,7 @@ def write_rows(read: ReadRows, asked: DataSpec, labels: tuple[str, ...], folder:
         max_train_rows=asked.max_train_rows,
     )
     num_train = min(len(train), asked.max_train_rows or len(train))
-    return SearchRows(data, load_task(data).task, select, report, read.is_split, read.notes, num_train)
+    return SearchRows(data, load_task(data).task, select, report, read.shared, num_train)
 
 
 def _lines(split: Split, task: Task) -> str:

@@ -10,9 +10,9 @@ from typing import Any
 
 from multipress.budget.limits import Budget
 from multipress.budget.search import Sizes, line_by_words, smallest_bytes
-from multipress.budget.tries import Recipe, Tries
+from multipress.budget.tries import Recipe, Result, Tries
 from multipress.engines.job import Places
-from multipress.errors import SettingError
+from multipress.errors import ModelError, RunError, SettingError
 from multipress.models.catalogue import Shape
 from multipress.models.pretrained import identify
 from multipress.shrink import check_family, shrink_encoder
@@ -64,65 +64,105 @@ class Shapes:
         if self._budget.max_mb is None:
             return base.model
         smallest = smallest_bytes(self.sizes(base))
-        layers = self._num_layers(base.model)
+        whole = layers = self._num_layers(base.model)
         while smallest > self._budget.max_bytes:
-            if layers == 1:
+            if layers == 1 or not self._loses_layers(base.model):
+                at_its_smallest = "at its smallest, with one layer" if layers == 1 and whole > 1 else "at its smallest"
                 raise SettingError(
-                    f"The model cannot be made as small as {self._budget.max_mb:g} MB: at its smallest, with one "
-                    f"layer, it has {math.ceil(smallest / 1e4) / 100:.2f} MB. Take that limit or a smaller model."
+                    f"The model cannot be made as small as {self._budget.max_mb:g} MB: {at_its_smallest}, it has "
+                    f"{math.ceil(smallest / 1e4) / 100:.2f} MB. Take that limit or a smaller model."
                 )
             layers //= 2
             cut = self._with_layers(base.model, layers, 0)
             smallest = smallest_bytes(self.sizes(replace(base, model=cut)))
-        return base.model if layers == self._num_layers(base.model) else self._with_layers(base.model, layers)
+        return base.model if layers == whole else self._with_layers(base.model, layers)
 
-    def fast_enough(self, base: Recipe, before: Path) -> Recipe:
+    def check_speed(self, model: str) -> None:
+        """Raise `SettingError` where no shape of the model can be as fast as the limit, before anything is trained.
+
+        Args:
+            model: As `small_enough` gives it.
+        """
+        limit = self._budget.max_ms
+        if limit is None:
+            return
+        latency, layers = self._tries.encoder_latency(self._model), self._num_layers(self._model)
+        length = self._tries.timed_length
+        self._note(
+            f"In 8 bits the model takes about {latency:.2f} ms for one text of {length} tokens; the limit is "
+            f"{limit:g} ms."
+        )
+        if latency / layers * self._num_layers(model) <= limit:
+            return
+        if not self._loses_layers(model):
+            if not self._faster(Recipe(model), latency / layers, limit):
+                raise SettingError(
+                    f"The model cannot be made as fast as {limit:g} ms by fewer heads and neurons. Take a smaller one."
+                )
+        elif latency / layers > limit:
+            raise SettingError(
+                f"One of {layers} layers alone takes about {latency / layers:.2f} ms, above the limit of {limit:g} ms. "
+                "Take a smaller model."
+            )
+
+    def fast_enough(self, base: Recipe) -> Recipe:
         """The base, with fewer heads and neurons or with fewer layers where its model is slower than the limit.
 
-        Both are tried in 8 bits, and the one that is fast enough and scores higher is taken.
+        Both are tried in 8 bits, and the one that is fast enough and scores higher is taken; where none is, once more
+        with what is to be faster by as much.
 
         Args:
             base: Its model may have fewer layers already.
-            before: The model before as an artifact, whose latency is that of all its layers.
 
         Raises:
-            SettingError: not even one layer is fast enough.
+            RunError: what should have been fast enough is not.
         """
         limit = self._budget.max_ms
         if limit is None:
             return base
-        latency = self._tries.latency(before)
-        each = latency / self._num_layers(self._model)
-        self._note(f"The model before takes {latency:.2f} ms for one text; the limit is {limit:g} ms.")
+        each = self._tries.encoder_latency(self._model) / self._num_layers(self._model)
         if each * self._num_layers(base.model) <= limit:
             return base
-        ways = self._faster(base, each, limit)
-        if not ways:
-            raise SettingError(
-                f"One of {self._num_layers(self._model)} layers alone takes about {each:.2f} ms, above the limit of "
-                f"{limit:g} ms. Take a smaller model."
-            )
-        if len(ways) == 1:
-            return ways[0]
-        found = self._tries.run(ways)
-        for result in found:
-            self._note(f"{result.recipe.text()}: score {result.score:.4f}, {result.latency_ms or math.inf:.2f} ms")
-        return max(found, key=lambda result: ((result.latency_ms or math.inf) <= limit, result.score)).recipe
+        asked = limit
+        found: list[Result] = []
+        for _ in range(2):
+            ways = self._faster(base, each, asked)
+            found += self._tries.run([way for way in ways if way not in [one.recipe for one in found]]) if ways else []
+            fast = [result for result in found if (result.latency_ms or math.inf) <= limit]
+            if fast:
+                return max(fast, key=lambda result: result.score).recipe
+            if not found:
+                break
+            asked *= FASTER_THAN_ASKED * limit / min(result.latency_ms or math.inf for result in found)
+        took = f": the fastest took {min(result.latency_ms or math.inf for result in found):.2f} ms" if found else ""
+        raise RunError(f"No shape that was tried keeps to {limit:g} ms{took}. Allow more, or take a smaller model.")
 
     def _faster(self, base: Recipe, each: float, limit: float) -> list[Recipe]:
         """Ways to keep to the limit of latency, given the milliseconds of a layer."""
         ways = []
         config = identify(base.model, self._places.models_dir).config
         speedup = each * self._num_layers(base.model) / (FASTER_THAN_ASKED * limit)
+        asked = {"speedup": speedup, "batch": 1, "length": self._tries.timed_length}
         try:
-            (found,) = shares_for_speedup((MethodSpec("structured", {"speedup": speedup}),), config, self._note)
-            ways.append(replace(base, heads=found.settings["heads"], neurons=found.settings["neurons"]))
+            # Quantized models are computed in integers.
+            found = shares_for_speedup(
+                (MethodSpec("quantization"), MethodSpec("structured", asked)), config, self._note
+            )
+            ways.append(replace(base, heads=found[1].settings["heads"], neurons=found[1].settings["neurons"]))
         except SettingError:
             pass  # no shape with all its layers is so fast
         fewer = math.floor(limit / each)
-        if fewer >= 1 and config.model_type == "bert":
+        if fewer >= 1 and self._loses_layers(base.model):
             ways.append(replace(base, model=self._with_layers(base.model, fewer)))
         return ways
+
+    def _loses_layers(self, model: str) -> bool:
+        """Whether an encoder of its family can be made with fewer layers."""
+        try:
+            check_family(identify(model, self._places.models_dir).config, model)
+        except ModelError:
+            return False
+        return True
 
     def _num_layers(self, model: str) -> int:
         config: Any = identify(model, self._places.models_dir).config
@@ -131,7 +171,6 @@ class Shapes:
     def _with_layers(self, model: str, layers: int, steps: int = SHRINK_STEPS) -> str:
         """An encoder with fewer layers, made once; without recovery steps it is only to be weighed."""
         checked = identify(model, self._places.models_dir)
-        check_family(checked.config, model)
         config: Any = checked.config
         place = self._folder / f"layers-{layers}-{steps}-{checked.sha256[:12]}"
         if not place.is_dir():

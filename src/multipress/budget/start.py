@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,41 @@ from multipress.models.families import family_of
 from multipress.models.pretrained import Checked, identify
 from multipress.tasks import Task
 
-__all__ = ["check_labels", "classifier_folder", "dense_folder", "store_original"]
+__all__ = ["Outputs", "check_labels", "dense_folder", "given_bytes", "outputs_of", "store_original"]
 
+_NEEDED = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt")
 _NO_NAME = re.compile(r"LABEL_[0-9]+")
 
 
-def classifier_folder(name: str, task: Task, folder: Path, places: Places) -> tuple[str, tuple[str, ...]]:
-    """The model to compress, and the task's labels in the order of its outputs.
+@dataclass(frozen=True)
+class Outputs:
+    """A model and what its outputs mean.
 
-    Labels are the same if they differ only in case. Where a classifier's have no names, they are taken to be in the
-    task's order; `check_labels` looks.
+    Args:
+        model: Name, or the folder of a copy whose labels have the names of the rows' labels.
+        labels: Its classes in the order of its outputs; empty for a number.
+        names: For each label of the rows' task, in its order, what it is called in `labels`.
+    """
+
+    model: str
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+
+    def note(self, task: Task) -> str:
+        """What a user should know of them; empty if nothing."""
+        if self.names != task.labels:
+            pairs = ", ".join(f"{row} as {name}" for row, name in zip(task.labels, self.names, strict=True))
+            return f"The labels of the rows are taken as numbers of the model's outputs: {pairs[:300]}."
+        absent = [label for label in self.labels if label not in self.names]
+        return f"No row has the label {', '.join(absent)[:300]}, which the model knows." if absent else ""
+
+
+def outputs_of(name: str, task: Task, folder: Path, places: Places) -> Outputs:
+    """The model to compress, and what its outputs are called.
+
+    Labels are the same if they differ only in case; the rows need not have all of the model's. Rows whose labels are
+    numbers, `0` and on, give those of the outputs. Where a classifier's labels have no names, they are taken to be in
+    the task's order; `check_labels` looks.
 
     Args:
         name: Short name, folder or hub id; an artifact is taken as the model that it stands for.
@@ -37,35 +63,48 @@ def classifier_folder(name: str, task: Task, folder: Path, places: Places) -> tu
         folder: Where a copy is put whose labels have the task's names, if they have not, and that of an artifact.
         places: Where models are found.
 
-    Returns:
-        `name` itself or the folder of the copy, and the labels.
-
     Raises:
         ModelError: it has a head for other labels.
     """
     name = dense_folder(name, folder)
     checked = identify(name, places.models_dir)
     if f"{family_of(checked.config).output}.weight" not in checked.names or task.target == "number":
-        return name, task.labels
-    theirs = checked.label_names
-    own = {label.casefold(): label for label in task.labels}
-    is_unnamed = all(_NO_NAME.fullmatch(label) for label in theirs)  # none is there, or transformers' own
-    if is_unnamed and checked.num_labels == len(task.labels):
-        labels = task.labels
-    elif len(own) == len(task.labels) and sorted(map(str.casefold, theirs)) == sorted(own):
-        labels = tuple(own[label.casefold()] for label in theirs)
-    else:
-        known = ", ".join(theirs[:6]) or f"{checked.num_labels} classes without names"
-        raise ModelError(
-            f"{name} was fine-tuned for {known}, but the rows have the labels {', '.join(task.labels[:6])}. Give rows "
-            "with its labels, or the encoder without its head."
-        )
-    if labels == theirs:
-        return name, labels
+        return Outputs(name, task.labels, task.labels)
+    names, labels = task.labels, _known_labels(checked, task, name)
+    if task.labels and set(task.labels) <= set(map(str, range(checked.num_labels))) and not set(names) <= set(labels):
+        names = tuple(labels[int(label)] for label in task.labels)
+    if labels == checked.label_names:
+        return Outputs(name, labels, names)
     key = hashlib.sha256(json.dumps([checked.sha256, labels]).encode()).hexdigest()[:12]
     place = folder / f"model-{key}"
     _write_named(checked, labels, place)
-    return str(place), labels
+    return Outputs(str(place), labels, names)
+
+
+def _known_labels(checked: Checked, task: Task, name: str) -> tuple[str, ...]:
+    """A classifier's labels, spelled as the rows spell them."""
+    theirs = checked.label_names
+    own = {label.casefold(): label for label in task.labels}
+    numbers = tuple(map(str, range(checked.num_labels)))
+    is_unnamed = all(_NO_NAME.fullmatch(label) for label in theirs)  # none is there, or transformers' own
+    folded = [label.casefold() for label in theirs]
+    if set(task.labels) <= set(numbers) and checked.num_labels > 1:
+        return numbers if is_unnamed else theirs
+    if is_unnamed and checked.num_labels == len(task.labels):
+        return task.labels
+    if len(own) == len(task.labels) and len(set(folded)) == len(folded) and set(own) <= set(folded):
+        return tuple(own.get(label.casefold(), label) for label in theirs)
+    if checked.num_labels == 1:
+        raise ModelError(
+            f"{name} has one output, a number, but the rows have the labels {', '.join(task.labels[:6])}. If these are "
+            "numbers, say --target number; else give a classifier, or the encoder without its head."
+        )
+    unknown = [label for label in task.labels if label.casefold() not in folded]
+    known = ", ".join(theirs[:6]) or f"{checked.num_labels} classes without names"
+    raise ModelError(
+        f"{name} was fine-tuned for {known}{', ...' if len(theirs) > 6 else ''}, but the rows have the labels "
+        f"{', '.join((unknown or list(task.labels))[:6])}. Give rows with its labels, or the encoder without its head."
+    )
 
 
 def _write_named(checked: Checked, labels: tuple[str, ...], place: Path) -> None:
@@ -111,7 +150,7 @@ def store_original(name: str, task: Task, max_length: int, folder: Path, places:
     """Store a classifier as it is, uncompressed, as an artifact; None where it is an encoder without a head.
 
     Args:
-        name: The model, as `classifier_folder` gives it.
+        name: The model, as `outputs_of` gives it.
         task: The task.
         max_length: Tokens kept of a row.
         folder: Where the artifact is put, in a folder of its own.
@@ -126,6 +165,20 @@ def store_original(name: str, task: Task, max_length: int, folder: Path, places:
     if not (place / "manifest.json").is_file():
         save_model(place, pretrained.model.eval(), tokenizer_json=pretrained.tokenizer_json, facts=facts)
     return open_artifact(place).folder
+
+
+def given_bytes(name: str, places: Places) -> int:
+    """Bytes that a model needs to predict as it was given: weights, config, tokenizer; of an artifact its package.
+
+    Args:
+        name: The model as the user names it.
+        places: Where models are found.
+    """
+    if (Path(name) / "manifest.json").is_file():
+        return open_artifact(Path(name)).package_bytes
+    folder = identify(name, places.models_dir).source.folder
+    files = [path for path in folder.iterdir() if path.suffix == ".safetensors" or path.name in _NEEDED]
+    return sum(path.stat().st_size for path in files)
 
 
 def check_labels(name: str, task: Task, predictions: np.ndarray, labels: np.ndarray) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from multipress.artifact import open_artifact
 from multipress.budget.memo import Memo
@@ -20,15 +24,16 @@ from multipress.engines.schedule import run_what_is_left
 from multipress.errors import RunError
 from multipress.estimate import predicted_seconds
 from multipress.manifest import FORMAT_VERSION
-from multipress.measure import measure_speed
+from multipress.measure import measure_speed, read_error
 from multipress.methods import get_method
 from multipress.methods.distillation import Distillation
 from multipress.models.pretrained import identify
 from multipress.plan import Plan
 from multipress.records import Run
-from multipress.reproducibility import file_sha256
+from multipress.reproducibility import computer, file_sha256, library_versions
 from multipress.size_ahead import SizeAhead, size_before_training
 from multipress.spec import SEARCH_NAME, MethodSpec, RunSpec, StudySpec, TrainingSpec
+from multipress.speed_ahead import encoder_milliseconds
 from multipress.store import Store
 
 __all__ = ["Recipe", "Result", "Tries"]
@@ -113,7 +118,8 @@ class Result:
         artifact: The artifact's folder.
         score: On the rows to select by.
         package_bytes: Of the whole package.
-        latency_ms: Median for one text on this computer; None where it was not asked for.
+        latency_ms: Median for one text on this computer, computed in integers; None where it was not asked for.
+        error: Standard error of the score less that of the model before, or of the score itself where that is limited.
     """
 
     recipe: Recipe
@@ -122,6 +128,7 @@ class Result:
     score: float
     package_bytes: int
     latency_ms: float | None = None
+    error: float = 0.0
 
 
 class Tries:
@@ -135,6 +142,11 @@ class Tries:
         on_end: Called when a run has ended, with how many of a round have ended and how many there are.
         is_timed: Whether latencies are measured.
         model: The model that is compressed.
+
+    Attributes:
+        teacher: Artifact of the model before, which tries learn from; empty before there is one.
+        reference: Its logits (N, C) on the rows to select by, with which those of tries are compared; None: with none.
+        workers: How many tries run side by side.
     """
 
     def __init__(  # noqa: PLR0913 - where, on what and how all tries of a search run
@@ -150,7 +162,9 @@ class Tries:
         self.store = Store(folder)
         self.results: list[Result] = []
         self.teacher = ""
-        self._workers = default_workers()
+        self.reference: np.ndarray | None = None
+        self.workers = default_workers()
+        self._slowness: list[float] = []  # of rounds, the time they took in that which was predicted
         self._sizes, self._latencies = (Memo(folder.parent / f"{name}.json") for name in ("sizes", "latencies"))
         self._rows = rows
         self._training = training
@@ -158,7 +172,7 @@ class Tries:
         self._on_end = on_end
         self._is_timed = is_timed
         self.store.check_writable()
-        self._engine = LocalEngine(self.store, places, self._workers)  # its workers stay from round to round
+        self._engine = LocalEngine(self.store, places, self.workers)  # its workers stay from round to round
         self._seconds: dict[Recipe, float] = {}
         files = [file_sha256(Path(file)) for file in (rows.data.train, rows.data.dev)]
         self.facts = [identify(model, places.models_dir).sha256, *files, asdict(rows.data), asdict(training)]
@@ -186,9 +200,13 @@ class Tries:
         return plan, plan.cells({(recipe.model, self._rows.data): recipe.learning_rate})[-1]
 
     def seconds(self, *recipes: Recipe) -> float:
-        """About how long tries side by side take, the slowest of them or their share of each worker."""
+        """About how long tries side by side take, by what was predicted and what became of earlier predictions."""
+        return self._predicted(recipes) * (statistics.median(self._slowness) if self._slowness else 1.0)
+
+    def _predicted(self, recipes: Sequence[Recipe]) -> float:
+        """Of the slowest of them, or their share of each worker."""
         times = [self._seconds_of(recipe) for recipe in recipes]
-        return max(*times, sum(times) / self._workers) if len(times) > 1 else times[0]
+        return max(*times, sum(times) / self.workers) if len(times) > 1 else times[0]
 
     def _seconds_of(self, recipe: Recipe) -> float:
         alike = replace(recipe, rate=recipe.rate and 1.0, learning_rate=1.0, temperature=1.0)  # take as long
@@ -221,8 +239,13 @@ class Tries:
         """Whether a run of this store is done."""
         return bool(_RUN_ID.fullmatch(run_id)) and self.store.done(run_id) is not None
 
-    def run(self, recipes: Sequence[Recipe]) -> list[Result]:
+    def run(self, recipes: Sequence[Recipe], on_result: Callable[[Result], None] = lambda result: None) -> list[Result]:
         """Run tries side by side; those that fail give no result.
+
+        Args:
+            recipes: What to try.
+            on_result: Called with the result of each as soon as it is done; not where latencies are measured, which is
+                done when no other try runs.
 
         Raises:
             RunError: none of them ended well.
@@ -231,7 +254,19 @@ class Tries:
         jobs = {job.run_id: job for _, plan, last in made for job in plan.with_needs([last])}
         self._cells = list(dict.fromkeys([*self._cells, *(job.run_id for _, _, job in made)]))
         self.store.save_study(self._study, {"cells": self._cells, "spec": asdict(made[0][1].study)})
-        run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=self._on_end)
+        by_run = {job.run_id: recipe for recipe, _, job in made}
+
+        def end(run: Run, ended: int, total: int) -> None:
+            self._on_end(run, ended, total)
+            if run.run_id in by_run and not self._is_timed:
+                result = self.result(by_run[run.run_id], run.run_id)
+                if result is not None:
+                    on_result(result)
+
+        began, new = time.monotonic(), sum(self.store.done(run_id) is None for run_id in by_run)
+        run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=end)
+        if new == len(by_run):
+            self._slowness.append((time.monotonic() - began) / self._predicted(list(by_run.values())))
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]
         if not found and not self.results:
             whys = [run.why for job in jobs.values() if (run := self.store.run(job.run_id)).state != "done"]
@@ -246,15 +281,30 @@ class Tries:
             return None
         values = {row.name: row.value for row in read_measurements(done)}
         latency = self.latency(done / "artifact") if self._is_timed else None
-        return Result(recipe, run_id, done / "artifact", float(values["score"]), int(values["package_bytes"]), latency)
+        error = read_error(done, self.reference)
+        size = int(values["package_bytes"])
+        return Result(recipe, run_id, done / "artifact", float(values["score"]), size, latency, error)
+
+    @property
+    def timed_length(self) -> int:
+        """Tokens of the text that latencies are measured with."""
+        return min(TIMED_LENGTH, self._training.max_length)
 
     def latency(self, artifact: Path) -> float:
-        """Median milliseconds for one text of up to `TIMED_LENGTH` tokens; measured once, so that a search repeats."""
+        """Median milliseconds for one text of `timed_length` tokens by integers; measured once: a search repeats."""
         opened = open_artifact(artifact)
-        length = min(TIMED_LENGTH, int(opened.facts["max_length"]))
 
         def timed() -> float:
-            rows = measure_speed(opened, [(1, length)])
+            rows = measure_speed(opened, [(1, self.timed_length)], precision="int8")
             return next(row.value for row in rows if row.name == "latency_p50_ms")
 
-        return float(self._latencies.get([opened.manifest["files"]["model.safetensors"]["sha256"], length], timed))
+        return self._timed(opened.manifest["files"]["model.safetensors"]["sha256"], timed)
+
+    def encoder_latency(self, model: str) -> float:
+        """The same of a whole model in 8 bits, before there is one."""
+        checked = identify(model, self._places.models_dir)
+        return self._timed(checked.sha256, lambda: encoder_milliseconds(checked.config, self.timed_length))
+
+    def _timed(self, sha256: str, timed: Callable[[], float]) -> float:
+        here = [computer()["cpu"], library_versions("onnxruntime")]
+        return float(self._latencies.get([sha256, self.timed_length, "int8", here], timed))

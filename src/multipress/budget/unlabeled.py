@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from multipress.artifact import open_artifact
+from multipress.budget.asked import Asked
 from multipress.budget.rows import FEWEST
-from multipress.budget.start import classifier_folder, dense_folder, store_original
+from multipress.budget.start import dense_folder, outputs_of, store_original
 from multipress.durable import write_text
 from multipress.engines.job import Places
 from multipress.errors import DataError, ModelError, SettingError
@@ -23,9 +23,6 @@ from multipress.runtime import Predictor
 from multipress.tasks import Task
 from multipress.tasks.assemble import sample_positions
 from multipress.tasks.single_file import load_texts
-
-if TYPE_CHECKING:
-    from multipress.budget.fitting import Asked
 
 __all__ = ["label_texts", "texts_to_label"]
 
@@ -88,7 +85,7 @@ def label_texts(asked: Asked, rows: list[Row], folder: Path, places: Places, on_
     task = _task(checked.num_labels, checked.label_names, any(second for _, second in rows))
     if any(label != label.strip() or not label for label in task.labels):
         raise ModelError(f"{asked.model} has a class without a name, or with blanks around it. Name it in config.json.")
-    name, _ = classifier_folder(asked.model, task, folder, places)
+    name = outputs_of(asked.model, task, folder, places).model
     key = hashlib.sha256(json.dumps([checked.sha256, asked.max_length, rows]).encode()).hexdigest()[:12]
     files = [folder / f"labeled-{key}-{part}.jsonl" for part in ("train", "dev")]
     if not files[1].is_file():  # written last

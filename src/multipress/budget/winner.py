@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
-from multipress.measure import measure_size, measure_speed
+from multipress.budget.rows import SearchRows
+from multipress.measure import measure_size
+from multipress.measure.intervals import score_interval
 from multipress.measure.parity import compare_logits
 from multipress.measure.rival import rival_model
+from multipress.measure.speed import time_in_turns
 from multipress.records import Measurement
 from multipress.report.card import Recalls, model_card
 from multipress.reproducibility import computer
@@ -23,9 +26,9 @@ from multipress.tasks.metrics import evaluate_logits, per_class_recall, score_lo
 
 __all__ = ["Comparison", "Row", "compare", "winners_card"]
 
+NAMES = ("before", "dynamic int8 of before", "after", "after, in integers")
 EXAMPLES = 3
-LENGTH = 128
-_RESAMPLES = 1000
+LENGTH, REPEATS = 128, 20
 
 
 @dataclass(frozen=True)
@@ -33,11 +36,12 @@ class Row:
     """One model in the comparison.
 
     Args:
-        name: `before`, stored by multipress in 16 bits; the rival's; `after`.
+        name: One of `NAMES`.
         score: On the rows to report on.
         low: Lower end of its 95 % interval over rows drawn anew.
         high: Upper end.
-        package_bytes: All that must be shipped to predict; of the rival its ONNX file and the tokenizer.
+        package_bytes: All that must be shipped to predict; of the model before as it was given, of the rival its ONNX
+            file and the tokenizer.
         latency_ms: Median for one text of 128 tokens (of `max_length`, where that is less), one thread, in turns.
     """
 
@@ -54,8 +58,14 @@ class Comparison:
     """Before, after and the rival on the same rows.
 
     Args:
-        rows: The three.
+        rows: The four, in the order of `NAMES`.
         num_rows: How many rows they were scored on.
+        length: Tokens of the text that was timed.
+        metric: Name of the score.
+        is_labeled: Whether the labels are true; else the model before has given them, and the score says how far a
+            model agrees with it.
+        unseen: Scores before and after without those rows that are also among the others, and how many are left; None
+            where there are none such.
         metrics: Of the winner, by name, `score` among them.
         change: Score after less score before, in words, with its interval and the share of rows that agree.
         recall: Of each class before and after; empty for a number.
@@ -64,6 +74,10 @@ class Comparison:
 
     rows: list[Row]
     num_rows: int
+    length: int
+    metric: str
+    is_labeled: bool
+    unseen: tuple[float, float, int] | None
     metrics: dict[str, float]
     change: str
     recall: dict[str, tuple[float, float]]
@@ -75,11 +89,13 @@ class Comparison:
 
     def table(self) -> str:
         """A table for the terminal."""
-        lines = [f"{'':22} {'score':>7} {'95 % interval':>15} {'MB':>8} {'ms':>7}"]
+        score = f"{self.metric if self.is_labeled else 'agreement':>9}"
+        lines = [f"{'':22} {score} {'95 % interval':>15} {'MB':>8} {f'ms, 1 x {self.length}':>11}"]
         for row in self.rows:
             ends = f"{row.low:.4f}-{row.high:.4f}"
             lines.append(
-                f"{row.name:22} {row.score:7.4f} {ends:>15} {row.package_bytes / 1e6:8.2f} {row.latency_ms:7.2f}"
+                f"{row.name:22} {row.score:{len(score)}.4f} {ends:>15} {row.package_bytes / 1e6:8.2f} "
+                f"{row.latency_ms:11.2f}"
             )
         return "\n".join(lines)
 
@@ -89,43 +105,63 @@ class Comparison:
         return sorted(fallen, key=lambda item: item[2] - item[1])[:count]
 
 
-def compare(before: Path, after: Path, task: Task, rows: Split) -> Comparison:
+def compare(
+    before: Path, after: Path, searched: SearchRows, before_bytes: int, *, is_labeled: bool = True
+) -> Comparison:
     """Score, size and latency of two artifacts and of the dynamic int8 of the first, on rows not used before.
+
+    The winner is there twice: computed in floats, and in integers (`predict --precision int8`).
 
     Args:
         before: The model before, an artifact.
         after: The winner, an artifact.
-        task: The task.
-        rows: The rows to report on.
+        searched: The rows to report on, and their task.
+        before_bytes: Size of the model before as it was given.
+        is_labeled: Whether the labels are true, not what the model before says.
     """
+    task, rows, shared = searched.task, searched.report, searched.shared
     dense, winner = open_artifact(before), open_artifact(after)
     rival = rival_model(dense)
-    session = OnnxSession(rival)
-    logits = {
-        "before": Predictor(dense).logits(rows.texts, rows.pairs),
-        "dynamic int8 of before": Predictor(dense, session=session).logits(rows.texts, rows.pairs),
-        "after": Predictor(winner).logits(rows.texts, rows.pairs),
-    }
+    predictors = (
+        Predictor(dense),
+        Predictor(dense, session=OnnxSession(rival)),
+        Predictor(winner),
+        Predictor(winner, precision="int8"),
+    )
+    logits = [predictor.logits(rows.texts, rows.pairs) for predictor in predictors]
     tokenizer = dense.manifest["files"]
     tokenizer_bytes = sum(record["bytes"] for name, record in tokenizer.items() if name.startswith("tokenizer"))
-    sizes = {
-        "before": dense.package_bytes,
-        "dynamic int8 of before": len(rival) + tokenizer_bytes,
-        "after": winner.package_bytes,
-    }
-    times = _latencies(dense, winner, session)
+    sizes = (before_bytes, len(rival) + tokenizer_bytes, winner.package_bytes, winner.package_bytes)
+    # The winner's words are a part of the words of the model before, so that all can compute the same batches.
+    sessions = dict(zip(NAMES, (predictor.session for predictor in predictors), strict=True))
+    shape = (1, min(LENGTH, int(winner.facts["max_length"])))
+    times = time_in_turns(sessions, [shape], int(winner.config["vocab_size"]), threads=1, repeats=REPEATS)
     found = [
-        Row(name, score_logits(task, values, rows.labels), *_interval(task, values, rows.labels), sizes[name], time)
-        for (name, values), time in zip(logits.items(), times, strict=True)
+        Row(
+            name,
+            score_logits(task, values, rows.labels),
+            *score_interval(task, values, rows.labels),
+            size,
+            float(np.median(times[name, shape])),
+        )
+        for name, values, size in zip(NAMES, logits, sizes, strict=True)
     ]
-    change = compare_logits(logits["before"], logits["after"], task, rows).describe()
+    old, new = logits[0], logits[2]
+    unseen = None
+    if 0 < shared.sum() < len(shared):
+        first, second = (score_logits(task, values[~shared], rows.labels[~shared]) for values in (old, new))
+        unseen = (first, second, int(np.sum(~shared)))
     return Comparison(
         found,
         len(rows),
-        evaluate_logits(task, logits["after"], rows.labels),
-        change,
-        _recall(task, logits["before"], logits["after"], rows.labels),
-        _examples(task, logits["before"], logits["after"], rows),
+        shape[1],
+        task.score,
+        is_labeled,
+        unseen,
+        evaluate_logits(task, new, rows.labels),
+        compare_logits(old, new, task, rows).describe(),
+        _recall(task, old, new, rows.labels),
+        _examples(task, old, new, rows),
     )
 
 
@@ -138,40 +174,20 @@ def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_
         command: The command that made it.
         made_of: What the user calls the model before.
     """
-    before, _, after = comparison.rows
+    before, _, after, _ = comparison.rows
     run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
-    measured = [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
     here = computer()
-    timed = {"batch_size": 1, "length": _length(artifact), "threads": 1, "computer": here}
-    measured += [*measure_size(artifact), Measurement(run_id, "latency_p50_ms", after.latency_ms, "ms", timed)]
+    timed = {"batch_size": 1, "length": comparison.length, "threads": 1, "computer": here}
+    measured = [*measure_size(artifact), Measurement(run_id, "latency_p50_ms", after.latency_ms, "ms", timed)]
     recalls = None
-    if comparison.recall:
+    if comparison.is_labeled:
+        measured += [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
+    else:
+        measured.append(Measurement(run_id, "agreement", after.score, "share", rows))
+    if comparison.recall and comparison.is_labeled:
         old, new = ({name: both[which] for name, both in comparison.recall.items()} for which in (0, 1))
         recalls = Recalls(new, old, before.score)
     return model_card(artifact, measured, command, recalls, here, made_of)
-
-
-def _latencies(dense: Artifact, winner: Artifact, session: OnnxSession) -> list[float]:
-    shape = (1, _length(dense))
-    # The winner's words are a part of the words of the model before, so that all can compute the same batches.
-    others = {"before": Predictor(dense).session, "rival": session}
-    times = {row.name: row.value for row in measure_speed(winner, [shape], others=others)}
-    return [times["before:latency_p50_ms"], times["rival:latency_p50_ms"], times["latency_p50_ms"]]
-
-
-def _length(artifact: Artifact) -> int:
-    return min(LENGTH, int(artifact.facts["max_length"]))
-
-
-def _interval(task: Task, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % percentile interval of a score over rows drawn anew (Efron and Tibshirani 1993, chapter 13)."""
-    random = np.random.default_rng(0)
-    drawn = []
-    for _ in range(_RESAMPLES):
-        rows = random.integers(len(labels), size=len(labels))
-        drawn.append(score_logits(task, logits[rows], labels[rows]))
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _recall(task: Task, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, tuple[float, float]]:

@@ -13,7 +13,7 @@ from multipress.plain_text import plain
 from multipress.spec import DataSpec, TrainingSpec
 
 if TYPE_CHECKING:
-    from multipress.budget.fitting import Compressed
+    from multipress.budget.told import Compressed
     from multipress.records import Run
     from multipress.store import Store
 
@@ -27,7 +27,7 @@ def compress(
     train_file: Annotated[str, typer.Option("--train", help="Training rows: CSV, TSV, JSON lines or Parquet.")] = "",
     dev_file: Annotated[str, typer.Option("--dev", help="Validation rows, to select by.")] = "",
     test_file: Annotated[
-        str, typer.Option("--test", help="Rows to report on, used once; left out: half of the validation rows.")
+        str, typer.Option("--test", help="Rows to report the winner on; left out: half of the validation rows.")
     ] = "",
     unlabeled: Annotated[
         str, typer.Option(metavar="FILE", help="Texts without labels, in place of rows: the model itself labels them.")
@@ -37,7 +37,10 @@ def compress(
     target: Annotated[str, typer.Option(help="classes or number; found from the labels if left out.")] = "",
     metric: Annotated[str, typer.Option(help="The metric that is the score, such as macro_f1.")] = "",
     max_mb: Annotated[float | None, typer.Option(help="Most MB (10^6 bytes) of the whole package.")] = None,
-    max_ms: Annotated[float | None, typer.Option(help="Most ms for one text of 128 tokens, one thread, here.")] = None,
+    max_ms: Annotated[
+        float | None,
+        typer.Option(help="Most ms here for one text of 128 tokens (--max-length, if less), one thread, in integers."),
+    ] = None,
     min_score: Annotated[float | None, typer.Option(help="Least score, from 0 to 1.")] = None,
     max_drop: Annotated[float | None, typer.Option(help="Most that the score may fall; 0.01 is one point.")] = None,
     time_limit: Annotated[float, typer.Option(help="Minutes that the search may take, about.")] = 30.0,
@@ -48,7 +51,7 @@ def compress(
     ] = None,
     max_length: Annotated[int, typer.Option(min=3, help="Tokens kept of a row.")] = TrainingSpec.max_length,
     max_train_rows: Annotated[int, typer.Option(min=0, help="Train on a seeded sample; 0: all.")] = 0,
-    max_eval_rows: Annotated[int, typer.Option(min=0, help="Select and report on a seeded sample; 0: all.")] = 0,
+    max_eval_rows: Annotated[int, typer.Option(min=0, help="Take a seeded sample of the validation rows; 0: all.")] = 0,
     data_dir: Annotated[Path | None, typer.Option(help="Folder with glue/<task>/<split>.parquet.")] = None,
     models_dir: Annotated[Path | None, typer.Option(help="Folder of model folders.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
@@ -57,7 +60,8 @@ def compress(
     from multipress.budget.limits import Budget
 
     budget = Budget(max_mb, max_ms, min_score, max_drop, time_limit)  # what cannot be is said before torch is imported
-    from multipress.budget.fitting import Asked, fit
+    from multipress.budget.asked import Asked
+    from multipress.budget.fitting import fit
     from multipress.cli.progress import Runs
     from multipress.cli.report import write_report
     from multipress.engines.job import Places
@@ -76,27 +80,22 @@ def compress(
     )
     asked = Asked(model, data, test_file, max_length, epochs, unlabeled, tuple(learn_from or ()))
     runs = Store(out.parent / f"{out.name}.search" / "runs")
-    try:
-        with Runs() as show:
-            found = fit(
-                asked,
-                budget,
-                out,
-                places=Places(data_dir, models_dir),
-                on_note=show.note,
-                on_end=lambda run, ended, total: show.end(run, ended, total, _score(runs, run)),
-            )
-    except KeyboardInterrupt:
-        is_there = (out / "manifest.json").is_file()
-        kept = f" The best so far is at {out}." if is_there else " Nothing keeps to the budget yet."
-        raise KeyboardInterrupt(f"Stopped.{kept} The same command goes on.") from None
+    with Runs() as show:
+        found = fit(
+            asked,
+            budget,
+            out,
+            places=Places(data_dir, models_dir),
+            on_note=show.note,
+            on_end=lambda run, ended, total: show.end(run, ended, total, _score(runs, run)),
+        )
     page = found.store.parent / "report.html" if find_spec("scipy") else None
     if page is None:
         typer.echo('No page was written: it needs the extra "report".', err=True)
     else:
         write_report(found.store, page)
     if as_json:
-        typer.echo(json.dumps(_document(found, out, page), indent=2))
+        typer.echo(json.dumps({**found.to_json(), "report": str(page) if page else None}, indent=2))
     else:
         _print(found, out, page)
 
@@ -108,38 +107,28 @@ def _score(runs: Store, run: Run) -> float | None:
     return score
 
 
-def _document(found: Compressed, out: Path, page: Path | None) -> dict[str, object]:
-    return {
-        "artifact": str(out),
-        "why": found.why,
-        "recipe": found.recipe,
-        "meets_budget": found.meets,
-        "no_better_than_guessing": found.guesses,
-        **found.comparison.to_json(),
-        "store": str(found.store),
-        "report": str(page) if page else None,
-        "notes": list(found.notes),
-    }
-
-
 def _print(found: Compressed, out: Path, page: Path | None) -> None:
     comparison = found.comparison
     typer.echo(f"{out}: {found.why}")
     typer.echo(f"On {comparison.num_rows:,} rows that no choice of a try has seen:")
     typer.echo(comparison.table())
     typer.echo(f"Against the model before: {comparison.change}.")
-    for name, before, after in comparison.worst_classes():
-        typer.echo(f"  recall of {plain(name)}: {before:.3f} before, {after:.3f} after")
+    if comparison.unseen:
+        before, after, rows = comparison.unseen
+        typer.echo(f"  on the {rows:,} rows that are not also among the others: {before:.4f} before, {after:.4f} after")
+    for name, was, now in comparison.worst_classes():
+        typer.echo(f"  recall of {plain(name)}: {was:.3f} before, {now:.3f} after")
     for example in comparison.examples:
-        shown = plain(example["text"])[:90]
         labels = {key: plain(example[key]) for key in ("before", "after", "label")}
-        typer.echo(f"  {shown!r}: {labels['before']} before, {labels['after']} after; it is {labels['label']}")
+        right = f"; it is {labels['label']}" if comparison.is_labeled else ""
+        typer.echo(f"  {plain(example['text'])[:90]!r}: {labels['before']} before, {labels['after']} after{right}")
     if found.guesses:
         typer.echo("It is no better than always guessing the most common label: ask for more MB, or give more time.")
-    if not found.meets:
+    if found.missed:
         typer.echo(
-            "On these rows the score is below what was asked for; on those to select by it was not. Of many tries, "
-            "those that just pass are lucky ones: where it matters, ask for more, or give more validation rows."
+            f"Measured anew it does not keep to the budget: {'; '.join(found.missed)}. When it was chosen it did: of "
+            "many tries those that just pass are lucky ones. Where it matters ask for more, or give more validation "
+            "rows."
         )
     if page:
         typer.echo(f"All tries: {page}")

@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import ModuleType
 
 from multipress.engines.job import EXECUTOR, Job, Places, make_executor, settle
 from multipress.engines.schedule import Answer
@@ -148,7 +150,7 @@ class _Worker:
         self._used = -1.0
         self._looked = 0.0
         self._idle_seconds = 0.0
-        with one_thread():
+        with one_thread(), _without_main():
             self.process = context.Process(target=_serve, args=(theirs, *setup, os.getpid()), daemon=True)
             self.process.start()
         theirs.close()
@@ -188,6 +190,17 @@ class _Worker:
     def kill(self, why: str) -> None:
         self._why = why
         self.process.kill()
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """A worker needs nothing of the script that started all this; `spawn` would run it once more in each of them."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _processor_seconds(process: int | None) -> float:

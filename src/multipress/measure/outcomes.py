@@ -11,11 +11,12 @@ from safetensors.numpy import load_file, save
 from multipress.analysis.resampling import Outcome
 from multipress.durable import write_bytes, write_json
 from multipress.errors import StoreError
+from multipress.measure.intervals import change_error, score_error
 from multipress.tasks.base import Task
 from multipress.tasks.metrics import per_class_recall, score_logits
 from multipress.tasks.translations import bleu_of_counts, bleu_rows
 
-__all__ = ["read_outcome", "read_recalls", "write_outputs"]
+__all__ = ["read_error", "read_outcome", "read_recalls", "write_outputs"]
 
 PREDICTIONS = "predictions.safetensors"
 
@@ -75,6 +76,23 @@ def read_recalls(attempt: Path) -> dict[str, float]:
         return {}
     found = per_class_recall(stored["logits"].argmax(axis=1), stored["labels"], len(task.labels))
     return dict(zip(task.labels, found.tolist(), strict=True))
+
+
+def read_error(attempt: Path, reference: np.ndarray | None) -> float:
+    """Standard error of a classifier's score over rows, or of how much it differs from another model's.
+
+    Args:
+        attempt: Folder of its attempt, with `predictions.safetensors` and the artifact.
+        reference: The other model's logits (N, C) on the same rows; None: there is none.
+
+    Raises:
+        StoreError: a file is missing or damaged.
+    """
+    task, stored = _predicted(attempt)
+    logits, labels = stored["logits"], stored["labels"]
+    if reference is None:
+        return score_error(task, logits, labels)
+    return change_error(task, reference, logits, labels)
 
 
 def _predicted(attempt: Path) -> tuple[Task, dict[str, np.ndarray]]:

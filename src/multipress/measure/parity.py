@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from multipress.errors import RunError
+from multipress.measure.intervals import change_interval
 from multipress.tasks import Split, Task
 from multipress.tasks.metrics import score_logits
 
 __all__ = ["EXACT", "ROUNDED", "Bound", "Parity", "check_parity", "compare_logits"]
 
-_RESAMPLES = 1000
 _NEAR = 0.05  # numbers are equal where they differ by less than this share of their spread
 
 
@@ -28,7 +28,7 @@ class Parity:
         largest_difference: Largest absolute difference of a logit.
         score: The artifact's score; None where the rows have no labels.
         score_change: The file's score less the artifact's.
-        change_low: Lower end of the 95 % interval of the change, over rows drawn anew.
+        change_low: Lower end of the 95 % interval of the change, over other rows.
         change_high: Its upper end.
     """
 
@@ -94,25 +94,8 @@ def compare_logits(reference: np.ndarray, found: np.ndarray, task: Task, split: 
 
     labels = split.labels
     score, other = (score_logits(task, logits, labels) for logits in (reference, found))
-    low, high = np.quantile(_drawn_changes(reference, found, task, labels), [0.025, 0.975])
-    return replace(parity, score=score, score_change=other - score, change_low=float(low), change_high=float(high))
-
-
-def _drawn_changes(reference: np.ndarray, found: np.ndarray, task: Task, labels: np.ndarray) -> np.ndarray:
-    """Changes of the score on rows drawn anew with replacement (Efron and Tibshirani 1993, section 13.3)."""
-    random, count = np.random.default_rng(0), len(labels)
-    if task.score == "accuracy":
-        # A row changes the number of right ones by -1, 0 or 1: how many there are of each is drawn, not the rows.
-        before, after = ((logits.argmax(axis=1) == labels).astype(np.int64) for logits in (reference, found))
-        shares = [np.mean(after - before == value) for value in (-1, 0, 1)]
-        drawn = random.multinomial(count, shares, size=_RESAMPLES)
-        return np.asarray((drawn[:, 2] - drawn[:, 0]) / count)
-    changes = []
-    for _ in range(_RESAMPLES):
-        rows = random.integers(count, size=count)
-        scores = [score_logits(task, logits[rows], labels[rows]) for logits in (reference, found)]
-        changes.append(scores[1] - scores[0])
-    return np.array(changes)
+    low, high = change_interval(task, reference, found, labels)
+    return replace(parity, score=score, score_change=other - score, change_low=low, change_high=high)
 
 
 def check_parity(parity: Parity, bound: Bound, largest_logit: float, what: str) -> None:

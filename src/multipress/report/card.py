@@ -51,7 +51,8 @@ def model_card(
 
     Args:
         artifact: The artifact, opened.
-        measurements: Its quality and sizes, and its latency where it was timed.
+        measurements: Its quality and sizes, and its latency where it was timed; `agreement` in place of the quality
+            where there were no labels.
         command: The commands that make it again, one a line.
         recalls: Of each class, where there are classes.
         computer: Where the score was computed; None where it is not known.
@@ -79,6 +80,7 @@ def model_card(
         "| what | value |",
         "|---|---|",
         *(f"| {name} ({rows} rows) | {values[name]:.4f} |" for name in metrics),
+        *_agreement(measurements),
         f"| weights | {values['weights_bytes'] / 1e6:.2f} MB |",
         f"| whole package | {values['package_bytes'] / 1e6:.2f} MB |",
         f"| the same weights as float32 | {values['dense_bytes'] / 1e6:.2f} MB |",
@@ -106,13 +108,22 @@ def model_card(
         *_instructions(computer),
         "",
         *(_recall_lines(recalls) if recalls else []),
-        "Limits: the score is that of one seed on the validation rows named above; another seed or other rows give",
-        "another. Predictions are computed in 32-bit floats; fewer bytes alone do not make the model faster. Text",
+        "Limits: the numbers are those of one seed on the rows named above; another seed or other rows give",
+        "others. Predictions are computed in 32-bit floats; fewer bytes alone do not make the model faster. Text",
         "unlike the training rows was not tested, nor was the model tested for bias.",
         *([] if any(row.name == "latency_p50_ms" for row in measurements) else ["Latency was not measured."]),
         "",
     ]
     return "\n".join(lines)
+
+
+def _agreement(measurements: Sequence[Measurement]) -> list[str]:
+    """Where no true labels were there, only the agreement with the model that was compressed is known."""
+    return [
+        f"| agreement with the model before, on {row.context['rows']} texts without labels | {row.value:.4f} |"
+        for row in measurements
+        if row.name == "agreement"
+    ]
 
 
 def _instructions(computer: Mapping[str, Any] | None) -> list[str]:
@@ -173,6 +184,8 @@ def _recall_lines(recalls: Recalls) -> list[str]:
 
 def _model_index(task: dict[str, Any], metrics: list[str], values: dict[str, float]) -> list[str]:
     # JSON strings are YAML strings, so nothing in a name can break out of its place.
+    if not metrics:
+        return []
     dataset = json.dumps(task["name"])
     lines = [
         "model-index:",

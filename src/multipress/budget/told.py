@@ -1,0 +1,145 @@
+"""What a search says in the end: the winner and why, or what came nearest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from multipress.artifact import Artifact
+from multipress.budget.asked import Asked
+from multipress.budget.limits import Budget
+from multipress.budget.rows import SearchRows
+from multipress.budget.search import Search
+from multipress.budget.tries import Result
+from multipress.budget.winner import Comparison
+
+__all__ = ["Compressed", "command_of", "missed_limits", "nearest", "only_guesses", "why_chosen"]
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """The winner, and why it is.
+
+    Args:
+        artifact: At its place.
+        comparison: Before, after and the rival, on rows that no choice has seen.
+        why: One sentence.
+        recipe: How it was made, in words.
+        store: The folder of all tries.
+        notes: What a user should know of the rows.
+        missed: What of the budget the winner does not keep when it is measured anew, on the rows to report on.
+        guesses: Whether it is right no more often than the most common label is.
+    """
+
+    artifact: Artifact
+    comparison: Comparison
+    why: str
+    recipe: str
+    store: Path
+    notes: tuple[str, ...]
+    missed: tuple[str, ...]
+    guesses: bool
+
+    def to_json(self) -> dict[str, object]:
+        """All of it as plain JSON values."""
+        return {
+            "artifact": str(self.artifact.folder),
+            "why": self.why,
+            "recipe": self.recipe,
+            "meets_budget": not self.missed,
+            "missed": list(self.missed),
+            "no_better_than_guessing": self.guesses,
+            **self.comparison.to_json(),
+            "store": str(self.store),
+            "notes": list(self.notes),
+        }
+
+
+def command_of(asked: Asked, budget: Budget) -> str:
+    """The command that makes the winner again, with the names of files alone."""
+    data = asked.data
+    named = {"test": asked.test, "unlabeled": asked.unlabeled, "task": data.task}
+    named |= {"train": data.train, "dev": data.dev, "label": data.label, "target": data.target}
+    options = [f"--{name} {Path(value).name}" for name, value in named.items() if value]
+    options += [f"--text {column}" for column in data.text]
+    options += [f"--metric {data.metric}"] if data.metric else []
+    numbers: dict[str, float | None] = {"max-mb": budget.max_mb, "max-ms": budget.max_ms}
+    numbers |= {"min-score": budget.min_score, "max-drop": budget.max_drop}
+    numbers |= {"time-limit": budget.minutes, "max-length": asked.max_length, "epochs": asked.epochs or None}
+    numbers |= {"max-train-rows": data.max_train_rows or None, "max-eval-rows": data.max_eval_rows or None}
+    options += [f"--{name} {value:g}" for name, value in numbers.items() if value is not None]
+    return f"multipress compress {Path(asked.model).name} {' '.join(options)} -o OUT"
+
+
+def nearest(results: Sequence[Result], search: Search, budget: Budget, least: float | None) -> str:
+    """What to say where nothing keeps to the budget.
+
+    Args:
+        results: Of all tries.
+        search: The search, which says how far a result is from the limits.
+        budget: The limits.
+        least: The least score that would have done; None: any.
+    """
+    results = [result for result in results if result.recipe.rate != 0]
+    if not results:
+        return "No try ended well. See the runs of the search."
+    wanted = "" if least is None else f" with a score of {least:.4f} or more"
+    best = min(results, key=search.loss)
+    fast = "" if best.latency_ms is None else f", {best.latency_ms:.2f} ms"
+    missed = {
+        "more MB": best.package_bytes > budget.max_bytes,
+        "more ms": (best.latency_ms or 0) > (budget.max_ms or math.inf),
+        "a lower score" if budget.max_drop is None else "a larger drop": best.score < (least or 0),
+    }
+    return (
+        f"No try keeps to the budget{wanted}. The nearest: {best.recipe.text()}: score {best.score:.4f}, "
+        f"{best.package_bytes / 1e6:.2f} MB{fast}, in {best.artifact}. Allow "
+        f"{', '.join(name for name, is_missed in missed.items() if is_missed)}, or more time; the same command with "
+        "other limits goes on from these tries."
+    )
+
+
+def why_chosen(best: Result, search: Search, budget: Budget, tried: int, num_rows: int) -> str:
+    """One sentence on why the winner is the winner.
+
+    Args:
+        best: The winner.
+        search: The search that found it.
+        budget: The limits.
+        tried: How many tries there were.
+        num_rows: How many rows they were selected by.
+    """
+    rows = f"{num_rows:,} other rows"
+    if budget.least_score(0.0) is None:
+        aim = f"the best of {tried} tries within the limits, by {rows}"
+    elif search.is_sure(best):
+        aim = f"the smallest of {tried} tries whose score on {rows} was high enough, by a standard error or more"
+    else:
+        aim = (
+            f"the one of {tried} tries whose score on {rows} was highest; that it is high enough is not settled, it is "
+            f"so by less than its standard error of {best.error:.4f}"
+        )
+    return f"Chosen because it is {aim}: {best.recipe.text()}."
+
+
+def missed_limits(comparison: Comparison, budget: Budget) -> tuple[str, ...]:
+    """What of the budget the winner does not keep when it is measured anew, on the rows to report on."""
+    before, _, floats, integers = comparison.rows
+    after = floats if budget.max_ms is None else integers
+    least, missed = budget.least_score(before.score), []
+    if least is not None and after.score < least:
+        missed.append(f"the score is {after.score:.4f}, not {least:.4f}")
+    if budget.max_ms is not None and after.latency_ms > budget.max_ms:
+        missed.append(f"one text takes {after.latency_ms:.2f} ms, not {budget.max_ms:g}")
+    return tuple(missed)
+
+
+def only_guesses(comparison: Comparison, rows: SearchRows) -> bool:
+    """Whether the winner is right no more often than the most common label is."""
+    labels = rows.report.labels
+    is_accuracy = rows.task.score == "accuracy"
+    return bool(is_accuracy and comparison.rows[2].score <= np.bincount(labels).max() / len(labels))
