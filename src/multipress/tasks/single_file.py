@@ -50,7 +50,8 @@ def load_rows(file: str | Path, *, task: Task | None = None, text: tuple[str, ..
 
     Args:
         file: A data file.
-        task: The model's task; labels are mapped by name onto its classes. None: found from the rows.
+        task: The model's task; labels are mapped by name onto its classes, or by number where they are numbers and the
+            names are not, with a note. None: found from the rows.
         text: One or two text columns; empty: found by name.
         label: Column that holds the label; empty: found by name.
 
@@ -85,12 +86,23 @@ def load_validation(name: str, *, task: Task | None = None, data_dir: Path | Non
 
 def _loaded(rows: Rows, task: Task) -> LoadedRows:
     _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair)
+    notes = rows.notes
+    if task.target == "classes" and _are_numbers_of(rows, task):
+        some = ", ".join(f"{number} is {name}" for number, name in enumerate(task.labels[:6]))
+        notes = (*notes, f"{rows.table.source}: the labels are taken as the numbers of the model's classes: {some}.")
+        rows = replace(rows, labels=[task.labels[int(str(label))] for label in rows.labels])
     split = to_split(rows, task)
     if task.target == "number" and np.unique(split.labels).size < 2:
         raise DataError(
             f"{rows.table.source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank."
         )
-    return LoadedRows(task, split, rows.notes, count_rows(rows, len(split)), content_hash(task, split))
+    return LoadedRows(task, split, notes, count_rows(rows, len(split)), content_hash(task, split))
+
+
+def _are_numbers_of(rows: Rows, task: Task) -> bool:
+    """Whether the labels are numbers of the task's classes, `0` and on, and none is the name of one."""
+    given = {str(label) for label in rows.labels}
+    return given <= set(map(str, range(len(task.labels)))) and given.isdisjoint(task.labels)
 
 
 def load_texts(

@@ -1,0 +1,185 @@
+"""`compress` from a classifier as transformers writes it to the winner, one round of tries each."""
+
+import json
+import random
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+
+import multipress as mp
+from multipress.budget import fitting
+from multipress.cli.main import main
+
+QUICK = ["--epochs", "2", "--max-length", "16", "--time-limit", "0.001"]  # one round of tries, and no more
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows")
+    chance = random.Random(0)
+    for name, count in (("train", 400), ("dev", 120), ("test", 100)):
+        rows = []
+        for _ in range(count):
+            label = chance.choice(["lost", "here"])
+            words = ["my", "card", "is", label, "number", *(str(chance.randrange(10)) for _ in range(3))]
+            chance.shuffle(words)
+            rows.append({"text": " ".join(words), "label": label.upper()})
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_folder, files, tmp_path_factory):
+    """A classifier fine-tuned by a plain loop, its labels named in another order and case than the rows'."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from multipress.runtime.tokenizer import TextEncoder
+
+    folder = tmp_path_factory.mktemp("tuned") / "classifier"
+    torch.manual_seed(0)
+    names = ["lost", "here"]
+    model = AutoModelForSequenceClassification.from_pretrained(
+        tiny_folder, num_labels=2, id2label=dict(enumerate(names))
+    )
+    rows = [json.loads(line) for line in (files / "train.jsonl").read_text().splitlines()]
+    encoded = TextEncoder((tiny_folder / "tokenizer.json").read_text(), 16).encode([row["text"] for row in rows])
+    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row.ids) for row in encoded], batch_first=True)
+    labels = torch.tensor([names.index(row["label"].lower()) for row in rows])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for step in range(40):
+        batch = torch.arange(32) + 32 * (step % 12)
+        model(input_ids=ids[batch], attention_mask=(ids[batch] > 0).long(), labels=labels[batch]).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(folder)
+    shutil.copy(tiny_folder / "tokenizer.json", folder)
+    return str(folder)
+
+
+def options(files, *, test=True):
+    given = ["--train", str(files / "train.jsonl"), "--dev", str(files / "dev.jsonl")]
+    return [*given, *QUICK, *(["--test", str(files / "test.jsonl")] if test else [])]
+
+
+def texts_of(path):
+    return [json.loads(line)["text"] for line in path.read_text().splitlines()]
+
+
+def test_in_python_a_classifier_is_made_to_fit_and_scored_on_the_test_file(tuned, files, tmp_path):
+    out = tmp_path / "small"
+    artifact = mp.compress(
+        tuned, str(files / "train.jsonl"), str(files / "dev.jsonl"), test=str(files / "test.jsonl"),
+        out=out, max_mb=0.06, max_length=16, epochs=2, minutes=0.001,
+    )  # fmt: skip
+    size = sum(path.stat().st_size for path in out.iterdir() if path.name != "README.md")
+    assert artifact.package_bytes == size <= 60_000
+    told = json.loads((tmp_path / "small.search" / "result.json").read_text())
+    rows = {row["name"]: row for row in told["rows"]}
+    assert (told["meets_budget"], told["missed"], told["num_rows"]) == (True, [], 100)
+    assert rows["after"]["package_bytes"] == size
+    files_before = ("model.safetensors", "config.json", "tokenizer.json")
+    assert rows["before"]["package_bytes"] == sum((fitting.Path(tuned) / name).stat().st_size for name in files_before)
+    # The score is that of the stored folder on the test file.
+    labels = [json.loads(line)["label"] for line in (files / "test.jsonl").read_text().splitlines()]
+    found = mp.open(out)(texts_of(files / "test.jsonl"))
+    assert rows["after"]["score"] == np.mean([one.label == label for one, label in zip(found, labels, strict=True)])
+    assert f"({told['num_rows']} rows)" in (out / "README.md").read_text()
+    assert rows["before"]["score"] > 0.9
+
+
+def test_the_smallest_within_a_drop_by_the_command(tuned, files, tmp_path, capsys):
+    out = tmp_path / "small"
+    assert main(["compress", tuned, *options(files, test=False), "--max-drop", "0.4", "-o", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "Chosen because it is the smallest of" in printed.out
+    assert "On 60 rows that no choice of a try has seen" in printed.out
+    assert "after, in integers" in printed.out
+    assert "All tries: " in printed.out
+    assert "60 are to select by and 60 to report on" in printed.err
+    assert (tmp_path / "small.search" / "report.html").is_file()
+
+
+def test_a_limit_that_no_try_keeps_names_the_nearest_and_leaves_nothing(tuned, files, tmp_path, capsys):
+    out, dev = tmp_path / "small", tmp_path / "dev.jsonl"
+    lines = (files / "dev.jsonl").read_text().splitlines()
+    wrong = [line.replace("LOST", "HERE") if number % 10 == 0 else line for number, line in enumerate(lines)]
+    dev.write_text("\n".join(wrong) + "\n")
+    command = ["compress", tuned, *options(files), "--max-mb", "0.04", "--min-score", "1", "-o", str(out)]
+    command[command.index("--dev") + 1] = str(dev)
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert "No try keeps to the budget with a score of 1.0000 or more. The nearest: " in said
+    assert "Allow a lower score, or more time" in said
+    assert not out.exists()
+
+
+def test_within_a_latency_heads_and_neurons_or_layers_go(tuned, files, tmp_path, capsys, monkeypatch):
+    """As long as integers take for the whole model, but for a few percent."""
+    whole = 1.0
+    monkeypatch.setattr("multipress.budget.tries.encoder_milliseconds", lambda config, length: whole)
+    monkeypatch.setattr("multipress.budget.tries.Tries.latency", lambda self, artifact: 0.5)
+    out = tmp_path / "small"
+    command = ["compress", tuned, *options(files), "--max-ms", "0.6", "-o", str(out), "--json"]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    told = json.loads(printed.out)
+    assert "In 8 bits the model takes about 1.00 ms for one text of 16 tokens; the limit is 0.6 ms." in printed.err
+    integers = told["rows"][3]
+    assert told["meets_budget"] == (integers["latency_ms"] <= 0.6)
+    config = json.loads((out / "config.json").read_text())
+    assert config["num_hidden_layers"] == 1 or "% of the heads" in told["recipe"]
+
+
+def test_without_labels_the_score_is_an_agreement_and_the_warning_stays(tuned, files, tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(texts_of(files / "train.jsonl")) + "\n")
+    out = tmp_path / "small"
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        mp.compress(tuned, unlabeled=str(texts), out=out, max_mb=0.06, max_length=16, epochs=2, minutes=0.001)
+    assert any("not how often it is right" in str(one.message) for one in warned)
+    told = json.loads((tmp_path / "small.search" / "result.json").read_text())
+    assert not told["is_labeled"]
+    assert told["rows"][0]["score"] == 1.0
+    card = (out / "README.md").read_text()
+    assert "agreement with the model before" in card
+    assert "accuracy" not in card
+
+
+@pytest.mark.parametrize("kind", ["swapped", "one class", "inside", "no model"])
+def test_what_cannot_be_used_is_refused_before_anything_is_trained(tuned, files, tmp_path, capsys, kind):
+    train, dev = (tmp_path / f"{name}.jsonl" for name in ("train", "dev"))
+    rows = {
+        name: [json.loads(line) for line in (files / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("train", "dev")
+    }
+    model = tuned
+    if kind == "swapped":
+        other = {"LOST": "HERE", "HERE": "LOST"}
+        rows = {name: [row | {"label": other[row["label"]]} for row in part] for name, part in rows.items()}
+    elif kind == "one class":
+        rows = {name: [row | {"label": "LOST"} for row in part] for name, part in rows.items()}
+    elif kind == "inside":
+        rows["dev"] = rows["train"][:100]
+    else:
+        model = str(files)
+    for path, part in zip((train, dev), rows.values(), strict=True):
+        path.write_text("".join(json.dumps(row) + "\n" for row in part))
+    out = tmp_path / "small"
+    assert (
+        main(["compress", model, "--train", str(train), "--dev", str(dev), *QUICK, "--max-mb", "1", "-o", str(out)])
+        == 2
+    )
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    expected = {
+        "swapped": "Its labels and those of the rows are not in the same order",
+        "one class": "class",
+        "inside": "also in train",
+        "no model": str(files),
+    }
+    assert expected[kind] in said
+    assert not out.exists()
+    assert not list(tmp_path.glob("small.search/runs/*/attempt-*"))
