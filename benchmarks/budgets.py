@@ -9,7 +9,8 @@ to train on, other rows of the training file to select by, and the task's valida
 `compress` runs the command on them and keeps the table at its end: the model before, ONNX Runtime's dynamic int8, and
 the winner, on the rows to report on. `grid` spends the same minutes on a study of the paper's methods (quantization
 with and without distillation and pruning, in bits and of shapes that fit the limit), and takes the cell that is the
-best by the rows to select by; its score is on the rows to report on. What is done is not done again.
+best by the rows to select by; its score is on the rows to report on. Shrunk encoders that it begins with are made
+before, outside its time. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ dev = "select.csv"
 
 [training]
 epochs = {epochs}
-learning_rates = [{learning_rate}]
+learning_rates = {learning_rates}
 batch_size = 32
 max_length = {max_length}
 
@@ -120,7 +121,7 @@ def grid(arguments: argparse.Namespace) -> dict:
     study = GRID.format(
         models=json.dumps([str(folder / "model") if model == "model" else model for model in arguments.models]),
         epochs=arguments.epochs,
-        learning_rate=arguments.learning_rate,
+        learning_rates=arguments.learning_rates,
         max_length=MAX_LENGTH,
         bits=arguments.bits,
         teacher=teacher,
@@ -155,7 +156,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--select", type=int, default=2_000)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--learning-rate", type=float, default=3e-4)
+    parser.add_argument("--learning-rate", type=float, default=3e-4, help="of the Trainer")
+    parser.add_argument("--learning-rates", nargs="+", type=float, default=[3e-4, 1e-3], help="of the grid")
     parser.add_argument("--max-mb", type=float, default=10)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--models", nargs="+", default=["model"], help="of the grid; `model` is the fine-tuned one")
