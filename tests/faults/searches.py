@@ -61,7 +61,7 @@ def faults_after(stop: subprocess.Popen[str], seconds: float, said: str, out: Pa
         found.append(f"it took {seconds:.1f} s")
     if not has_ended(stop.pid):
         found.append("a process is left")
-    if ("The best so far is at" in last) != out.exists():
+    if (str(out) in last) != out.exists():
         found.append(f"{out} is {'' if out.exists() else 'not '}there, and it said {last!r}")
     if out.exists():
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
