@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["plain"]
+__all__ = ["duration", "plain"]
 
 # Controls, lone surrogates, marks that turn the direction of text, and what XML forbids.
 _UNSAFE = re.compile(
@@ -15,3 +15,8 @@ _UNSAFE = re.compile(
 def plain(value: object) -> str:
     """Text on one line that does nothing to a terminal or to a layout: controls become U+FFFD, tabs stay."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", str(value))
+
+
+def duration(seconds: float) -> str:
+    """A time in words: seconds, or minutes from a minute and a half on."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -11,6 +11,7 @@ import pytest
 import multipress as mp
 from multipress.budget import fitting
 from multipress.cli.main import main
+from multipress.store import Store
 
 QUICK = ["--epochs", "2", "--max-length", "16", "--time-limit", "0.001"]  # one round of tries, and no more
 
@@ -82,6 +83,8 @@ def test_in_python_a_classifier_is_made_to_fit_and_scored_on_the_test_file(tuned
     assert rows["after"]["package_bytes"] == size
     files_before = ("model.safetensors", "config.json", "tokenizer.json")
     assert rows["before"]["package_bytes"] == sum((fitting.Path(tuned) / name).stat().st_size for name in files_before)
+    cells = Store(tmp_path / "small.search" / "runs").cells()
+    assert sum(bool(cell["methods"]) for cell in cells) == 2  # there was no time for another round
     # The score is that of the stored folder on the test file.
     labels = [json.loads(line)["label"] for line in (files / "test.jsonl").read_text().splitlines()]
     found = mp.open(out)(texts_of(files / "test.jsonl"))
@@ -99,6 +102,8 @@ def test_the_smallest_within_a_drop_by_the_command(tuned, files, tmp_path, capsy
     assert "after, in integers" in printed.out
     assert "All tries: " in printed.out
     assert "60 are to select by and 60 to report on" in printed.err
+    assert "Trying 8 bits, learning rate 0.0003, 2 epochs; 4.00 bits a weight, unused words dropped, " in printed.err
+    assert "  the best so far, at " in printed.err
     assert (tmp_path / "small.search" / "report.html").is_file()
 
 

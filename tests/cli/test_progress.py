@@ -76,3 +76,21 @@ def test_a_terminal_shows_the_part_that_is_done_now(monkeypatch, capsys):
     shown = capsys.readouterr().err
     assert "c[d]" in shown
     assert "2/3" in shown
+
+
+def test_rounds_of_a_search_are_a_line_each_or_what_is_tried_now(monkeypatch, capsys):
+    with progress.Rounds() as show:
+        show.begin("Trying 8 \x1b bits")
+        show.note("8 bits: score 0.9")
+    assert capsys.readouterr().err.splitlines() == ["Trying 8 \ufffd bits", "8 bits: score 0.9"]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress.Rounds() as show:
+        show.begin("Trying a[b]")
+        show.note("a[b]: score 0.5")
+        show.begin("Trying c[d]")
+        show._bar.refresh()
+    shown = capsys.readouterr().err
+    assert "a[b]: score 0.5" in shown
+    assert "Trying c[d]" in shown
+    assert "0:00:0" in shown

@@ -25,13 +25,13 @@ from multipress.budget.start import check_labels, given_bytes, outputs_of, store
 from multipress.budget.told import Compressed, command_of, missed_limits, nearest, only_guesses, why_chosen
 from multipress.budget.tries import Recipe, Result, Tries
 from multipress.budget.unlabeled import label_texts, texts_to_label
-from multipress.budget.winner import compare, winners_card
+from multipress.budget.winner import NAMES, compare, winners_card
 from multipress.durable import Lock, is_free, make_folder, write_json, write_text
 from multipress.engines.job import ANYWHERE, Places
 from multipress.errors import ArtifactError, RunError, StoreError
 from multipress.measure import measure_quality
 from multipress.models.pretrained import identify
-from multipress.records import Run
+from multipress.plain_text import duration
 from multipress.reproducibility import file_sha256
 from multipress.shrink import make_named
 from multipress.spec import TrainingSpec
@@ -50,7 +50,7 @@ def fit(
     *,
     places: Places = ANYWHERE,
     on_note: Callable[[str], None] = lambda note: None,
-    on_end: Callable[[Run, int, int], None] = lambda run, ended, total: None,
+    on_begin: Callable[[str], None] = lambda what: None,
 ) -> Compressed:
     """Search for the model that keeps to a budget and put it at `out`.
 
@@ -63,14 +63,14 @@ def fit(
         out: Folder to make; must not exist yet or hold an earlier winner of this search.
         places: Where models and data are found.
         on_note: Called with what happens, in words.
-        on_end: Called when a run has ended, with how many of a round have ended and how many there are.
+        on_begin: Called with what is tried now, in words.
 
     Raises:
         InputError: model, rows or limits cannot be used, or it is plain that the limits cannot be met.
         RunError: no try kept to the budget; the message says what came nearest.
         KeyboardInterrupt: it was stopped; the message says what lies at `out`.
     """
-    fitting = _Fitting(asked, budget, out, places, on_note, on_end)
+    fitting = _Fitting(asked, budget, out, places, on_note, on_begin)
     try:
         return fitting.run()
     except KeyboardInterrupt:
@@ -89,7 +89,7 @@ class _Fitting:
         out: Path,
         places: Places,
         on_note: Callable[[str], None],
-        on_end: Callable[[Run, int, int], None],
+        on_begin: Callable[[str], None],
     ) -> None:
         self._given = asked
         self._asked = asked  # with rows that the model has labelled, where it was given texts
@@ -98,13 +98,14 @@ class _Fitting:
         self._places = places
         self._note = on_note
         self._notes: list[str] = []
-        self._on_end = on_end
+        self._on_begin = on_begin
         self._began = time.monotonic()
         self.folder = out.parent / f"{out.name}.search"
         self._answers = Memo(self.folder / "answers.json")
         self._place = Place(out, self.folder)
         self._question: list[Any] = []  # what a winner is chosen for
         self._has_winner = False
+        self._seconds_to_compare = 0.0  # in the end, about
 
     @property
     def standing(self) -> str:
@@ -164,16 +165,16 @@ class _Fitting:
     def _search(self, tries: Tries, rows: SearchRows, base: Recipe) -> Compressed:
         self._question = [tries.facts[0], file_sha256(Path(rows.data.dev)), rows.task.to_json()]
         shapes = Shapes(base.model, self._budget, tries, self.folder, self._places, self._note)
-        original = self._original(base.model, rows)
+        original = self._original(tries, base, rows)
         small = shapes.small_enough(base)  # what cannot be is said before anything is trained
         shapes.check_speed(small)
         seconds = tries.seconds(replace(base, model=small, rate=1.0))
         if not self._has_time(seconds):
             self._note(
-                f"One round of tries alone takes about {seconds / 60:.1f} minutes, longer than what is left of "
-                f"{self._budget.minutes:g}; one is run in any case."
+                f"A round of tries alone takes about {duration(seconds)}, more than is left of the "
+                f"{duration(60 * self._budget.minutes)}; one is run in any case."
             )
-        before, score, base = self._before(tries, base, rows, original)
+        before, score, base = original or self._fine_tuned(tries, base, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
         base = shapes.fast_enough(replace(base, model=small, rate=None))
@@ -234,7 +235,7 @@ class _Fitting:
     def _tries(self, model: str, rows: SearchRows, batch_size: int = TrainingSpec.batch_size) -> Tries:
         training = TrainingSpec(max_length=self._asked.max_length, batch_size=batch_size)
         is_timed = self._budget.max_ms is not None
-        return Tries(self.folder / "runs", rows, training, self._places, self._on_end, is_timed, model)
+        return Tries(self.folder / "runs", rows, training, self._places, self._on_begin, self._note, is_timed, model)
 
     def _pace(self, tries: Tries, base: Recipe, rows: SearchRows) -> Pace:
         """Passes over how many rows; the same for the same time, whatever else the computer does."""
@@ -249,38 +250,41 @@ class _Fitting:
 
         return Pace(**self._answers.get(question, answer))
 
-    def _original(self, model: str, rows: SearchRows) -> Path | None:
-        """A classifier as it is, stored, its labels looked at; None where it is an encoder without a head."""
-        place = store_original(model, rows.task, self._asked.max_length, self.folder, self._places)
-        if place is not None and rows.task.target == "classes":
-            logits = self._quality(place, rows)[1]
-            check_labels(self._asked.model, rows.task, logits.argmax(axis=1), rows.select.labels)
-        return place
-
-    def _quality(self, artifact: Path, rows: SearchRows) -> tuple[float, np.ndarray]:
-        quality, logits = measure_quality(open_artifact(artifact), rows.select, rows.task)
-        return next(row.value for row in quality if row.name == "score"), logits
-
-    def _before(
-        self, tries: Tries, base: Recipe, rows: SearchRows, original: Path | None
-    ) -> tuple[Path, float, Recipe]:
-        """The model before as an artifact, its score on the rows to select by, and the base of all tries."""
-        place = original
+    def _original(self, tries: Tries, base: Recipe, rows: SearchRows) -> tuple[Path, float, Recipe] | None:
+        """A classifier as it is, as `_fine_tuned`, its labels looked at; None where it is an encoder without a head."""
+        place = store_original(base.model, rows.task, self._asked.max_length, self.folder, self._places)
         if place is None:
-            self._note(f"{self._asked.model} has no head for this task; it is fine-tuned first, without compression.")
-            found = tries.run([replace(base, learning_rate=rate) for rate in LEARNING_RATES])
-            best = max(found, key=lambda result: result.score)
-            place = best.artifact
-            base = replace(base, learning_rate=best.recipe.learning_rate)
-        score, logits = self._quality(place, rows)
-        if original is None and rows.task.target == "classes" and len(set(logits.argmax(axis=1).tolist())) == 1:
+            return None
+        score, logits = self._teach(tries, place, rows)
+        if rows.task.target == "classes":
+            check_labels(self._asked.model, rows.task, logits.argmax(axis=1), rows.select.labels)
+        return place, score, base
+
+    def _fine_tuned(self, tries: Tries, base: Recipe, rows: SearchRows) -> tuple[Path, float, Recipe]:
+        """The model before as an artifact, its score on the rows to select by, and the base of all tries."""
+        self._note(f"{self._asked.model} has no head for this task; it is fine-tuned first, without compression.")
+        found = tries.run([replace(base, learning_rate=rate) for rate in LEARNING_RATES])
+        best = max(found, key=lambda result: result.score)
+        score, logits = self._teach(tries, best.artifact, rows)
+        if rows.task.target == "classes" and len(set(logits.argmax(axis=1).tolist())) == 1:
             raise RunError(
                 f"{self._asked.model}, fine-tuned on these rows, calls every row "
                 f"{rows.task.labels[int(logits[0].argmax())]!r}: it has learned nothing. Give more rows, or --epochs."
             )
-        tries.teacher = str(place)
+        return best.artifact, score, replace(base, learning_rate=best.recipe.learning_rate)
+
+    def _teach(self, tries: Tries, before: Path, rows: SearchRows) -> tuple[float, np.ndarray]:
+        """Let tries learn from the model before and be compared with it; its score and logits on the rows to select by.
+
+        How long that takes says how long comparing will take in the end.
+        """
+        began = time.monotonic()
+        quality, logits = measure_quality(open_artifact(before), rows.select, rows.task)
+        each = (time.monotonic() - began) / len(rows.select)
+        self._seconds_to_compare = len(NAMES) * len(rows.report) * each
+        tries.teacher = str(before)
         tries.reference = None if self._budget.min_score is not None else logits
-        return place, score, base
+        return next(row.value for row in quality if row.name == "score"), logits
 
     def _elsewhere(self, tries: Tries) -> list[Earlier]:
         """What earlier studies and searches say; read once, so that the same search goes the same way."""
@@ -300,14 +304,12 @@ class _Fitting:
         return found
 
     def _has_time(self, seconds: float) -> bool:
-        return time.monotonic() - self._began + seconds < 60 * self._budget.minutes
+        end = time.monotonic() - self._began + seconds + self._seconds_to_compare
+        return end < 60 * self._budget.minutes
 
     def _publish(self, result: Result) -> None:
         self._put(result)
-        self._note(
-            f"The best so far: {result.recipe.text()}: score {result.score:.4f}, {result.package_bytes / 1e6:.2f} MB, "
-            f"at {self._out}"
-        )
+        self._note(f"  the best so far, at {self._out}")
 
     def _put(self, result: Result) -> None:
         self._place.put(result.artifact, result.run_id, self._question, result.recipe.text())

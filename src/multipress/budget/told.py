@@ -89,15 +89,13 @@ def nearest(results: Sequence[Result], search: Search, budget: Budget, least: fl
         return "No try ended well. See the runs of the search."
     wanted = "" if least is None else f" with a score of {least:.4f} or more"
     best = min(results, key=search.loss)
-    fast = "" if best.latency_ms is None else f", {best.latency_ms:.2f} ms"
     missed = {
         "more MB": best.package_bytes > budget.max_bytes,
         "more ms": (best.latency_ms or 0) > (budget.max_ms or math.inf),
         "a lower score" if budget.max_drop is None else "a larger drop": best.score < (least or 0),
     }
     return (
-        f"No try keeps to the budget{wanted}. The nearest: {best.recipe.text()}: score {best.score:.4f}, "
-        f"{best.package_bytes / 1e6:.2f} MB{fast}, in {best.artifact}. Allow "
+        f"No try keeps to the budget{wanted}. The nearest: {best.text()}, in {best.artifact}. Allow "
         f"{', '.join(name for name, is_missed in missed.items() if is_missed)}, or more time; the same command with "
         "other limits goes on from these tries."
     )

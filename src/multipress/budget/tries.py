@@ -28,6 +28,7 @@ from multipress.measure import measure_speed, read_error
 from multipress.methods import get_method
 from multipress.methods.distillation import Distillation
 from multipress.models.pretrained import identify
+from multipress.plain_text import duration
 from multipress.plan import Plan
 from multipress.records import Run
 from multipress.reproducibility import computer, file_sha256, library_versions
@@ -130,6 +131,11 @@ class Result:
     latency_ms: float | None = None
     error: float = 0.0
 
+    def text(self) -> str:
+        """In words."""
+        fast = "" if self.latency_ms is None else f", {self.latency_ms:.2f} ms"
+        return f"{self.recipe.text()}: score {self.score:.4f}, {self.package_bytes / 1e6:.2f} MB{fast}"
+
 
 class Tries:
     """Runs tries in a store and keeps their results; what is done already is not run again. Close it in the end.
@@ -139,7 +145,8 @@ class Tries:
         rows: Rows to train on and to select by.
         training: Settings of all trainings but learning rate and epochs.
         places: Where models and data are found.
-        on_end: Called when a run has ended, with how many of a round have ended and how many there are.
+        on_begin: Called with what is tried now, in words.
+        on_note: Called with what came of each try, in words.
         is_timed: Whether latencies are measured.
         model: The model that is compressed.
 
@@ -155,7 +162,8 @@ class Tries:
         rows: SearchRows,
         training: TrainingSpec,
         places: Places,
-        on_end: Callable[[Run, int, int], None],
+        on_begin: Callable[[str], None],
+        on_note: Callable[[str], None],
         is_timed: bool,
         model: str,
     ) -> None:
@@ -169,7 +177,7 @@ class Tries:
         self._rows = rows
         self._training = training
         self._places = places
-        self._on_end = on_end
+        self._on_begin, self._on_note = on_begin, on_note
         self._is_timed = is_timed
         self.store.check_writable()
         self._engine = LocalEngine(self.store, places, self.workers)  # its workers stay from round to round
@@ -257,20 +265,29 @@ class Tries:
         by_run = {job.run_id: recipe for recipe, _, job in made}
 
         def end(run: Run, ended: int, total: int) -> None:
-            self._on_end(run, ended, total)
-            if run.run_id in by_run and not self._is_timed:
-                result = self.result(by_run[run.run_id], run.run_id)
-                if result is not None:
-                    on_result(result)
+            recipe = by_run.get(run.run_id)
+            if recipe is None:
+                return  # the rows are labelled by the model before
+            if run.state != "done":
+                self._on_note(f"{recipe.text()}: {run.state}: {run.why}")
+            elif not self._is_timed and (result := self.result(recipe, run.run_id)) is not None:
+                self._on_note(result.text())
+                on_result(result)
 
-        began, new = time.monotonic(), sum(self.store.done(run_id) is None for run_id in by_run)
+        new = [recipe for run_id, recipe in by_run.items() if self.store.done(run_id) is None]
+        began, expected = time.monotonic(), self.seconds(*new) if new else 0.0
+        if new:
+            self._on_begin(f"Trying {'; '.join(recipe.text() for recipe in new)} (about {duration(expected)})")
         run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=end)
-        if new == len(by_run):
-            self._slowness.append((time.monotonic() - began) / self._predicted(list(by_run.values())))
+        if len(new) == len(by_run):
+            self._slowness.append((time.monotonic() - began) / self._predicted(new))
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]
         if not found and not self.results:
             whys = [run.why for job in jobs.values() if (run := self.store.run(job.run_id)).state != "done"]
             raise RunError(f"No try ended well; the first: {whys[0]}")
+        if self._is_timed:
+            for result in found:
+                self._on_note(result.text())
         self.results += [result for result in found if result not in self.results]
         return found
 

@@ -14,8 +14,6 @@ from multipress.spec import DataSpec, TrainingSpec
 
 if TYPE_CHECKING:
     from multipress.budget.told import Compressed
-    from multipress.records import Run
-    from multipress.store import Store
 
 __all__ = ["compress"]
 
@@ -62,10 +60,9 @@ def compress(
     budget = Budget(max_mb, max_ms, min_score, max_drop, time_limit)  # what cannot be is said before torch is imported
     from multipress.budget.asked import Asked
     from multipress.budget.fitting import fit
-    from multipress.cli.progress import Runs
+    from multipress.cli.progress import Rounds
     from multipress.cli.report import write_report
     from multipress.engines.job import Places
-    from multipress.store import Store
 
     data = DataSpec(
         task=task,
@@ -79,15 +76,14 @@ def compress(
         max_eval_rows=max_eval_rows,
     )
     asked = Asked(model, data, test_file, max_length, epochs, unlabeled, tuple(learn_from or ()))
-    runs = Store(out.parent / f"{out.name}.search" / "runs")
-    with Runs() as show:
+    with Rounds() as show:
         found = fit(
             asked,
             budget,
             out,
             places=Places(data_dir, models_dir),
             on_note=show.note,
-            on_end=lambda run, ended, total: show.end(run, ended, total, _score(runs, run)),
+            on_begin=show.begin,
         )
     page = found.store.parent / "report.html" if find_spec("scipy") else None
     if page is None:
@@ -98,13 +94,6 @@ def compress(
         typer.echo(json.dumps({**found.to_json(), "report": str(page) if page else None}, indent=2))
     else:
         _print(found, out, page)
-
-
-def _score(runs: Store, run: Run) -> float | None:
-    from multipress.store import cell_row
-
-    score: float | None = cell_row(run, runs.done(run.run_id))["score"]
-    return score
 
 
 def _print(found: Compressed, out: Path, page: Path | None) -> None:

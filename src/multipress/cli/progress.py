@@ -8,13 +8,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from multipress.plain_text import plain
+from multipress.plain_text import duration, plain
 from multipress.records import Run
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Parts", "Runs", "Steps", "recipe_name"]
+__all__ = ["Parts", "Rounds", "Runs", "Steps", "recipe_name"]
 
 LINES = 10  # lines of a training where there is no terminal
 SECONDS_A_LINE = 2.0  # between two lines of a study there
@@ -129,7 +129,7 @@ class Runs(_Shown):
         self._running.pop(run.run_id, None)
         self._ended_here += 1
         self._failed += run.state != "done"
-        left = self._left = _minutes((time.monotonic() - self._started) / self._ended_here * (total - ended))
+        left = self._left = duration((time.monotonic() - self._started) / self._ended_here * (total - ended))
         result = f"score {score:.4f}" if score is not None else plain(run.why)
         line = f"[{ended}/{total}] {run.state} {_what(run.spec)} {result}".rstrip()
         if self._bar is not None:
@@ -152,6 +152,26 @@ class Runs(_Shown):
             parts += [f"{self._failed} failed"] if self._failed else []
             parts += [f"{len(self._running)} running: {'; '.join(names)}"] if names else []
             self._bar.update(self._task, state=_escape(", ".join(parts)))
+
+
+class Rounds(_Shown):
+    """Shows the rounds of a search: on a terminal the time so far and what is tried now, elsewhere a line a round."""
+
+    def __init__(self) -> None:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+            columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+            self._bar = Progress(*columns, console=Console(stderr=True))
+            self._task = self._bar.add_task("", total=None)
+
+    def begin(self, what: str) -> None:
+        """Show what is tried now."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=_escape(plain(what)))
+        else:
+            self.note(what)
 
 
 def _escape(text: str) -> str:
@@ -182,7 +202,3 @@ def stages_name(spec: dict[str, Any]) -> str:
     if spec.get("shared") and spec.get("part", [0])[0] == 0:
         return "the shared beginning"
     return " > ".join(recipe_name(stage) for stage in stages)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
