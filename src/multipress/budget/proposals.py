@@ -12,35 +12,40 @@ from typing import Any
 
 from multipress.budget.tries import Recipe, Result
 
-__all__ = ["Proposals"]
+__all__ = ["RATE", "Proposals"]
 
 RANDOM = 6  # tries before anything is learned from them
 LEARNING_RATES = 8.0  # factor from the first learning rate, up and down
 SOFTEST = 8.0  # highest temperature of the teacher's answers; the lowest is 1
 
-RateOf = Callable[[str, float], float | None]
+RATE = "rate"  # the kind of a recipe whose bits are a mean of an entropy coder, or plain 8 bits
+Fill = Callable[[Recipe, str, float], Recipe]
 Told = Callable[[Result | None], None]
 
 
 class Proposals:
-    """Asks Optuna for learning rate, epochs, temperature, words and, where the smallest is looked for, the bytes.
+    """Asks Optuna for learning rate, epochs, temperature, words, kind and, where the smallest is looked for, the bytes.
 
     The same tries give the same proposals.
 
     Args:
         base: Recipe of the model, whose learning rate and epochs are the middle of what is asked for.
         words: Which words may stay.
-        rate_of: Bits a weight for words and bytes of the package; None: 8 bits as they are.
+        kinds: How bytes are saved: `RATE`, or a number of bits, with so many weights pruned as the bytes ask for.
+        fill: Gives a recipe of a kind the bits that fill so many bytes.
         loss: What to make small.
     """
 
-    def __init__(self, base: Recipe, words: Sequence[str], rate_of: RateOf, loss: Callable[[Result], float]) -> None:
+    def __init__(
+        self, base: Recipe, words: Sequence[str], kinds: Sequence[str], fill: Fill, loss: Callable[[Result], float]
+    ) -> None:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._base = base
         self._words = list(words)
-        self._rate_of = rate_of
+        self._kinds = list(kinds)
+        self._fill = fill
         self._loss = loss
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -60,6 +65,7 @@ class Proposals:
                 "epochs": recipe.epochs,
                 "temperature": recipe.temperature,
                 "words": recipe.words,
+                "kind": str(recipe.bits) if recipe.sparsity or recipe.bits < 8 else RATE,
                 "bytes": float(result.package_bytes),
             }
             try:
@@ -84,16 +90,14 @@ class Proposals:
         for _ in range(count):
             trial = self._study.ask(self._space(smallest, largest))
             chosen = trial.params
-            rate = self._rate_of(chosen["words"], chosen["bytes"])
             recipe = replace(
                 self._base,
-                rate=None if rate is None else round(rate, 3),
                 words=chosen["words"],
                 learning_rate=float(f"{chosen['learning_rate']:.2g}"),
                 epochs=chosen["epochs"],
                 temperature=float(f"{chosen['temperature']:.2g}"),
             )
-            made.append((recipe, self._told(trial)))
+            made.append((self._fill(recipe, chosen["kind"], chosen["bytes"]), self._told(trial)))
         return made
 
     def _told(self, trial: Any) -> Told:
@@ -116,5 +120,6 @@ class Proposals:
             "epochs": IntDistribution(max(1, epochs // 2), 2 * epochs),
             "temperature": FloatDistribution(1.0, SOFTEST, log=True),
             "words": CategoricalDistribution(self._words),
+            "kind": CategoricalDistribution(self._kinds),
             "bytes": FloatDistribution(float(smallest), float(max(smallest, largest)), log=True),
         }

@@ -4,7 +4,8 @@ What is known beforehand decides what is tried. The paper's advice and our own r
 cost nothing; below that, bits in an entropy coder with distillation keep more than zeros and fixed bits do; embeddings
 are most of the bytes, so that unused words go first. So one number is left to be found, the bits a weight: with a limit
 of score the fewest that keep it, else as many as the size allows. What time is left goes to recipes that Optuna
-proposes from all tries so far, until none of three rounds is better.
+proposes from all tries so far, until none of three rounds is better; then pruned recipes of few bits are proposed too,
+until none of three rounds is better again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from multipress.budget.limits import Budget
-from multipress.budget.proposals import Proposals
+from multipress.budget.proposals import RATE, Proposals
 from multipress.budget.tries import Recipe, Result, Tries
 from multipress.errors import SettingError
 
@@ -27,7 +28,9 @@ NEAR = 1.15  # two rates within this factor are the same
 FASTER, SLOWER = 3.0, 1 / 3  # other learning rates to try
 SMALLER = (0.75, 0.97)  # of the smallest package that is good enough: what to look for next
 AT_ONCE = 2  # proposals a round, or as many as there are workers
-PATIENCE = 3  # rounds of proposals without anything better, after which the search ends
+PATIENCE = 3  # rounds of proposals without anything better, after which other kinds are tried, and the search ends
+PRUNED = ("4", "3")  # bits of the paper's way, quantization and pruning, which has lost wherever we compared it
+ZEROS, ZEROS_STEP = 19, 20  # at most so many of so many weights are pruned
 
 
 @dataclass(frozen=True)
@@ -247,22 +250,31 @@ class Search:
         words = [name for name, line in self._sizes.items() if line.rate(fitting) >= FEWEST_BITS]
         if not words:
             return
-        proposals = Proposals(self._base, words, self._rate_of, self.loss)
+        if not self._propose(words, (RATE,), fitting):
+            return
+        best, largest = self.best.recipe if self.best else self._base, self._next_bytes(words, fitting)[1]
+        if self._try(*(self._filled(best, kind, largest) for kind in PRUNED)) is not None:
+            self._propose(words, (RATE, *PRUNED), fitting)
+
+    def _propose(self, words: Sequence[str], kinds: Sequence[str], fitting: float) -> bool:
+        """Try proposals of these kinds until they bring nothing better any more; whether there is time for others."""
+        proposals = Proposals(self._base, words, kinds, self._filled, self.loss)
         proposals.learn([*self._earlier, *self._tries.results])
         waited = 0
         while waited < PATIENCE:
             smallest, largest = self._next_bytes(words, fitting)
             if largest < smallest:
-                return
+                return False
             asked = proposals.next(self._at_once, smallest, largest)
             before = self.best
             results = self._try(*(recipe for recipe, _ in asked))
             if results is None:
-                return
+                return False
             found = {result.recipe: result for result in results}
             for recipe, tell in asked:
                 tell(found.get(recipe))
             waited = 0 if self.best is not before else waited + 1
+        return True
 
     def _next_bytes(self, words: Sequence[str], fitting: float) -> tuple[float, float]:
         """Between which sizes the next proposals lie: what fits, or a little below the smallest that is good enough."""
@@ -279,12 +291,26 @@ class Search:
         eight = self._tries.size(replace(self._base, rate=None)).package_bytes
         return min(MARGIN * self._budget.max_bytes, eight)
 
-    def _rate_of(self, words: str, package_bytes: float) -> float | None:
-        rate = self._sizes[words].rate(package_bytes)
+    def _filled(self, recipe: Recipe, kind: str, package_bytes: float) -> Recipe:
+        """A recipe with the bits, or the bits and zeros, that fill so many bytes."""
+        if kind != RATE:
+            pruned = replace(recipe, rate=None, bits=int(kind))
+            low, high = 0, ZEROS
+            if self._tries.size(replace(pruned, sparsity=high / ZEROS_STEP)).package_bytes <= package_bytes:
+                while low < high:  # the fewest that fit
+                    middle = (low + high) // 2
+                    fits = (
+                        self._tries.size(replace(pruned, sparsity=middle / ZEROS_STEP)).package_bytes <= package_bytes
+                    )
+                    low, high = (low, middle) if fits else (middle + 1, high)
+                return replace(pruned, sparsity=low / ZEROS_STEP)
+        recipe = replace(recipe, bits=8, sparsity=0.0)
+        rate = self._sizes[recipe.words].rate(package_bytes)
         if rate <= MOST_BITS:
-            return max(rate, FEWEST_BITS)
-        eight = self._tries.size(replace(self._base, rate=None, words=words)).package_bytes
-        return None if eight <= package_bytes else MOST_BITS
+            return replace(recipe, rate=round(max(rate, FEWEST_BITS), 3))
+        eight = replace(recipe, rate=None)
+        fits = self._tries.size(eight).package_bytes <= package_bytes
+        return eight if fits else replace(recipe, rate=MOST_BITS)
 
     def loss(self, result: Result) -> float:
         """What proposals are to make small: what is free, and beyond it how far a result is from the limits."""

@@ -49,13 +49,15 @@ class Recipe:
 
     Args:
         model: The model that is trained.
-        rate: Mean bits of a weight in an entropy coder; None: 8 bits, coded as they are; 0: not compressed at all.
+        rate: Mean bits of a weight in an entropy coder; None: `bits`, coded as they are; 0: not compressed at all.
         words: `all`, `general` (the rows' and a general text's) or `rows`.
         learning_rate: Highest learning rate.
         epochs: Passes over the rows.
         temperature: Softens what is learned from the model before (`distillation`).
         heads: Share of the attention heads to take out (`structured`).
         neurons: The same of the feed-forward neurons.
+        bits: Bits of a weight, where there is no rate.
+        sparsity: Share of the weights that are pruned.
     """
 
     model: str
@@ -66,26 +68,30 @@ class Recipe:
     temperature: float = Distillation.temperature
     heads: float = 0.0
     neurons: float = 0.0
+    bits: int = 8
+    sparsity: float = 0.0
 
     @classmethod
     def of(cls, spec: RunSpec) -> Recipe:
         """The recipe of a run of a search."""
         settings = {method.name: method.settings for method in spec.methods}
-        rate = settings["quantization"]["rate"] if "quantization" in settings else 0.0
+        coded = settings.get("quantization", {"rate": 0.0, "bits": cls.bits})
         words = "all"
         if "vocabulary" in settings:
             words = "general" if settings["vocabulary"]["general"] else "rows"
         softened = settings.get("distillation", {}).get("temperature", cls.temperature)
         shares = settings.get("structured", {"heads": 0.0, "neurons": 0.0})
         training = spec.training
-        own = (spec.model, rate, words, training.learning_rate, training.epochs, softened)
-        return cls(*own, heads=shares["heads"], neurons=shares["neurons"])
+        own = (spec.model, coded["rate"], words, training.learning_rate, training.epochs, softened)
+        zeros = settings.get("pruning", {"sparsity": 0.0})["sparsity"]
+        return cls(*own, heads=shares["heads"], neurons=shares["neurons"], bits=coded["bits"], sparsity=zeros)
 
     def text(self) -> str:
         """In words."""
         if self.rate == 0:
             return f"dense, learning rate {self.learning_rate:g}, {self.epochs} epochs"
-        parts = "8 bits" if self.rate is None else f"{self.rate:.2f} bits a weight"
+        parts = f"{self.bits} bits" if self.rate is None else f"{self.rate:.2f} bits a weight"
+        parts += f", {self.sparsity:.0%} of the weights zero" if self.sparsity else ""
         words = {"all": "", "general": ", unused words dropped", "rows": ", only the rows' words"}[self.words]
         soft = "" if self.temperature == Distillation.temperature else f", temperature {self.temperature:g}"
         epochs = f"{self.epochs} epoch{'s'[: self.epochs - 1]}"
@@ -97,11 +103,13 @@ class Recipe:
         """The methods of a study with their settings; without a teacher, those that need none."""
         if self.rate == 0:
             return {}
-        settings: dict[str, dict[str, Any]] = {"quantization": {}}
+        settings: dict[str, dict[str, Any]] = {"quantization": {"bits": self.bits}}
         if teacher:
             settings["distillation"] = {"teacher": teacher, "temperature": self.temperature}
         if self.rate is not None:
             settings["quantization"] = {"rate": self.rate, "steps": "tensor"}
+        if self.sparsity:
+            settings["pruning"] = {"sparsity": self.sparsity}
         if self.heads or self.neurons:
             settings["structured"] = {"heads": self.heads, "neurons": self.neurons}
         if self.words != "all":
@@ -218,6 +226,7 @@ class Tries:
 
     def _seconds_of(self, recipe: Recipe) -> float:
         alike = replace(recipe, rate=recipe.rate and 1.0, learning_rate=1.0, temperature=1.0)  # take as long
+        alike = replace(alike, bits=8, sparsity=0.5 if recipe.sparsity else 0.0)
         if alike not in self._seconds:
             plan, job = self._job(recipe)
             self._seconds[alike] = predicted_seconds(plan, job.spec)
