@@ -100,14 +100,17 @@ def prepare(arguments: argparse.Namespace) -> None:
 
 def compress(arguments: argparse.Namespace) -> dict:
     folder: Path = arguments.folder
-    out = folder / f"small-{arguments.max_mb:g}-{arguments.minutes:g}"
+    of_size, of_speed = (f"{value:g}" if value else "" for value in (arguments.max_mb, arguments.max_ms))
+    out = folder / f"small-{of_size or f'{of_speed}ms'}-{arguments.minutes:g}"
     files = [part for name in ("train", "select", "test") for part in (_OPTIONS[name], str(folder / f"{name}.csv"))]
-    limits = ["--max-mb", f"{arguments.max_mb:g}", "--time-limit", f"{arguments.minutes:g}"]
+    limits = ["--time-limit", f"{arguments.minutes:g}"]
+    limits += ["--max-mb", of_size] * bool(of_size) + ["--max-ms", of_speed] * bool(of_speed)
     command = ["compress", str(folder / "model"), *files, *limits, "--max-length", f"{MAX_LENGTH}", "-o", str(out)]
     done = subprocess.run([*MULTIPRESS, *command, "--json"], stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout)
     tries = [cell for cell in Store(Path(found["store"])).cells() if cell["methods"]]
-    return {"rows": found["rows"], "recipe": found["recipe"], "tries": len(tries)}
+    kept = {key: found[key] for key in ("rows", "recipe", "length", "missed", "change")}
+    return {**kept, "tries": len(tries)}
 
 
 _OPTIONS = {"train": "--train", "select": "--dev", "test": "--test"}
@@ -158,7 +161,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=3e-4, help="of the Trainer")
     parser.add_argument("--learning-rates", nargs="+", type=float, default=[3e-4, 1e-3], help="of the grid")
-    parser.add_argument("--max-mb", type=float, default=10)
+    parser.add_argument("--max-mb", type=float)
+    parser.add_argument("--max-ms", type=float, help="of `compress`, in place of a size or beside it")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--models", nargs="+", default=["model"], help="of the grid; `model` is the fine-tuned one")
     parser.add_argument("--bits", nargs="+", type=int, default=[4, 3], help="of the grid")
@@ -166,12 +170,15 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, default=Path("results/budgets.jsonl"))
     arguments = parser.parse_args()
     arguments.folder = arguments.folder.resolve()
+    if arguments.what != "prepare" and arguments.max_mb is None and (arguments.what == "grid" or not arguments.max_ms):
+        parser.error("a limit is missing")
     if arguments.what == "prepare":
         prepare(arguments)
         return
     started = time.perf_counter()
     found = (compress if arguments.what == "compress" else grid)(arguments)
-    asked = {"what": arguments.what, "rows_of": arguments.folder.name, "max_mb": arguments.max_mb}
+    asked = {"what": arguments.what, "rows_of": arguments.folder.name}
+    asked |= {"max_mb": arguments.max_mb, "max_ms": arguments.max_ms}
     asked |= {"minutes": arguments.minutes, "seconds": round(time.perf_counter() - started)}
     with arguments.out.open("a", encoding="utf-8") as file:
         file.write(json.dumps({**asked, **found, **facts()}, sort_keys=True) + "\n")

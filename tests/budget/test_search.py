@@ -219,7 +219,8 @@ def test_within_a_size_two_learning_rates_come_first_and_then_one_further_the_sa
     assert len({(one.words, one.rate) for one in first}) == 1
     assert [one.learning_rate for one in known.rounds[1]] == pytest.approx([second, best][: len(known.rounds[1])])
     # The other words at the better rate.
-    assert {one.words for one in known.rounds[1][1:]}.isdisjoint({first[0].words})
+    others = [one for one in known.rounds[1][1:] if one.epochs == first[0].epochs]
+    assert {one.words for one in others}.isdisjoint({first[0].words})
     assert found.best.recipe.learning_rate == pytest.approx(best)
 
 
@@ -309,6 +310,18 @@ def test_the_nearest_is_that_which_misses_the_limits_least():
     assert "Allow a lower score, or" in nearest([low], found, budget, 0.7)
     assert "Allow a larger drop, or" in nearest([low], found, Budget(max_drop=0.1), 0.7)
     assert nearest([dense], found, budget, 0.7) == "No try ended well. See the runs of the search."
+
+
+def test_no_worker_waits_in_the_second_round():
+    known = Known(words=("all",))
+    search(Budget(max_mb=0.5), known, rounds=2)
+    further, longer = known.rounds[1]
+    assert longer.epochs == 2 * further.epochs
+    assert longer.learning_rate in [one.learning_rate for one in known.rounds[0]]
+    # What is better with more epochs gets twice as many again.
+    known = Known(words=("all",))
+    search(Budget(max_mb=0.5), known, rounds=4)
+    assert [max(one.epochs for one in tries) for tries in known.rounds] == [3, 6, 12, 24]
 
 
 def test_without_time_there_is_one_round_and_no_more():

@@ -25,9 +25,10 @@ FEWEST_BITS, MOST_BITS = 0.35, 4.0  # of a rate; above, plain 8 bits lose nothin
 ENOUGH_BITS = 1.0  # with so many, words of a general text may stay
 MARGIN = 0.985  # of a size: a rate is met within a few percent, and mostly from below
 NEAR = 1.15  # two rates within this factor are the same
-FASTER, SLOWER = 3.0, 1 / 3  # other learning rates to try
+FASTER, SLOWER, BETWEEN = 3.0, 1 / 3, 0.6  # other learning rates to try
 SMALLER = (0.75, 0.97)  # of the smallest package that is good enough: what to look for next
 AT_ONCE = 2  # proposals a round, or as many as there are workers
+DOUBLINGS = 2  # of the epochs of the best, as long as they make it better
 PATIENCE = 3  # rounds of proposals without anything better, after which other kinds are tried, and the search ends
 PRUNED = ("4", "3")  # bits of the paper's way, quantization and pruning, which has lost wherever we compared it
 ZEROS, ZEROS_STEP = 19, 20  # at most so many of so many weights are pruned
@@ -193,13 +194,32 @@ class Search:
             return
         tried = max(first, key=lambda result: result.score).recipe
         further = FASTER if tried.learning_rate > one.learning_rate else SLOWER
-        second = self._try(
+        longer = replace(tried, epochs=2 * tried.epochs)
+        second = [
             replace(tried, learning_rate=tried.learning_rate * further),
             *(replace(other, learning_rate=tried.learning_rate) for other in others),
-        )
-        best = self.best.recipe if self.best else tried
-        if second:
-            self._try(replace(best, epochs=2 * best.epochs))
+        ]
+        if len(second) < self._at_once:  # a worker would wait
+            second.append(longer)
+        if not self._try(*second):
+            return
+        self._longer(tried, second)
+
+    def _longer(self, tried: Recipe, done: Sequence[Recipe]) -> None:
+        """Twice the epochs of the best, also with somewhat smaller steps, and twice again where they made it better.
+
+        Args:
+            tried: What is taken for the best where nothing keeps to the limits.
+            done: Recipes that were tried.
+        """
+        for _ in range(DOUBLINGS):
+            best = self.best.recipe if self.best else tried
+            more = replace(best, epochs=2 * best.epochs)
+            slower = replace(more, learning_rate=more.learning_rate * BETWEEN)
+            if more in done or self._try(more, slower) is None:
+                return
+            if self.best is None or self.best.recipe.epochs != more.epochs:
+                return
 
     def _smallest_that_is_good_enough(self) -> None:
         """Thirds of the range that is left, on a log scale, two tries side by side; then the words."""
