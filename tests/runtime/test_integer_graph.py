@@ -10,10 +10,13 @@ from multipress.artifact import StoredTensor, round_floats
 from multipress.methods.quantization import quantize_activations
 from multipress.models.families import FAMILIES
 from multipress.models.graph import trace_graph
-from multipress.runtime import Encoding, pad_batch
+from multipress.reproducibility import computer
+from multipress.runtime import Encoding, pad_batch, products
+from multipress.runtime import integer_graph as module
 from multipress.runtime.graph_file import Graph, Node, read_graph
-from multipress.runtime.graph_writer import write_graph
+from multipress.runtime.graph_writer import PRODUCT, write_graph
 from multipress.runtime.integer_graph import REDUCED_RANGE, float_graph, integer_graph, round_rows, stored_graph
+from multipress.runtime.products import has_exact_products
 from multipress.runtime.session import OnnxSession
 from tiny import family_config
 
@@ -138,7 +141,44 @@ def test_a_training_with_rounded_activations_gives_the_same_integers(tiny_bert):
     assert sum(node.operator == "Round" for node in whole.nodes) == 1
 
 
-def linear(codes: np.ndarray, largest_code: int = 127) -> tuple[Graph, OnnxSession]:
+@pytest.mark.parametrize("is_exact", [True, False])
+@pytest.mark.parametrize("one_step", [False, True])
+def test_the_graph_for_this_processor_gives_the_same_numbers_bit_for_bit(tiny_bert, monkeypatch, is_exact, one_step):
+    """Where products of signed codes are said to be inexact, none of full range is signed."""
+    if is_exact and not has_exact_products():
+        pytest.skip("this processor cuts off sums of 8-bit products")
+    monkeypatch.setattr(module, "has_exact_products", lambda: is_exact)
+    model = tiny_bert()
+    tensors, graph = stored(model, 8, one_step), read_graph(trace_graph(model))
+    portable, here = integer_graph(graph, tensors), integer_graph(graph, tensors, only_here=True)
+    kinds = {array.dtype.name for name, array in here.constants.items() if name.endswith(".codes")}
+    assert kinds == {"int8" if is_exact else "uint8"}
+    assert {node.operator for node in here.nodes} - {node.operator for node in portable.nodes} == {PRODUCT}
+    for encodings in (rows(20), rows(1)):
+        batch = pad_batch(encodings, 0)
+        found = [OnnxSession(write_graph(one)).run(batch) for one in (portable, here)]
+        assert np.array_equal(*found)
+
+
+def test_whether_products_are_exact_is_what_the_processor_says():
+    """VNNI and ARM's products of four are; where a sum is cut off, the answer is no."""
+    sets = set(computer()["instruction_sets"])
+    if sets & {"avx512_vnni", "avx_vnni", "amx_int8"}:
+        assert has_exact_products()
+    if sets and not sets & {"avx512_vnni", "avx_vnni", "amx_int8"} and "avx2" in sets:
+        assert not has_exact_products()
+
+
+def test_a_sum_that_is_cut_off_is_noticed(monkeypatch):
+    class CutOff(OnnxSession):
+        def run(self, batch):
+            return np.clip(super().run(batch), -2_000_000, 2_000_000)
+
+    monkeypatch.setattr(products, "OnnxSession", CutOff)
+    assert not has_exact_products.__wrapped__()
+
+
+def linear(codes: np.ndarray, largest_code: int = 127, only_here: bool = False) -> tuple[Graph, OnnxSession]:
     """A graph of one linear layer and the float layer of the logits, which passes everything on."""
     width, inner = codes.shape
     nodes = [
@@ -150,24 +190,25 @@ def linear(codes: np.ndarray, largest_code: int = 127) -> tuple[Graph, OnnxSessi
     graph = Graph(shapes, {}, {"x": ("batch", inner)}, {"logits": ("batch", width)}, nodes)
     scale = np.ones(width, dtype=np.float16)
     tensors = {"w": StoredTensor(codes, scale, 8), "v": round_floats(np.eye(width))}
-    whole = integer_graph(graph, tensors, largest_code)
+    whole = integer_graph(graph, tensors, largest_code, only_here=only_here)
     # This graph reads floats, not token ids.
     data = onnx.load_from_string(write_graph(whole))
     data.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     return whole, OnnxSession(data.SerializeToString())
 
 
+@pytest.mark.parametrize("only_here", [False, True])
 @pytest.mark.parametrize("largest", [127, 63])
-def test_the_largest_sums_are_exact_whatever_the_instruction_set(largest):
+def test_the_largest_sums_are_exact_whatever_the_instruction_set(largest, only_here):
     """All products of one sign: where sums of pairs are kept in 16 bits, they would be cut off."""
     codes = np.full((8, 64), largest, dtype=np.int8)
     codes[1] = -largest
-    whole, session = linear(codes)
+    whole, session = linear(codes, only_here=only_here)
     values = np.full((3, 64), 2.0, dtype=np.float32)
     values[1] *= -1
     expected = values.astype(np.float64) @ codes.T.astype(np.float64)
     assert np.allclose(session.run({"x": values}), expected, rtol=1e-6)
-    kind = np.int8 if largest <= REDUCED_RANGE else np.uint8
+    kind = np.int8 if largest <= REDUCED_RANGE or (only_here and has_exact_products()) else np.uint8
     assert whole.constants["w.codes"].dtype == kind
 
 

@@ -16,7 +16,10 @@ import numpy as np
 from multipress.packing.stream import varint
 from multipress.runtime.graph_file import OPSET_VERSION, Graph, Node
 
-__all__ = ["write_graph"]
+__all__ = ["PRODUCT", "write_graph"]
+
+PRODUCT = "MatMulIntegerToFloat"  # of ONNX Runtime's own: an integer product, times the scales; never stored
+_RUNTIMES_OWN = b"com.microsoft"
 
 _IR_VERSION = 8  # the one of opset 17
 _FLOAT, _INT64 = 1, 7
@@ -41,8 +44,11 @@ def write_graph(graph: Graph, outside: Collection[str] = ()) -> bytes:
         *(_field(11, _value(name, _INT64, shape)) for name, shape in graph.inputs.items()),
         *(_field(12, _value(name, _FLOAT, shape)) for name, shape in graph.outputs.items()),
     ]
-    opset = _number(2, OPSET_VERSION)
-    return b"".join([_number(1, _IR_VERSION), _field(2, b"multipress"), _field(7, b"".join(parts)), _field(8, opset)])
+    opsets = [_number(2, OPSET_VERSION)]
+    if any(node.operator == PRODUCT for node in graph.nodes):
+        opsets.append(_field(1, _RUNTIMES_OWN) + _number(2, 1))
+    model = [_number(1, _IR_VERSION), _field(2, b"multipress"), _field(7, b"".join(parts))]
+    return b"".join([*model, *(_field(8, opset) for opset in opsets)])
 
 
 def _node(index: int, node: Node) -> bytes:
@@ -53,6 +59,7 @@ def _node(index: int, node: Node) -> bytes:
             _field(3, f"n{index}".encode()),
             _field(4, node.operator.encode()),
             *(_field(5, _attribute(name, value)) for name, value in node.attributes.items()),
+            *([_field(7, _RUNTIMES_OWN)] if node.operator == PRODUCT else []),
         ]
     )
 

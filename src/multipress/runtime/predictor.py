@@ -234,7 +234,7 @@ def _open(artifact: Artifact, graph: Graph, threads: int, how: tuple[str, str], 
     precision, engine = how
     tensors = decoded_tensors(artifact, cache=cache)
     if precision == "int8":
-        whole = write_graph(integer_graph(graph, tensors))
+        whole = write_graph(integer_graph(graph, tensors, only_here=engine != "openvino"))
         if engine == "openvino":
             return OpenVinoSession(whole, threads=threads)
         return OnnxSession(whole, threads=threads, max_tokens=_MAX_TOKENS * threads)
