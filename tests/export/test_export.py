@@ -4,15 +4,19 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
 from multipress.errors import InputError, RunError, SettingError
 from multipress.export import Export, export_artifact, read_export
+from multipress.export import files as files_room
 from multipress.export import write as write_room
+from multipress.export.files import exports_in
 from multipress.export.write import REPORT, Rows
 from multipress.measure.parity import ROUNDED, compare_logits
 from multipress.runtime import Predictor, TextEncoder, pad_batch
+from multipress.runtime.products import has_exact_products
 from multipress.tasks import Split, Task
 
 TEXTS = ["w1 w2 w3", "", "w9 " * 40, "w4 w5 unknown", "w7", "w1 w2 w3", "日本 w8", "w11 w12", "w30 w2", "w40"]
@@ -123,6 +127,39 @@ def test_the_drift_of_the_rival_stands_beside(artifacts, tmp_path):
     assert entry["rival"]["rows"] == len(TEXTS)
     assert entry["rival"]["largest_difference"] > 0
     assert "ONNX Runtime's dynamic int8 of the same model" in (tmp_path / "README.md").read_text()
+
+
+def test_the_file_for_vnni_has_signed_weights_of_full_range_and_the_same_numbers(artifacts, tmp_path, monkeypatch):
+    if not has_exact_products():
+        pytest.skip("this processor cuts off sums of 8-bit products")
+    artifact, given = artifacts["codes"], rows(artifacts["codes"])
+    both = [Export("onnx", "int8"), Export("onnx", "int8", vnni=True)]
+    for export in both:
+        export_artifact(artifact, export, tmp_path, given)
+    assert exports_in(tmp_path) == both
+    plain, signed = (onnx.load(tmp_path / export.file) for export in both)
+    kinds = [
+        {one.data_type for one in model.graph.initializer if one.name.endswith(".codes")} for model in (plain, signed)
+    ]
+    assert onnx.TensorProto.UINT8 in kinds[0]
+    assert kinds[1] == {onnx.TensorProto.INT8}
+    logits = [Predictor(artifact, session=read_export(tmp_path, export, artifact)).logits(TEXTS) for export in both]
+    assert np.array_equal(*logits)
+    assert "for processors with VNNI alone" in (tmp_path / "README.md").read_text()
+    monkeypatch.setattr(files_room, "has_exact_products", lambda: False)
+    with pytest.raises(InputError, match="is for processors with VNNI"):
+        read_export(tmp_path, both[1], artifact)
+    with pytest.raises(InputError, match="is for processors with VNNI"):
+        export_artifact(artifact, both[1], tmp_path / "other", given)
+    assert not (tmp_path / "other" / both[1].file).exists()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"to": "onnx", "precision": "fp32"}, {"to": "onnx", "precision": "int8", "reduced_range": True}]
+)
+def test_vnni_goes_with_int8_of_onnx_alone(wrong):
+    with pytest.raises(SettingError, match="--vnni goes with"):
+        Export(**wrong, vnni=True)
 
 
 @pytest.mark.parametrize("wrong", [("onnx", "bf16"), ("safetensors", "int8"), ("tflite", "fp32")])

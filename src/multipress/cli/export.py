@@ -36,6 +36,10 @@ def export(
     reduced_range: Annotated[
         bool, typer.Option("--reduced-range", help="8-bit weights to 7 bits: faster without VNNI (onnx int8).")
     ] = False,
+    vnni: Annotated[
+        bool,
+        typer.Option("--vnni", help="For processors with VNNI alone: up to three times as fast there (onnx int8)."),
+    ] = False,
     rival: Annotated[
         bool, typer.Option("--rival", help="Show the drift of ONNX Runtime's dynamic int8 beside it.")
     ] = False,
@@ -49,7 +53,7 @@ def export(
     from multipress.export import Export, export_artifact
     from multipress.measure.parity import Parity
 
-    opened, wanted = open_artifact(artifact), Export(to, precision, reduced_range)
+    opened, wanted = open_artifact(artifact), Export(to, precision, reduced_range, vnni)
     rows = rows_to_compare(opened, task, data, (tuple(text or ()), label), data_dir, max_rows)
     report = export_artifact(opened, wanted, out, rows, allow_drift=allow_drift, rival=rival)
     if as_json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from multipress.artifact import Artifact
+from multipress.export.files import VNNI_FILE
 from multipress.measure.parity import Parity
 
 __all__ = ["export_card"]
@@ -12,6 +13,8 @@ __all__ = ["export_card"]
 _INTEGERS = """\
 Linear layers multiply the stored integers with activations rounded to 8 bits, one scale a token. Without VNNI too no
 sum is cut off: weights beyond 7 bits are unsigned."""
+_SIGNED = """\
+The same, all weights signed, for processors with VNNI alone: on others sums are cut off, and answers are wrong."""
 _BF16 = """\
 model = "openvino/openvino_model_bf16.xml"
 openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})"""
@@ -24,6 +27,7 @@ _OPEN = {
     ),
     "onnx/model.onnx": ('onnxruntime.InferenceSession("onnx/model.onnx")', "32-bit floats."),
     "onnx/model_qint8.onnx": ('onnxruntime.InferenceSession("onnx/model_qint8.onnx")', _INTEGERS),
+    VNNI_FILE: (f'onnxruntime.InferenceSession("{VNNI_FILE}")', _SIGNED),
     "openvino/openvino_model.xml": ('openvino.Core().compile_model("openvino/openvino_model.xml")', "32-bit floats."),
     "openvino/openvino_model_bf16.xml": (_BF16, "16-bit floats in the file, bf16 products where the processor can."),
     "openvino/openvino_model_qint8_quantized.xml": (

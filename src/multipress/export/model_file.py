@@ -44,7 +44,8 @@ def write_model(artifact: Artifact, export: Export, folder: Path) -> None:
         _write_openvino(_openvino_graph(graph, artifact, export.precision), path, export.precision)
     elif export.precision == "int8":
         largest = REDUCED_RANGE if export.reduced_range else FULL_RANGE
-        write_bytes(path, write_graph(integer_graph(graph, decoded_tensors(artifact), largest)))
+        integers = integer_graph(graph, decoded_tensors(artifact), largest, signed=export.vnni)
+        write_bytes(path, write_graph(integers))
     else:
         write_bytes(path, write_graph(float_graph(graph, artifact.dense_weights())))
 

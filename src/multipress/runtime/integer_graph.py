@@ -78,7 +78,12 @@ def stored_graph(graph: Graph, tensors: Mapping[str, StoredTensor]) -> Graph:
 
 
 def integer_graph(
-    graph: Graph, tensors: Mapping[str, StoredTensor], largest_code: int = FULL_RANGE, *, only_here: bool = False
+    graph: Graph,
+    tensors: Mapping[str, StoredTensor],
+    largest_code: int = FULL_RANGE,
+    *,
+    only_here: bool = False,
+    signed: bool = False,
 ) -> Graph:
     """The graph with its weights inside, its linear layers and tables of embeddings in integers.
 
@@ -90,11 +95,13 @@ def integer_graph(
             and codes with a scale a group, are rounded to 8 bits, one scale a row.
         largest_code: `FULL_RANGE`, or `REDUCED_RANGE`: then codes beyond it are rounded once more.
         only_here: Whether the graph is for ONNX Runtime on this processor and is never stored.
+        signed: Whether it is for processors with VNNI: codes are signed whatever this one says.
 
     Raises:
         ArtifactError: the graph has no linear layer that can be computed in integers.
     """
-    whole = _Rewriter(graph, tensors, largest_code, only_here).rewrite()
+    is_exact = signed or (only_here and has_exact_products())
+    whole = _Rewriter(graph, tensors, largest_code, FULL_RANGE if is_exact else REDUCED_RANGE, only_here).rewrite()
     floats = {name: tensors[name].dense() for name in whole.weights}
     return replace(whole, weights={}, constants=whole.constants | floats)
 
@@ -109,7 +116,7 @@ def table_graph(graph: Graph, tensors: Mapping[str, StoredTensor]) -> Graph:
         tensors: Stored tensors by name, those of `graph.weights` among them.
     """
     coded = {name: tensor for name, tensor in tensors.items() if tensor.scale is not None and not tensor.has_groups}
-    return _Rewriter(graph, coded, FULL_RANGE).rewrite_tables()
+    return _Rewriter(graph, coded).rewrite_tables()
 
 
 def round_rows(tensor: StoredTensor, largest_code: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,10 +135,15 @@ class _Rewriter:
     """One graph on its way from floats to integers."""
 
     def __init__(
-        self, graph: Graph, tensors: Mapping[str, StoredTensor], largest_code: int, only_here: bool = False
+        self,
+        graph: Graph,
+        tensors: Mapping[str, StoredTensor],
+        largest_code: int = FULL_RANGE,
+        largest_signed: int = REDUCED_RANGE,
+        only_here: bool = False,
     ) -> None:
         self._only_here = only_here
-        self._largest_signed = FULL_RANGE if only_here and has_exact_products() else REDUCED_RANGE
+        self._largest_signed = largest_signed
         self._graph = graph
         self._tensors = tensors
         self._largest_code = largest_code
