@@ -15,6 +15,7 @@ from multipress.budget.search import (
     MOST_BITS,
     NEAR,
     PATIENCE,
+    PLAIN_RATE,
     Search,
     line_by_words,
     smallest_bytes,
@@ -111,6 +112,19 @@ def test_eight_bits_are_taken_where_they_fit():
     found, _ = search(Budget(max_mb=1.2), Known())
     assert found.best.recipe.rate is None
     assert found.best.recipe.words == "all"
+
+
+@pytest.mark.parametrize(("budget", "least"), [(Budget(max_mb=1.2), None), (Budget(min_score=0.8), 0.8)])
+def test_a_model_that_is_fine_tuned_already_hardly_moves_in_8_bits(budget, least):
+    known, other = Known(), Known()
+    for one, is_whole in ((known, True), (other, False)):
+        base = Recipe("m", learning_rate=1e-4)
+        found = Search(one, budget, base, least, line_by_words(one, base), is_whole=is_whole)
+        found.run(lambda seconds, one=one: not one.rounds, lambda result: None)
+    first = [recipe for recipe in known.rounds[0] if recipe.rate is None]
+    assert first[0].learning_rate == PLAIN_RATE
+    assert {recipe.learning_rate for recipe in known.rounds[0] if recipe.rate is not None} <= {1e-4}
+    assert next(recipe for recipe in other.rounds[0] if recipe.rate is None).learning_rate == 1e-4
 
 
 def test_both_limits_together():

@@ -165,7 +165,7 @@ class _Fitting:
     def _search(self, tries: Tries, rows: SearchRows, base: Recipe) -> Compressed:
         self._question = [tries.facts[0], file_sha256(Path(rows.data.dev)), rows.task.to_json()]
         shapes = Shapes(base.model, self._budget, tries, self.folder, self._places, self._note)
-        original = self._original(tries, base, rows)
+        model, original = base.model, self._original(tries, base, rows)
         small = shapes.small_enough(base)  # what cannot be is said before anything is trained
         shapes.check_speed(small)
         seconds = tries.seconds(replace(base, model=small, rate=1.0))
@@ -183,7 +183,8 @@ class _Fitting:
         limits = [self._budget.max_mb, self._budget.max_ms, least]
         earlier = tries.results_of(self._answers.get(["earlier", tries.facts, limits], tries.known))
         earlier = [*as_results(elsewhere, base, score, tries), *earlier]
-        search = Search(tries, self._budget, base, least, shapes.sizes(base), earlier)
+        is_whole = original is not None and base.model == model and not (base.heads or base.neurons)
+        search = Search(tries, self._budget, base, least, shapes.sizes(base), earlier, is_whole=is_whole)
         standing = self._standing(tries)
         self._has_winner = standing is not None and search.fits(standing)
         search.run(self._has_time, self._publish, standing)

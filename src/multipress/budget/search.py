@@ -25,6 +25,7 @@ FEWEST_BITS, MOST_BITS = 0.35, 4.0  # of a rate; above, plain 8 bits lose nothin
 ENOUGH_BITS = 1.0  # with so many, words of a general text may stay
 MARGIN = 0.985  # of a size: a rate is met within a few percent, and mostly from below
 NEAR = 1.15  # two rates within this factor are the same
+PLAIN_RATE = 1e-5  # learning rate of a fine-tuned model in 8 bits
 FASTER, SLOWER, BETWEEN = 3.0, 1 / 3, 0.6  # other learning rates to try
 SMALLER = (0.75, 0.97)  # of the smallest package that is good enough: what to look for next
 AT_ONCE = 2  # proposals a round, or as many as there are workers
@@ -80,9 +81,11 @@ class Search:
         least: The least score that will do; None: any.
         sizes: Of the model, as `line_by_words` gives them.
         earlier: What came of earlier searches with other limits.
+        is_whole: Whether the base is the model before itself, fine-tuned, with all its layers, heads and neurons. In 8
+            bits it has nothing to learn, and large steps would only lead it away.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a search is about, by name
         self,
         tries: Tries,
         budget: Budget,
@@ -90,7 +93,10 @@ class Search:
         least: float | None,
         sizes: dict[str, Sizes],
         earlier: Sequence[Result] = (),
+        *,
+        is_whole: bool = False,
     ) -> None:
+        self._plain = replace(base, rate=None, learning_rate=PLAIN_RATE if is_whole else base.learning_rate)
         self._tries = tries
         self._at_once = max(AT_ONCE, tries.workers)
         self._budget = budget
@@ -176,8 +182,8 @@ class Search:
     def _for_size(self) -> list[Recipe]:
         """Recipes that fill the size: eight bits where they fit; else a rate, with all words or with fewer."""
         limit = MARGIN * self._budget.max_bytes
-        if self._tries.size(replace(self._base, rate=None)).package_bytes <= limit:
-            return [replace(self._base, rate=None)]
+        if self._tries.size(self._plain).package_bytes <= limit:
+            return [self._plain]
         recipes = []
         for words, line in self._sizes.items():
             rate = min(line.rate(limit), MOST_BITS)
@@ -252,7 +258,7 @@ class Search:
         longer = replace(most, epochs=2 * most.epochs)
         faster, slower = (replace(most, learning_rate=most.learning_rate * factor) for factor in (FASTER, SLOWER))
         if self._budget.max_mb is None:
-            self._try(replace(self._base, rate=None), most)
+            self._try(self._plain, most)
             others = (longer, faster)
         else:
             self._try(most, faster)
@@ -308,7 +314,7 @@ class Search:
 
     def _most_bytes(self) -> float:
         """Of a package that is worth a try: what the size allows, but no more than 8 bits take."""
-        eight = self._tries.size(replace(self._base, rate=None)).package_bytes
+        eight = self._tries.size(self._plain).package_bytes
         return min(MARGIN * self._budget.max_bytes, eight)
 
     def _filled(self, recipe: Recipe, kind: str, package_bytes: float) -> Recipe:
