@@ -1,6 +1,7 @@
 """The table in the end: three models, one of them computed in two ways, on rows that no choice has seen."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -111,6 +112,8 @@ def test_the_card_has_the_scores_of_the_rows_to_report_on(compared):
     assert f"| accuracy (120 rows) | {found.rows[2].score:.4f} |" in card
     assert f"type: accuracy, value: {found.rows[2].score:.6f}" in card
     assert "before compressing (the dense control) and after" in card
+    for row, words in ((found.rows[2], ") | "), (found.rows[3], ', in integers: `precision="int8"`) | ')):
+        assert re.search(rf"latency, 1 x 16 tokens .*{re.escape(words)}{row.latency_ms:.2f} ms", card)
 
 
 def test_without_true_labels_there_is_no_accuracy_anywhere(compared):

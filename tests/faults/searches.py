@@ -112,6 +112,8 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=800)
     parser.add_argument("--seconds", type=float, default=20, help="a stop comes at most so long after the start")
     arguments = parser.parse_args()
+    # Where this runs in the background, the interrupt is ignored, and a search would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     draw = random.Random(0)
     stops = with_model = 0
     searches, faults = 1, []

@@ -174,11 +174,13 @@ def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_
         command: The command that made it.
         made_of: What the user calls the model before.
     """
-    before, _, after, _ = comparison.rows
+    before, _, after, integers = comparison.rows
     run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
     here = computer()
     timed = {"batch_size": 1, "length": comparison.length, "threads": 1, "computer": here}
-    measured = [*measure_size(artifact), Measurement(run_id, "latency_p50_ms", after.latency_ms, "ms", timed)]
+    measured = measure_size(artifact)
+    for row, precision in ((after, "fp32"), (integers, "int8")):
+        measured.append(Measurement(run_id, "latency_p50_ms", row.latency_ms, "ms", {**timed, "precision": precision}))
     recalls = None
     if comparison.is_labeled:
         measured += [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]

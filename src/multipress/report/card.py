@@ -160,6 +160,7 @@ def _against_dense(recalls: Recalls | None, values: Mapping[str, float], task: M
 def _latency(row: Measurement) -> str:
     context, computer = row.context, row.context.get("computer", {})
     where = f"{context.get('threads')} thread(s), {_plain(computer.get('cpu', 'unknown CPU'))}"
+    where += ', in integers: `precision="int8"`' if context.get("precision") == "int8" else ""
     return f"| latency, {context.get('batch_size')} x {context.get('length')} tokens ({where}) | {row.value:.2f} ms |"
 
 
