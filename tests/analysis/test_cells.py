@@ -53,6 +53,8 @@ def test_the_training_of_a_searchs_tries_is_in_the_label_and_their_task_is_one(r
         row(levels=Q8, learning_rate=rate, training={"epochs": epochs}, studies=["search-1f"])
         for rate, epochs in ((3e-4, 1), (0.1 * 3e-3, 2), (1e-3, 1))
     ]
+    dense = [row(learning_rate=rate, studies=["search-1f"]) for rate in (3e-4, 1e-3)]
+    assert [cell.label for cell in read_cells(dense)] == ["dense[learning_rate=0.0003]", "dense[learning_rate=0.001]"]
     cells = read_cells(tries)
     assert {cell.task for cell in cells} == {"t"}
     assert [cell.label for cell in cells] == [

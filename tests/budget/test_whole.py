@@ -102,9 +102,41 @@ def test_the_smallest_within_a_drop_by_the_command(tuned, files, tmp_path, capsy
     assert "after, in integers" in printed.out
     assert "All tries: " in printed.out
     assert "60 are to select by and 60 to report on" in printed.err
-    assert "Trying 8 bits, learning rate 0.0003, 2 epochs; 4.00 bits a weight, unused words dropped, " in printed.err
-    assert "  the best so far, at " in printed.err
+    assert ": 8 bits, learning rate 1e-05, 2 epochs; 4.00 bits a weight, unused words dropped, " in printed.err
+    # One is at its place before the other has ended.
+    assert printed.err.index("  the best so far, at ") < printed.err.rindex(": score ")
     assert (tmp_path / "small.search" / "report.html").is_file()
+
+
+def test_a_search_that_is_stopped_says_what_lies_there_and_goes_on_also_after_a_kill(
+    tuned, files, tmp_path, capsys, monkeypatch
+):
+    """Stopped in a search after one that ended, with the model still where a kill between two renames leaves it."""
+    out = tmp_path / "small"
+    command = ["compress", tuned, *options(files), "--max-mb", "0.06", "-o", str(out)]
+
+    def stop(*others, **named):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "Search", stop)
+        assert main(command) == 130
+    assert "Stopped. Nothing keeps to the budget yet. The same command goes on." in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "compare", stop)
+        assert main(command) == 130
+    assert f"Stopped. The best so far is at {out}. The same command goes on." in capsys.readouterr().err
+    best = (out / "model.safetensors").read_bytes()
+    out.rename(tmp_path / "small.search" / "replaced")
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting.Search, "run", stop)
+        assert main(command) == 130
+    assert f"The best so far is at {out}." in capsys.readouterr().err  # it was chosen for the same rows and fits
+    assert (out / "model.safetensors").read_bytes() == best
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting.Search, "run", stop)
+        assert main([*command[: command.index("--max-mb")], "--max-mb", "0.02", "-o", str(out)]) == 130
+    assert f"At {out} is what lay there before, maybe of other limits." in capsys.readouterr().err
 
 
 def test_a_limit_that_no_try_keeps_names_the_nearest_and_leaves_nothing(tuned, files, tmp_path, capsys):

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shlex
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 from multipress.artifact import open_artifact
 from multipress.budget import winner
@@ -14,7 +16,7 @@ from multipress.budget.limits import Budget
 from multipress.budget.rows import SearchRows
 from multipress.budget.told import command_of, missed_limits, only_guesses
 from multipress.budget.winner import NAMES, compare, winners_card
-from multipress.cli.main import main
+from multipress.cli.main import app
 from multipress.measure.intervals import change_interval, score_interval
 from multipress.measure.rival import rival_model
 from multipress.runtime import Predictor
@@ -142,7 +144,10 @@ def test_what_of_the_budget_is_missed_is_said_with_both_numbers(compared):
     assert missed_limits(slow, Budget(max_drop=0.06)) == ()
     assert missed_limits(slow, Budget(max_drop=0.04)) == ("the score is 0.8500, not 0.8600",)
     assert missed_limits(slow, Budget(max_drop=0.06, max_ms=5)) == ("the score is 0.8000, not 0.8400",)
-    assert missed_limits(slow, Budget(min_score=0.8, max_ms=2.5)) == ("one text takes 3.00 ms, not 2.5",)
+    assert missed_limits(slow, Budget(min_score=0.8, max_ms=2.5), 2.6) == ("one text takes 2.60 ms, not 2.5",)
+    assert missed_limits(slow, Budget(min_score=0.8, max_ms=2.5), 2.4) == ()
+    exact = replace(slow, rows=[replace(before, score=0.05), rival, replace(floats, score=0.03), integers])
+    assert missed_limits(exact, Budget(max_drop=0.02)) == ()  # .05 - .02 is more than .03 in floats
 
 
 def test_a_model_that_only_guesses_is_told(compared):
@@ -157,30 +162,24 @@ def test_a_model_that_only_guesses_is_told(compared):
     assert not only_guesses(scoring(most), replace(rows, task=replace(TASK, score="macro_f1")))
 
 
-def test_the_command_on_the_card_is_one_that_the_program_knows(compared, capsys):
+def test_the_command_on_the_card_asks_for_the_same_again(compared, tmp_path):
+    """Read back by the program itself; of files and folders the names alone."""
+    (tmp_path / "m").mkdir()
     data = DataSpec(
-        train="a/train.csv",
-        dev="b/dev.csv",
-        text=("one", "two"),
-        label="y",
-        target="number",
-        metric="pearson",
-        max_train_rows=9,
-        max_eval_rows=8,
-    )
-    asked = Asked("here/m", data, "c/test.csv", 64, 3)
-    command = command_of(asked, Budget(max_mb=1, max_ms=2, max_drop=0.5, minutes=3))
-    assert main(["compress", "--help"]) == 0
-    known = capsys.readouterr().out
-    words = command.split()
-    assert words[:3] == ["multipress", "compress", "m"]
-    options = [word for word in words if word.startswith("--")]
-    assert len(options) == 16
-    assert all(f"{option} " in known for option in options)
-    assert "--test test.csv" in command
-    assert "--text one --text two" in command
-    assert "--max-length 64 --epochs 3" in command
-    texts = command_of(Asked("m", DataSpec(), unlabeled="x/texts.txt"), Budget(max_mb=1))
-    assert "--unlabeled texts.txt" in texts
-    assert "--train" not in texts
+        train="a/train.csv", dev="b/dev file.csv", text=("one", "my column"), label="a/b", target="number",
+        metric="pearson", max_train_rows=1_000_000, max_eval_rows=8,
+    )  # fmt: skip
+    asked = Asked(str(tmp_path / "m"), data, "c/test.csv", 64, 3, learn_from=("x/runs", "y/small.search"))
+    words = shlex.split(command_of(asked, Budget(max_mb=1.2345678, max_ms=2, max_drop=0.5, minutes=3)))
+    assert words[:2] == ["multipress", "compress"]
+    given = get_command(app).commands["compress"].make_context("compress", words[2:]).params
+    said = {name: value for name, value in given.items() if value not in (None, "", 0, False, [], ())}
+    assert said == {
+        "model": "m", "out": "OUT", "train_file": "train.csv", "dev_file": "dev file.csv", "test_file": "test.csv",
+        "text": ("one", "my column"), "label": "a/b", "target": "number", "metric": "pearson", "max_mb": 1.2345678,
+        "max_ms": 2.0, "max_drop": 0.5, "time_limit": 3.0, "epochs": 3, "max_length": 64,
+        "learn_from": ("runs", "small.search"), "max_train_rows": 1_000_000, "max_eval_rows": 8,
+    }  # fmt: skip
+    texts = shlex.split(command_of(Asked("org/name", DataSpec(), unlabeled="x/texts.txt"), Budget(max_mb=1)))
+    assert texts[2:5] == ["org/name", "--unlabeled", "texts.txt"]
     assert json.loads(json.dumps(compared[3].to_json()))["num_rows"] == 120

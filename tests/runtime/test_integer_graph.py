@@ -6,19 +6,20 @@ import pytest
 import torch
 from torch import nn
 
+from multipress import speed_ahead
 from multipress.artifact import StoredTensor, round_floats
 from multipress.methods.quantization import quantize_activations
 from multipress.models.families import FAMILIES
 from multipress.models.graph import trace_graph
 from multipress.reproducibility import computer
-from multipress.runtime import Encoding, pad_batch, products
+from multipress.runtime import Encoding, Predictor, pad_batch, predictor, products
 from multipress.runtime import integer_graph as module
 from multipress.runtime.graph_file import Graph, Node, read_graph
 from multipress.runtime.graph_writer import PRODUCT, write_graph
 from multipress.runtime.integer_graph import REDUCED_RANGE, float_graph, integer_graph, round_rows, stored_graph
 from multipress.runtime.products import has_exact_products
 from multipress.runtime.session import OnnxSession
-from tiny import family_config
+from tiny import bert_config, family_config
 
 
 def stored(model: nn.Module, bits: int, one_step: bool = False) -> dict[str, StoredTensor]:
@@ -158,6 +159,23 @@ def test_the_graph_for_this_processor_gives_the_same_numbers_bit_for_bit(tiny_be
         batch = pad_batch(encodings, 0)
         found = [OnnxSession(write_graph(one)).run(batch) for one in (portable, here)]
         assert np.array_equal(*found)
+
+
+def test_a_predictor_of_integers_and_the_table_of_speeds_are_for_this_processor(write_tiny, tmp_path, monkeypatch):
+    """The numbers are those of the portable graph, so that only the graph tells."""
+    seen = []
+
+    def noted(graph, *others, **named):
+        seen.append({node.operator for node in graph.nodes})
+        return write_graph(graph, *others, **named)
+
+    monkeypatch.setattr(predictor, "write_graph", noted)
+    monkeypatch.setattr(speed_ahead, "write_graph", noted)
+    Predictor(write_tiny(tmp_path / "artifact"), precision="int8")
+    assert PRODUCT in seen[-1]
+    speed_ahead.encoder_milliseconds(bert_config(59), 16)
+    assert PRODUCT in seen[-1]
+    assert len(seen) == 2
 
 
 def test_whether_products_are_exact_is_what_the_processor_says():

@@ -46,8 +46,10 @@ def test_label_numbers_fit_a_model_with_names_if_the_file_holds_the_names(tmp_pa
     named = table.replace_schema_metadata({"huggingface": json.dumps(features)})
     parquet.write_table(named, tmp_path / "named.parquet")
     assert load_rows(tmp_path / "named.parquet", task=MOOD).split.labels.tolist() == [1, 0]
-    # Without names they are the numbers of the model's classes, and this is said.
-    plain = load_rows(tmp_path / "plain.parquet", task=MOOD)
+    # Without names they are the numbers of the model's classes where that is asked for, and this is said.
+    with pytest.raises(DataError, match=r"row 1: unknown label '0' .*known are: 'negative', 'positive'"):
+        load_rows(tmp_path / "plain.parquet", task=MOOD)
+    plain = load_rows(tmp_path / "plain.parquet", task=MOOD, by_number=True)
     assert plain.split.labels.tolist() == [0, 1]
     assert any("0 is negative, 1 is positive" in note for note in plain.notes)
 
@@ -56,7 +58,7 @@ def test_label_numbers_fit_a_model_with_names_if_the_file_holds_the_names(tmp_pa
 def test_numbers_beyond_the_classes_or_beside_names_are_unknown_labels(write, given):
     path = write("text,label\n" + "".join(f"a{label},{label}\n" for label in given))
     with pytest.raises(DataError, match=r"unknown label '[012]'.*known are: 'negative', 'positive'"):
-        load_rows(path, task=MOOD)
+        load_rows(path, task=MOOD, by_number=True)
 
 
 def test_an_unknown_label_is_an_error_that_names_it(write):

@@ -93,7 +93,9 @@ def read_cells(rows: Sequence[Mapping[str, Any]]) -> list[Cell]:
     for row, (task, tried) in zip(rows, _task_names(rows), strict=True):
         names = sorted(row["methods"], key=lambda name: (_ORDER.get(name, len(_ORDER)), name))
         by_name = {name: _level(name, row["settings"].get(name, {}), shown[name]) for name in names}
-        levels = (*_chained(row, by_name), *(((TRAINING, f"[{tried}]"),) if tried else ()))
+        levels = _chained(row, by_name)
+        if tried:
+            levels = (*levels, (TRAINING, f"[{tried}]" if levels else f"{DENSE}[{tried}]"))
         sizes = {key: row.get(key) for key in (*SIZES, "package_bytes", "dense_bytes", "latency_ms")}
         done = row["state"] == "done"
         cells.append(

@@ -30,7 +30,7 @@ def verdict(analysis: Mapping[str, Any]) -> list[str]:
 
 def _smallest(analysis: Mapping[str, Any]) -> str:
     one, factors, num_left_out = analysis["smallest"], analysis["multiplicativity"], analysis["means"]["num_left_out"]
-    if one is None and analysis["groups"] and all(TRAINING in group["methods"] for group in analysis["groups"]):
+    if one is None and analysis["groups"] and any(TRAINING in group["methods"] for group in analysis["groups"]):
         return "These are the tries of a search; how the winner compares with the model before says its model card."
     if one is None:
         return "No dense control is done on every task, so that nothing can be compared with it yet."

@@ -104,17 +104,18 @@ class _Fitting:
         self._answers = Memo(self.folder / "answers.json")
         self._place = Place(out, self.folder)
         self._question: list[Any] = []  # what a winner is chosen for
-        self._has_winner = False
+        self._chosen: set[str] = set()  # runs that were the best so far of this search
         self._seconds_to_compare = 0.0  # in the end, about
 
     @property
     def standing(self) -> str:
         """What lies at the place, in a sentence."""
-        if is_free(self._out):
+        run_id = self._place.run_id()
+        if not run_id:
             return "Nothing keeps to the budget yet."
-        if self._has_winner:
+        if run_id in self._chosen:
             return f"The best so far is at {self._out}."
-        return f"At {self._out} is what an earlier search found, maybe with other limits."
+        return f"At {self._out} is what lay there before, maybe of other limits."
 
     def _warn(self, note: str) -> None:
         """Say what a user should know of the rows, and keep it for the end."""
@@ -186,7 +187,8 @@ class _Fitting:
         is_whole = original is not None and base.model == model and not (base.heads or base.neurons)
         search = Search(tries, self._budget, base, least, shapes.sizes(base), earlier, is_whole=is_whole)
         standing = self._standing(tries)
-        self._has_winner = standing is not None and search.fits(standing)
+        if standing is not None and search.fits(standing):
+            self._chosen.add(standing.run_id)
         search.run(self._has_time, self._publish, standing)
         if search.winner is None:
             kept = "" if is_free(self._out) else f" {self.standing}"
@@ -210,11 +212,14 @@ class _Fitting:
             search.winner.recipe.text(),
             self.folder / "runs",
             tuple(self._notes),
-            missed_limits(comparison, self._budget),
+            missed_limits(comparison, self._budget, self._latency(tries)),
             only_guesses(comparison, rows),
         )
         write_json(self.folder / RESULT, found.to_json())
         return found
+
+    def _latency(self, tries: Tries) -> float | None:
+        return None if self._budget.max_ms is None else tries.latency_now(self._out)
 
     def _check_place(self, tries: Tries) -> None:
         """Raise `ArtifactError` unless `out` is free or holds a winner of this search."""
@@ -285,6 +290,7 @@ class _Fitting:
         self._seconds_to_compare = len(NAMES) * len(rows.report) * each
         tries.teacher = str(before)
         tries.reference = None if self._budget.min_score is not None else logits
+        tries.limits_score = self._budget.least_score(0.0) is not None
         return next(row.value for row in quality if row.name == "score"), logits
 
     def _elsewhere(self, tries: Tries) -> list[Earlier]:
@@ -313,5 +319,7 @@ class _Fitting:
         self._note(f"  the best so far, at {self._out}")
 
     def _put(self, result: Result) -> None:
+        self._chosen.add(result.run_id)
+        if self._place.run_id() != result.run_id:
+            (self.folder / RESULT).unlink(missing_ok=True)  # it tells of another model
         self._place.put(result.artifact, result.run_id, self._question, result.recipe.text())
-        self._has_winner = True

@@ -10,6 +10,7 @@ from multipress.errors import SettingError
 __all__ = ["Budget"]
 
 MINUTES = 30.0
+ROUNDING = 1e-9  # a drop that is just allowed is not lost to the rounding of a difference
 
 
 @dataclass(frozen=True)
@@ -64,5 +65,5 @@ class Budget:
     def least_score(self, before: float) -> float | None:
         """The least score that will do, given that of the model before; None where any will."""
         if self.max_drop is not None:
-            return before - self.max_drop
+            return before - self.max_drop - ROUNDING
         return self.min_score

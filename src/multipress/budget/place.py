@@ -1,4 +1,4 @@
-"""Where the winner lies: whole at every moment, whatever the search stops at."""
+"""Where the winner lies: always a whole model; after a kill between two renames, from the next start on."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class Place:
         """Put a model back that a kill left without its name."""
         if is_free(self.out) and _run_of(self._replaced):
             move_folder(self._replaced, self.out)
+        shutil.rmtree(self._replaced, ignore_errors=True)
 
     def run_id(self) -> str:
         """The run whose artifact lies here; empty where none does."""

@@ -15,7 +15,8 @@ from multipress.budget.tries import Recipe, Result
 __all__ = ["RATE", "Proposals"]
 
 RANDOM = 6  # tries before anything is learned from them
-LEARNING_RATES = 8.0  # factor from the first learning rate, up and down
+LEARNING_RATES = 10.0  # factor from the usual learning rate, up and down: beyond what the rules try
+EPOCHS = 4  # the same of the epochs, up
 SOFTEST = 8.0  # highest temperature of the teacher's answers; the lowest is 1
 
 RATE = "rate"  # the kind of a recipe whose bits are a mean of an entropy coder, or plain 8 bits
@@ -34,10 +35,17 @@ class Proposals:
         kinds: How bytes are saved: `RATE`, or a number of bits, with so many weights pruned as the bytes ask for.
         fill: Gives a recipe of a kind the bits that fill so many bytes.
         loss: What to make small.
+        usual: The learning rate that a recipe usually has, in which proposals are scaled.
     """
 
     def __init__(
-        self, base: Recipe, words: Sequence[str], kinds: Sequence[str], fill: Fill, loss: Callable[[Result], float]
+        self,
+        base: Recipe,
+        words: Sequence[str],
+        kinds: Sequence[str],
+        fill: Fill,
+        loss: Callable[[Result], float],
+        usual: Callable[[Recipe], float],
     ) -> None:
         import optuna
 
@@ -46,6 +54,7 @@ class Proposals:
         self._words = list(words)
         self._kinds = list(kinds)
         self._fill = fill
+        self._usual = usual
         self._loss = loss
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -61,11 +70,11 @@ class Proposals:
             if recipe.model != self._base.model or recipe.rate == 0:
                 continue
             values = {
-                "learning_rate": recipe.learning_rate,
+                "learning_rate": recipe.learning_rate / self._usual(recipe),
                 "epochs": recipe.epochs,
                 "temperature": recipe.temperature,
                 "words": recipe.words,
-                "kind": str(recipe.bits) if recipe.sparsity or recipe.bits < 8 else RATE,
+                "kind": _kind(recipe),
                 "bytes": float(result.package_bytes),
             }
             try:
@@ -90,14 +99,12 @@ class Proposals:
         for _ in range(count):
             trial = self._study.ask(self._space(smallest, largest))
             chosen = trial.params
-            recipe = replace(
-                self._base,
-                words=chosen["words"],
-                learning_rate=float(f"{chosen['learning_rate']:.2g}"),
-                epochs=chosen["epochs"],
-                temperature=float(f"{chosen['temperature']:.2g}"),
-            )
-            made.append((self._fill(recipe, chosen["kind"], chosen["bytes"]), self._told(trial)))
+            soft = float(f"{chosen['temperature']:.2g}")
+            recipe = replace(self._base, words=chosen["words"], epochs=chosen["epochs"], temperature=soft)
+            recipe = self._fill(recipe, chosen["kind"], chosen["bytes"])
+            recipe = replace(recipe, learning_rate=float(f"{chosen['learning_rate'] * self._usual(recipe):.2g}"))
+            is_it = _kind(recipe) == chosen["kind"]  # so many bytes may be too few for pruned weights
+            made.append((recipe, self._told(trial) if is_it else self._told_nothing(trial)))
         return made
 
     def _told(self, trial: Any) -> Told:
@@ -111,15 +118,23 @@ class Proposals:
 
         return tell
 
+    def _told_nothing(self, trial: Any) -> Told:
+        tell = self._told(trial)
+        return lambda result: tell(None)
+
     def _space(self, smallest: float, largest: float) -> dict[str, Any]:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-        rate, epochs = self._base.learning_rate, self._base.epochs
+        epochs = self._base.epochs
         return {
-            "learning_rate": FloatDistribution(rate / LEARNING_RATES, rate * LEARNING_RATES, log=True),
-            "epochs": IntDistribution(max(1, epochs // 2), 2 * epochs),
+            "learning_rate": FloatDistribution(1 / LEARNING_RATES, LEARNING_RATES, log=True),
+            "epochs": IntDistribution(max(1, epochs // 2), EPOCHS * epochs),
             "temperature": FloatDistribution(1.0, SOFTEST, log=True),
             "words": CategoricalDistribution(self._words),
             "kind": CategoricalDistribution(self._kinds),
             "bytes": FloatDistribution(float(smallest), float(max(smallest, largest)), log=True),
         }
+
+
+def _kind(recipe: Recipe) -> str:
+    return str(recipe.bits) if recipe.sparsity or recipe.bits < 8 else RATE

@@ -90,13 +90,8 @@ def read_rows(asked: DataSpec, test: str, places: Places) -> ReadRows:
         report = read.split
         notes += [*read.notes, *_shared(test, report, {"train": loaded.train, "validation": loaded.dev})]
     else:
-        chosen = sample_positions(len(select), len(select) // 2, "select")
-        others = np.setdiff1d(np.arange(len(select)), chosen)
-        select, report = select.take(chosen), select.take(others)
-        notes.append(
-            f"Of the validation rows {len(select):,} are to select by and {len(report):,} to report on. With a file of "
-            "other rows, --test, all are to select by."
-        )
+        select, report = _halves(loaded.dev)
+        notes.append(f"Of the validation rows {len(select):,} are to select by and {len(report):,} to report on.")
     if len(select) < FEWEST:
         raise DataError(
             f"There are {len(select)} rows to select by, {FEWEST} are the fewest. Give more validation rows"
@@ -106,6 +101,15 @@ def read_rows(asked: DataSpec, test: str, places: Places) -> ReadRows:
     for other in (loaded.train, select):
         shared[rows_also_in(report, other)] = True
     return ReadRows(loaded.task, loaded.train, select, report, shared, tuple(notes))
+
+
+def _halves(dev: Split) -> tuple[Split, Split]:
+    """Two halves; rows of the same text are in one of them."""
+    texts = list(zip(dev.texts, dev.pairs or dev.texts, strict=True))
+    number = {text: index for index, text in enumerate(dict.fromkeys(texts))}
+    of_rows = np.array([number[text] for text in texts], dtype=np.int64)
+    is_chosen = np.isin(of_rows, sample_positions(len(number), len(number) // 2, "select"))
+    return dev.take(np.flatnonzero(is_chosen)), dev.take(np.flatnonzero(~is_chosen))
 
 
 def _shared(test: str, report: Split, others: dict[str, Split]) -> list[str]:

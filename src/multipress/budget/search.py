@@ -279,12 +279,19 @@ class Search:
         if not self._propose(words, (RATE,), fitting):
             return
         best, largest = self.best.recipe if self.best else self._base, self._next_bytes(words, fitting)[1]
-        if self._try(*(self._filled(best, kind, largest) for kind in PRUNED)) is not None:
+        steps = best.learning_rate / self._usual_rate(best)
+        pruned = [self._filled(best, kind, largest) for kind in PRUNED]
+        if self._try(*(replace(one, learning_rate=self._usual_rate(one) * steps) for one in pruned)) is not None:
             self._propose(words, (RATE, *PRUNED), fitting)
+
+    def _usual_rate(self, recipe: Recipe) -> float:
+        """The learning rate that is tried first for a recipe of this kind."""
+        is_plain = recipe.rate is None and recipe.bits == self._plain.bits and not recipe.sparsity
+        return self._plain.learning_rate if is_plain else self._base.learning_rate
 
     def _propose(self, words: Sequence[str], kinds: Sequence[str], fitting: float) -> bool:
         """Try proposals of these kinds until they bring nothing better any more; whether there is time for others."""
-        proposals = Proposals(self._base, words, kinds, self._filled, self.loss)
+        proposals = Proposals(self._base, words, kinds, self._filled, self.loss, self._usual_rate)
         proposals.learn([*self._earlier, *self._tries.results])
         waited = 0
         while waited < PATIENCE:

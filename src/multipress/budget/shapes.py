@@ -92,7 +92,7 @@ class Shapes:
             f"In 8 bits the model takes about {latency:.2f} ms for one text of {length} tokens; the limit is "
             f"{limit:g} ms."
         )
-        if latency / layers * self._num_layers(model) <= limit:
+        if latency / layers * self._num_layers(model) <= FASTER_THAN_ASKED * limit:
             return
         if not self._loses_layers(model):
             if not self._faster(Recipe(model), latency / layers, limit):
@@ -121,17 +121,18 @@ class Shapes:
         if limit is None:
             return base
         each = self._tries.encoder_latency(self._model) / self._num_layers(self._model)
-        if each * self._num_layers(base.model) <= limit:
+        if each * self._num_layers(base.model) <= FASTER_THAN_ASKED * limit:
             return base
-        asked = limit
+        asked, tried = limit, set[Recipe]()
         found: list[Result] = []
         for _ in range(2):
-            ways = self._faster(base, each, asked)
-            found += self._tries.run([way for way in ways if way not in [one.recipe for one in found]]) if ways else []
+            ways = [way for way in self._faster(base, each, asked) if way not in tried]
+            tried |= set(ways)
+            found += self._tries.run(ways) if ways else []
             fast = [result for result in found if (result.latency_ms or math.inf) <= limit]
             if fast:
                 return max(fast, key=lambda result: result.score).recipe
-            if not found:
+            if not ways or not found:
                 break
             asked *= FASTER_THAN_ASKED * limit / min(result.latency_ms or math.inf for result in found)
         took = f": the fastest took {min(result.latency_ms or math.inf for result in found):.2f} ms" if found else ""

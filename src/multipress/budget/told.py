@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,7 @@ class Compressed:
             "meets_budget": not self.missed,
             "missed": list(self.missed),
             "no_better_than_guessing": self.guesses,
+            "run_id": self.artifact.facts["run_id"],
             **self.comparison.to_json(),
             "store": str(self.store),
             "notes": list(self.notes),
@@ -60,19 +62,22 @@ class Compressed:
 
 
 def command_of(asked: Asked, budget: Budget) -> str:
-    """The command that makes the winner again, with the names of files alone."""
+    """The command that makes the winner again, with the names of files and folders here alone."""
     data = asked.data
-    named = {"test": asked.test, "unlabeled": asked.unlabeled, "task": data.task}
-    named |= {"train": data.train, "dev": data.dev, "label": data.label, "target": data.target}
-    options = [f"--{name} {Path(value).name}" for name, value in named.items() if value]
-    options += [f"--text {column}" for column in data.text]
-    options += [f"--metric {data.metric}"] if data.metric else []
-    numbers: dict[str, float | None] = {"max-mb": budget.max_mb, "max-ms": budget.max_ms}
-    numbers |= {"min-score": budget.min_score, "max-drop": budget.max_drop}
-    numbers |= {"time-limit": budget.minutes, "max-length": asked.max_length, "epochs": asked.epochs or None}
-    numbers |= {"max-train-rows": data.max_train_rows or None, "max-eval-rows": data.max_eval_rows or None}
-    options += [f"--{name} {value:g}" for name, value in numbers.items() if value is not None]
-    return f"multipress compress {Path(asked.model).name} {' '.join(options)} -o OUT"
+    files = {"train": data.train, "dev": data.dev, "test": asked.test, "unlabeled": asked.unlabeled}
+    values: list[tuple[str, object]] = [(name, Path(file).name) for name, file in files.items() if file]
+    values += [("text", column) for column in data.text]
+    values += [("learn-from", Path(folder).name) for folder in asked.learn_from]
+    named: dict[str, object] = {"task": data.task, "label": data.label, "target": data.target, "metric": data.metric}
+    named |= {"max-train-rows": data.max_train_rows, "max-eval-rows": data.max_eval_rows, "epochs": asked.epochs}
+    values += [(name, value) for name, value in named.items() if value]
+    limits = {"max-mb": budget.max_mb, "max-ms": budget.max_ms}
+    limits |= {"min-score": budget.min_score, "max-drop": budget.max_drop}
+    values += [(name, value) for name, value in limits.items() if value is not None]
+    values += [("max-length", asked.max_length), ("time-limit", budget.minutes)]
+    model = Path(asked.model).name if Path(asked.model).exists() else asked.model
+    options = [str(part) for name, value in values for part in (f"--{name}", value)]
+    return shlex.join(["multipress", "compress", model, *options, "-o", "OUT"])
 
 
 def nearest(results: Sequence[Result], search: Search, budget: Budget, least: float | None) -> str:
@@ -124,15 +129,21 @@ def why_chosen(best: Result, search: Search, budget: Budget, tried: int, num_row
     return f"Chosen because it is {aim}: {best.recipe.text()}."
 
 
-def missed_limits(comparison: Comparison, budget: Budget) -> tuple[str, ...]:
-    """What of the budget the winner does not keep when it is measured anew, on the rows to report on."""
+def missed_limits(comparison: Comparison, budget: Budget, latency_ms: float | None = None) -> tuple[str, ...]:
+    """What of the budget the winner does not keep when it is measured anew, on the rows to report on.
+
+    Args:
+        comparison: The scores.
+        budget: The limits.
+        latency_ms: Of the winner alone, where latency is limited; beside other models it takes longer.
+    """
     before, _, floats, integers = comparison.rows
     after = floats if budget.max_ms is None else integers
     least, missed = budget.least_score(before.score), []
     if least is not None and after.score < least:
         missed.append(f"the score is {after.score:.4f}, not {least:.4f}")
-    if budget.max_ms is not None and after.latency_ms > budget.max_ms:
-        missed.append(f"one text takes {after.latency_ms:.2f} ms, not {budget.max_ms:g}")
+    if budget.max_ms is not None and latency_ms is not None and latency_ms > budget.max_ms:
+        missed.append(f"one text takes {latency_ms:.2f} ms, not {budget.max_ms:g}")
     return tuple(missed)
 
 

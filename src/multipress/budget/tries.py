@@ -20,7 +20,7 @@ from multipress.budget.rows import SearchRows
 from multipress.engines.execute import read_measurements
 from multipress.engines.job import Job, Places
 from multipress.engines.local import LocalEngine, default_workers
-from multipress.engines.schedule import run_what_is_left
+from multipress.engines.schedule import is_to_do, run_what_is_left
 from multipress.errors import RunError
 from multipress.estimate import predicted_seconds
 from multipress.manifest import FORMAT_VERSION
@@ -161,6 +161,7 @@ class Tries:
     Attributes:
         teacher: Artifact of the model before, which tries learn from; empty before there is one.
         reference: Its logits (N, C) on the rows to select by, with which those of tries are compared; None: with none.
+        limits_score: Whether there is a limit of score, so that it matters how sure scores are.
         workers: How many tries run side by side.
     """
 
@@ -179,6 +180,8 @@ class Tries:
         self.results: list[Result] = []
         self.teacher = ""
         self.reference: np.ndarray | None = None
+        self.limits_score = False
+        self._results: dict[str, Result] = {}
         self.workers = default_workers()
         self._slowness: list[float] = []  # of rounds, the time they took in that which was predicted
         self._sizes, self._latencies = (Memo(folder.parent / f"{name}.json") for name in ("sizes", "latencies"))
@@ -216,8 +219,13 @@ class Tries:
         return plan, plan.cells({(recipe.model, self._rows.data): recipe.learning_rate})[-1]
 
     def seconds(self, *recipes: Recipe) -> float:
-        """About how long tries side by side take, by what was predicted and what became of earlier predictions."""
-        return self._predicted(recipes) * (statistics.median(self._slowness) if self._slowness else 1.0)
+        """About how long tries side by side take, by what was predicted and what became of earlier predictions.
+
+        What is done already takes no time.
+        """
+        left = [recipe for recipe in recipes if self.store.done(self._job(recipe)[1].run_id) is None]
+        slowness = statistics.median(self._slowness) if self._slowness else 1.0
+        return slowness * self._predicted(left) if left else 0.0
 
     def _predicted(self, recipes: Sequence[Recipe]) -> float:
         """Of the slowest of them, or their share of each worker."""
@@ -283,12 +291,13 @@ class Tries:
                 self._on_note(result.text())
                 on_result(result)
 
-        new = [recipe for run_id, recipe in by_run.items() if self.store.done(run_id) is None]
-        began, expected = time.monotonic(), self.seconds(*new) if new else 0.0
-        if new:
-            self._on_begin(f"Trying {'; '.join(recipe.text() for recipe in new)} (about {duration(expected)})")
+        for job in jobs.values():
+            self.store.register(job.run_id, job.record)
+        new = [recipe for run_id, recipe in by_run.items() if is_to_do(self.store.run(run_id))]
+        began = time.monotonic()
+        self._say(new)
         run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=end)
-        if len(new) == len(by_run):
+        if new and len(new) == sum(self.store.done(run_id) is not None for run_id in by_run):
             self._slowness.append((time.monotonic() - began) / self._predicted(new))
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]
         if not found and not self.results:
@@ -300,16 +309,27 @@ class Tries:
         self.results += [result for result in found if result not in self.results]
         return found
 
+    def _say(self, new: Sequence[Recipe]) -> None:
+        """Tell what is tried now."""
+        if new:
+            more = f"; and {len(new) - 2} more" if len(new) > 2 else ""
+            named = "; ".join(recipe.text() for recipe in new[:2])
+            self._on_begin(f"Trying, for about {duration(self.seconds(*new))}: {named}{more}")
+
     def result(self, recipe: Recipe, run_id: str) -> Result | None:
         """What came of a try; None where it is not done."""
         done = self.store.done(run_id)
         if done is None:
             return None
+        if run_id in self._results:
+            return self._results[run_id]
         values = {row.name: row.value for row in read_measurements(done)}
         latency = self.latency(done / "artifact") if self._is_timed else None
-        error = read_error(done, self.reference)
+        error = read_error(done, self.reference) if self.limits_score else 0.0
         size = int(values["package_bytes"])
-        return Result(recipe, run_id, done / "artifact", float(values["score"]), size, latency, error)
+        found = Result(recipe, run_id, done / "artifact", float(values["score"]), size, latency, error)
+        self._results[run_id] = found
+        return found
 
     @property
     def timed_length(self) -> int:
@@ -320,11 +340,13 @@ class Tries:
         """Median milliseconds for one text of `timed_length` tokens by integers; measured once: a search repeats."""
         opened = open_artifact(artifact)
 
-        def timed() -> float:
-            rows = measure_speed(opened, [(1, self.timed_length)], precision="int8")
-            return next(row.value for row in rows if row.name == "latency_p50_ms")
+        sha256 = opened.manifest["files"]["model.safetensors"]["sha256"]
+        return self._timed(sha256, lambda: self.latency_now(artifact))
 
-        return self._timed(opened.manifest["files"]["model.safetensors"]["sha256"], timed)
+    def latency_now(self, artifact: Path) -> float:
+        """The same, measured anew."""
+        rows = measure_speed(open_artifact(artifact), [(1, self.timed_length)], precision="int8")
+        return next(float(row.value) for row in rows if row.name == "latency_p50_ms")
 
     def encoder_latency(self, model: str) -> float:
         """The same of a whole model in 8 bits, before there is one."""

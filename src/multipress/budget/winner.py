@@ -38,7 +38,7 @@ class Row:
     Args:
         name: One of `NAMES`.
         score: On the rows to report on.
-        low: Lower end of its 95 % interval over rows drawn anew.
+        low: Lower end of its 95 % interval over other rows (`multipress.measure.intervals`).
         high: Upper end.
         package_bytes: All that must be shipped to predict; of the model before as it was given, of the rival its ONNX
             file and the tokenizer.

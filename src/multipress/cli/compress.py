@@ -115,9 +115,9 @@ def _print(found: Compressed, out: Path, page: Path | None) -> None:
         typer.echo("It is no better than always guessing the most common label: ask for more MB, or give more time.")
     if found.missed:
         typer.echo(
-            f"Measured anew it does not keep to the budget: {'; '.join(found.missed)}. When it was chosen it did: of "
-            "many tries those that just pass are lucky ones. Where it matters ask for more, or give more validation "
-            "rows."
+            f"Measured anew it does not keep to the budget: {'; '.join(found.missed)}. By the rows and the timing that "
+            "it was chosen by it did, and of many tries those that just pass are lucky ones. Where it matters ask for "
+            "more, or give more validation rows."
         )
     if page:
         typer.echo(f"All tries: {page}")

@@ -126,7 +126,7 @@ def evaluate_artifact(
 
     task = score_by(Task.from_json(artifact.facts["task"]), metric)
     if file:
-        rows = load_rows(file, task=task, text=text, label=label)
+        rows = load_rows(file, task=task, text=text, label=label, by_number=True)
     else:
         rows = load_validation(task_name, task=task, data_dir=data_dir)
     measurements, outputs = measure_quality(

@@ -38,7 +38,9 @@ def export(
     ] = False,
     vnni: Annotated[
         bool,
-        typer.Option("--vnni", help="For processors with VNNI alone: up to three times as fast there (onnx int8)."),
+        typer.Option(
+            "--vnni", help="For processors with VNNI alone, faster there; written on one that has it (onnx int8)."
+        ),
     ] = False,
     rival: Annotated[
         bool, typer.Option("--rival", help="Show the drift of ONNX Runtime's dynamic int8 beside it.")
@@ -88,7 +90,7 @@ def rows_to_compare(
     try:
         name = find_task(artifact, task, data)
         if data:
-            split = load_rows(data, task=own, text=columns[0], label=columns[1]).split
+            split = load_rows(data, task=own, text=columns[0], label=columns[1], by_number=True).split
         else:
             split = load_validation(name, task=own, data_dir=data_dir).split
     except InputError as error:

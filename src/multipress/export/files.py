@@ -41,8 +41,8 @@ class Export:
         precision: `fp32`, `int8` or `bf16`.
         reduced_range: Whether 8-bit weights in ONNX's int8 are rounded once more, to 7 bits, which processors without
             VNNI multiply faster.
-        vnni: Whether all weights in ONNX's int8 are signed, which processors with VNNI multiply up to three times as
-            fast; on others sums would be cut off.
+        vnni: Whether all weights in ONNX's int8 are signed: on processors with VNNI their products take up to a third
+            of the time; on others sums would be cut off.
 
     Raises:
         SettingError: there is no such export.
@@ -104,7 +104,10 @@ def read_export(folder: Path, export: Export, artifact: Artifact, threads: int =
     if not path.is_file():
         raise InputError(f"{folder} holds no {export.file}. Write it with `multipress export`.")
     if export.vnni and not has_exact_products():
-        raise InputError(f"{export.file} is for processors with VNNI; on this one sums would be cut off.")
+        raise InputError(
+            f"{export.file} is for processors with VNNI; on this one sums would be cut off, so that it cannot be "
+            "compared. Write and measure it on a computer that has VNNI, or leave out --vnni."
+        )
     if export.to == "openvino":
         return OpenVinoSession(path, threads=threads, precision=export.precision)
     if export.to == "onnx":

@@ -45,22 +45,35 @@ class LoadedRows:
     sha256: str = ""
 
 
-def load_rows(file: str | Path, *, task: Task | None = None, text: tuple[str, ...] = (), label: str = "") -> LoadedRows:
+def load_rows(
+    file: str | Path,
+    *,
+    task: Task | None = None,
+    text: tuple[str, ...] = (),
+    label: str = "",
+    by_number: bool = False,
+) -> LoadedRows:
     """Labelled rows of one file.
 
     Args:
         file: A data file.
-        task: The model's task; labels are mapped by name onto its classes, or by number where they are numbers and the
-            names are not, with a note. None: found from the rows.
+        task: The model's task; labels are mapped by name onto its classes. None: found from the rows.
         text: One or two text columns; empty: found by name.
         label: Column that holds the label; empty: found by name.
+        by_number: Whether labels that are all numbers, where no class has one for a name, are those of the model's
+            outputs; a note says so. Only for a task whose classes are in the order of a model's outputs.
 
     Raises:
         DataError: the rows cannot be used, or a label is unknown to the task; the message names it.
         MissingExtraError: an optional package is needed and not installed.
     """
     rows = labelled_rows(read_table(file), text, label, task.target if task else "")
-    return _loaded(rows, task or task_of(rows))
+    if task is None or not by_number or task.target != "classes" or not _are_numbers_of(rows, task):
+        return _loaded(rows, task or task_of(rows))
+    some = ", ".join(f"{number} is {name}" for number, name in enumerate(task.labels[:6]))
+    note = f"{rows.table.source}: the labels are taken as the numbers of the model's classes: {some}."
+    loaded = _loaded(replace(rows, labels=[task.labels[int(str(label))] for label in rows.labels]), task)
+    return replace(loaded, notes=(*loaded.notes, note))
 
 
 def load_validation(name: str, *, task: Task | None = None, data_dir: Path | None = None) -> LoadedRows:
@@ -86,17 +99,12 @@ def load_validation(name: str, *, task: Task | None = None, data_dir: Path | Non
 
 def _loaded(rows: Rows, task: Task) -> LoadedRows:
     _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair)
-    notes = rows.notes
-    if task.target == "classes" and _are_numbers_of(rows, task):
-        some = ", ".join(f"{number} is {name}" for number, name in enumerate(task.labels[:6]))
-        notes = (*notes, f"{rows.table.source}: the labels are taken as the numbers of the model's classes: {some}.")
-        rows = replace(rows, labels=[task.labels[int(str(label))] for label in rows.labels])
     split = to_split(rows, task)
     if task.target == "number" and np.unique(split.labels).size < 2:
         raise DataError(
             f"{rows.table.source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank."
         )
-    return LoadedRows(task, split, notes, count_rows(rows, len(split)), content_hash(task, split))
+    return LoadedRows(task, split, rows.notes, count_rows(rows, len(split)), content_hash(task, split))
 
 
 def _are_numbers_of(rows: Rows, task: Task) -> bool:
