@@ -2,7 +2,7 @@
 
 import pytest
 
-from multipress.budget.tries import Recipe
+from multipress.budget.tries import Recipe, cut_folder
 from multipress.methods import build_method
 from multipress.spec import DataSpec, MethodSpec, RunSpec, TrainingSpec
 
@@ -26,6 +26,12 @@ RECIPES = [
     ),
     (Recipe("m", rate=0), "dense, learning rate 0.0001, 3 epochs"),
 ]
+
+
+@pytest.mark.parametrize(("layers", "words"), [(4, "4 layers"), (1, "1 layer")])
+def test_a_model_with_fewer_layers_says_how_many(layers, words):
+    model = f"/somewhere/{cut_folder(layers, 200, 'a' * 64)}"
+    assert Recipe(model).text() == f"8 bits, {words}, learning rate 0.0001, 3 epochs"
 
 
 @pytest.mark.parametrize(("recipe", "words"), RECIPES, ids=[words for _, words in RECIPES])

@@ -40,15 +40,15 @@ def write_rows(folder: Path, rows: int) -> list[str]:
     return ["--train", str(folder / "train.csv"), "--dev", str(folder / "dev.csv")]
 
 
-def has_ended(group: int) -> bool:
-    """Whether no process of the group is left; gives the last ones a second to be taken off the table."""
+def left_of(group: int) -> str:
+    """The processes of a group that run or wait, after a second at most; those that ended are init's to bury."""
     for _ in range(20):
-        try:
-            os.killpg(group, 0)
-        except ProcessLookupError:
-            return True
+        command = ["pgrep", "-a", "-g", str(group), "-r", "R,S,D,T"]
+        left = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        if not left:
+            break
         time.sleep(0.05)
-    return False
+    return left
 
 
 def faults_after(stop: subprocess.Popen[str], seconds: float, said: str, out: Path, before: set[Path]) -> list[str]:
@@ -59,8 +59,8 @@ def faults_after(stop: subprocess.Popen[str], seconds: float, said: str, out: Pa
         found.append(f"exit code {stop.returncode}: {said[-300:]!r}")
     if seconds > PATIENCE:
         found.append(f"it took {seconds:.1f} s")
-    if not has_ended(stop.pid):
-        found.append("a process is left")
+    if left := left_of(stop.pid):
+        found.append(f"a process is left: {left[:300]}")
     if (str(out) in last) != out.exists():
         found.append(f"{out} is {'' if out.exists() else 'not '}there, and it said {last!r}")
     if out.exists():
@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--stops", type=int, default=20)
     parser.add_argument("--model", default="minilm-l3")
     parser.add_argument("--rows", type=int, default=800)
-    parser.add_argument("--seconds", type=float, default=20, help="a stop comes at most so long after the start")
+    parser.add_argument("--seconds", type=float, default=50, help="a stop comes at most so long after the start")
     arguments = parser.parse_args()
     # Where this runs in the background, the interrupt is ignored, and a search would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)

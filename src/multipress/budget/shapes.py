@@ -10,7 +10,7 @@ from typing import Any
 
 from multipress.budget.limits import Budget
 from multipress.budget.search import Sizes, line_by_words, smallest_bytes
-from multipress.budget.tries import Recipe, Result, Tries
+from multipress.budget.tries import Recipe, Result, Tries, cut_folder
 from multipress.engines.job import Places
 from multipress.errors import ModelError, RunError, SettingError
 from multipress.models.catalogue import Shape
@@ -173,7 +173,7 @@ class Shapes:
         """An encoder with fewer layers, made once; without recovery steps it is only to be weighed."""
         checked = identify(model, self._places.models_dir)
         config: Any = checked.config
-        place = self._folder / f"layers-{layers}-{steps}-{checked.sha256[:12]}"
+        place = self._folder / cut_folder(layers, steps, checked.sha256)
         if not place.is_dir():
             if steps:
                 self._note(f"An encoder with {layers} of {config.num_hidden_layers} layers is made.")

@@ -37,10 +37,16 @@ from multipress.spec import SEARCH_NAME, MethodSpec, RunSpec, StudySpec, Trainin
 from multipress.speed_ahead import encoder_milliseconds
 from multipress.store import Store
 
-__all__ = ["Recipe", "Result", "Tries"]
+__all__ = ["Recipe", "Result", "Tries", "cut_folder"]
 
 TIMED_LENGTH = 128
+_CUT = re.compile(r"layers-([0-9]+)-[0-9]+-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
+
+
+def cut_folder(layers: int, steps: int, sha256: str) -> str:
+    """Name of the folder of a model with so many layers, after so many steps of recovery, made from that model."""
+    return f"layers-{layers}-{steps}-{sha256[:12]}"
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class Recipe:
             return f"dense, learning rate {self.learning_rate:g}, {self.epochs} epochs"
         parts = f"{self.bits} bits" if self.rate is None else f"{self.rate:.2f} bits a weight"
         parts += f", {self.sparsity:.0%} of the weights zero" if self.sparsity else ""
+        if cut := _CUT.fullmatch(Path(self.model).name):
+            parts += f", {cut[1]} layer{'s'[: int(cut[1]) - 1]}"
         words = {"all": "", "general": ", unused words dropped", "rows": ", only the rows' words"}[self.words]
         soft = "" if self.temperature == Distillation.temperature else f", temperature {self.temperature:g}"
         epochs = f"{self.epochs} epoch{'s'[: self.epochs - 1]}"
