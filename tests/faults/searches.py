@@ -65,7 +65,7 @@ def faults_after(stop: subprocess.Popen[str], seconds: float, said: str, out: Pa
         found.append(f"{out} is {'' if out.exists() else 'not '}there, and it said {last!r}")
     if out.exists():
         size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-        label = multipress.load(out).predict(["My card was lost."])[0].label
+        label = multipress.open(out)(["My card was lost."])[0].label
         if size > 1e6 * MAX_MB or not label:
             found.append(f"the best so far has {size} bytes and says {label!r}")
     done = finished(out)
