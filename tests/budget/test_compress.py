@@ -52,11 +52,16 @@ def test_an_encoder_is_fine_tuned_and_compressed_until_it_fits(files, tiny_folde
     rows = {row["name"]: row for row in printed["rows"]}
     assert rows["after"]["package_bytes"] == size <= 50_000 < rows["before"]["package_bytes"]
     assert all(row["low"] <= row["score"] <= row["high"] for row in rows.values())
-    assert printed["num_rows"] == 100
+    assert abs(printed["num_rows"] - 100) < 5  # about half of them: rows of one text stay together
     assert min(row["score"] for row in rows.values()) > 0.8
     assert (tmp_path / "out.search" / "report.html").stat().st_size > 10_000
     card = (out / "README.md").read_text()
-    for words in (f"# {tiny_folder.name}, fine-tuned", "(100 rows)", "before compressing", "latency, 1 x 16 tokens"):
+    for words in (
+        f"# {tiny_folder.name}, fine-tuned",
+        f"({printed['num_rows']} rows)",
+        "before compressing",
+        "latency, 1 x 16 tokens",
+    ):
         assert words in card
     made = parts(tmp_path / "out.search" / "runs")
     # The same command finds all done; the winner is the same, byte for byte.

@@ -44,6 +44,15 @@ def test_without_a_test_file_the_validation_rows_are_split_in_halves(asked, tmp_
     assert again.select.texts == rows.select.texts
 
 
+def test_rows_of_one_text_are_in_one_half(tmp_path):
+    train = write(tmp_path / "train.jsonl", labelled("train", 30))
+    dev = write(tmp_path / "dev.jsonl", labelled("dev", 60) * 2)
+    rows = make_rows(DataSpec(train=train, dev=dev), "", tmp_path / "search", ANYWHERE)
+    assert not set(rows.select.texts) & set(rows.report.texts)
+    assert (len(rows.select), len(rows.report)) == (60, 60)
+    assert not rows.shared.any()
+
+
 def test_what_is_written_is_read_as_the_same_rows(asked, tmp_path):
     rows = make_rows(asked, "", tmp_path / "search", ANYWHERE)
     loaded = load_task(rows.data)
