@@ -11,7 +11,7 @@ from typing import Any
 from multipress.durable import write_json
 from multipress.errors import StoreError
 
-__all__ = ["Memo", "read_values"]
+__all__ = ["Memo", "key_of", "read_values"]
 
 
 class Memo:
@@ -35,11 +35,16 @@ class Memo:
             StoreError: the file is damaged.
         """
         known = read_values(self._path)
-        key = hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
+        key = key_of(question)
         if key not in known:
             known[key] = answer()
             write_json(self._path, known)
         return known[key]
+
+
+def key_of(question: Sequence[Any]) -> str:
+    """The name under which what belongs to a question, plain JSON values, is kept."""
+    return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
 
 
 def read_values(path: Path) -> dict[str, Any]:

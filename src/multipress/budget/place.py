@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 import signal
 import threading
@@ -14,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from multipress.artifact import open_artifact
-from multipress.budget.memo import read_values
+from multipress.budget.memo import key_of, read_values
 from multipress.durable import copy_files, is_free, move_folder, write_json, write_text
 from multipress.errors import ArtifactError
 
@@ -64,7 +62,7 @@ class Place:
         Raises:
             StoreError: the record of the winners is damaged.
         """
-        return read_values(self._winners).get(self.run_id()) == _key(question)
+        return read_values(self._winners).get(self.run_id()) == key_of(question)
 
     def put(self, artifact: Path, run_id: str, question: Sequence[Any], text: str) -> None:
         """Put an artifact here, with a card that gives no score yet.
@@ -76,7 +74,7 @@ class Place:
             text: The recipe in words.
         """
         winners = read_values(self._winners)
-        write_json(self._winners, winners | {run_id: _key(question)})
+        write_json(self._winners, winners | {run_id: key_of(question)})
         if self.run_id() == run_id:
             return
         for place in (self._replaced, self._made):
@@ -97,10 +95,6 @@ def _run_of(folder: Path) -> str:
         return str(open_artifact(folder).facts.get("run_id", ""))
     except ArtifactError:
         return ""
-
-
-def _key(question: Sequence[Any]) -> str:
-    return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:16]
 
 
 @contextmanager

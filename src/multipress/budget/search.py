@@ -326,24 +326,25 @@ class Search:
 
     def _filled(self, recipe: Recipe, kind: str, package_bytes: float) -> Recipe:
         """A recipe with the bits, or the bits and zeros, that fill so many bytes."""
+
+        def fits(one: Recipe) -> bool:
+            return self._tries.size(one).package_bytes <= package_bytes
+
         if kind != RATE:
             pruned = replace(recipe, rate=None, bits=int(kind))
             low, high = 0, ZEROS
-            if self._tries.size(replace(pruned, sparsity=high / ZEROS_STEP)).package_bytes <= package_bytes:
+            if fits(replace(pruned, sparsity=high / ZEROS_STEP)):
                 while low < high:  # the fewest that fit
                     middle = (low + high) // 2
-                    fits = (
-                        self._tries.size(replace(pruned, sparsity=middle / ZEROS_STEP)).package_bytes <= package_bytes
-                    )
-                    low, high = (low, middle) if fits else (middle + 1, high)
+                    is_enough = fits(replace(pruned, sparsity=middle / ZEROS_STEP))
+                    low, high = (low, middle) if is_enough else (middle + 1, high)
                 return replace(pruned, sparsity=low / ZEROS_STEP)
         recipe = replace(recipe, bits=8, sparsity=0.0)
         rate = self._sizes[recipe.words].rate(package_bytes)
         if rate <= MOST_BITS:
             return replace(recipe, rate=round(max(rate, FEWEST_BITS), 3))
         eight = replace(recipe, rate=None)
-        fits = self._tries.size(eight).package_bytes <= package_bytes
-        return eight if fits else replace(recipe, rate=MOST_BITS)
+        return eight if fits(eight) else replace(recipe, rate=MOST_BITS)
 
     def loss(self, result: Result) -> float:
         """What proposals are to make small: what is free, and beyond it how far a result is from the limits."""
