@@ -55,6 +55,7 @@ class Translator:
         self._threads, self._batch_size = threads, batch_size
         self._beams, self._length_penalty = beams, length_penalty
         self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
+        self._writer = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"], is_target=True)
         self._model = load_model(artifact.folder).to(device())
 
     @property
@@ -96,7 +97,7 @@ class Translator:
             )
         finally:
             torch.set_num_threads(threads)
-        return [Translation(self._encoder.decode(row.ids), row.score) for row in written]
+        return [Translation(self._writer.decode(row.ids), row.score) for row in written]
 
     def outputs(self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """The translations alone, (N,) objects."""

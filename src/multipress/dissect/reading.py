@@ -128,10 +128,10 @@ def _texts(source: str, text: str) -> list[str]:
     return [str(value) for row in zip(*columns, strict=True) for value in row if value is not None]
 
 
-def read_words(artifact: Artifact, rows: Sequence[Sequence[str]]) -> list[Reading]:
-    """How the model of an artifact reads rows of words; what is beyond its positions is cut off."""
+def read_words(artifact: Artifact, rows: Sequence[Sequence[str]], *, is_target: bool = False) -> list[Reading]:
+    """How the model of an artifact reads rows of words, or what it writes; beyond its positions they are cut off."""
     limit = artifact.max_tokens or int(artifact.facts["max_length"])
-    encoder = TextEncoder(artifact.tokenizer_json(), limit)
+    encoder = TextEncoder(artifact.tokenizer_json(), limit, is_target=is_target)
     found = []
     for words, (encoding, places) in zip(rows, encoder.encode_words(rows), strict=True):
         units = [place + 1 if place >= 0 else 0 if place == BEFORE else len(words) + 1 for place in places]
@@ -145,7 +145,7 @@ def read_targets(artifact: Artifact, rows: Sequence[Sequence[str]]) -> list[Read
     What it gives in a place belongs to the word that it has just read there.
     """
     found = []
-    for reading in read_words(artifact, rows):
+    for reading in read_words(artifact, rows, is_target=True):
         ids = [int(artifact.config["pad_token_id"]), *reading.encoding.ids[:-1]]
         units = np.concatenate([[0], reading.units[:-1]])
         found.append(Reading(Encoding(ids, [0] * len(ids)), units, reading.num_words))

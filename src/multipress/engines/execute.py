@@ -287,7 +287,7 @@ class Executor:
         """The rows with the teacher's translations as what is to be written."""
         done = self._result_of(spec.teacher, "What the teacher wrote")
         texts = json.loads((done / TRANSLATIONS).read_text(encoding="utf-8"))
-        encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
+        encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length, is_target=True)
         return replace(rows, targets=[row.ids for row in encoder.encode(texts)])
 
     def _with_made(self, rows: Rows, pretrained: PretrainedModel, spec: RunSpec) -> Rows:
@@ -341,7 +341,8 @@ class Executor:
             encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
             encodings = encoder.encode(data.train.texts, data.train.pairs)
             if data.task.target == "text":
-                targets = [row.ids for row in encoder.encode(data.train.labels.tolist())]
+                writer = TextEncoder(pretrained.tokenizer_json, spec.training.max_length, is_target=True)
+                targets = [row.ids for row in writer.encode(data.train.labels.tolist())]
                 self._rows = {key: Rows(encodings, None, encoder.pad_id, targets=targets)}
             else:
                 self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}

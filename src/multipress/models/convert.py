@@ -13,7 +13,8 @@ from multipress.durable import file_fact, is_free, move_folder, sync_folder
 from multipress.errors import ModelError
 from multipress.models import unpickle
 from multipress.models.catalogue import MODEL_FILES, PICKLE_SUFFIXES, Source, find_model
-from multipress.models.pretrained import identify, inside
+from multipress.models.pretrained import identify
+from multipress.models.tokenizer_files import inside
 from multipress.plain_text import plain
 
 __all__ = ["convert_pickle"]

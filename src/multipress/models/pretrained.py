@@ -16,11 +16,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BertConfig, PreTrainedConfig, PreTrainedModel
 
-from multipress.artifact import MAX_TOKENIZER_BYTES, max_tokens
+from multipress.artifact import max_tokens
 from multipress.errors import ModelError, SettingError
 from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Shape, Source, find_model, shrunk_shape
 from multipress.models.encoder import build_classifier, expected_shapes
 from multipress.models.families import Family, family_of, new_weight, read_config
+from multipress.models.tokenizer_files import inside, read_tokenizer
 from multipress.models.translation import (
     NAMED,
     TranslatorShape,
@@ -31,7 +32,7 @@ from multipress.models.translation import (
 )
 from multipress.reproducibility import file_sha256, seed_for
 
-__all__ = ["PretrainedModel", "identify", "inside", "load_pretrained", "shape_by_name"]
+__all__ = ["PretrainedModel", "identify", "load_pretrained", "shape_by_name"]
 
 FLOAT_TYPES = ("F32", "F16", "BF16")
 MAX_CONFIG_BYTES = 1_000_000
@@ -112,7 +113,7 @@ def identify(name: str, models_dir: Path | None = None) -> Checked:
         raise ModelError(f"{several}, which is not supported. Give the encoder that it was made from.")
     weights = _weights_file(source.folder)
     names, num_labels = _match_header(weights, config, source)
-    tokenizer_json = _read_tokenizer(source.folder, config, source.name)
+    tokenizer_json = read_tokenizer(source.folder, config, source.name)
     kind = family_of(config).classifier.__name__
     if kind not in (values.get("architectures") or [kind]):
         num_labels = 0  # a head for tokens or for choices may have the same names of tensors
@@ -255,17 +256,6 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of a file that must not lead out of the folder; the hub's cache links to its own `blobs`."""
-    path = folder / name
-    if path.is_symlink():
-        target = path.resolve()
-        in_hub_cache = target.parent.name == "blobs" and target.parent.parent in folder.resolve().parents
-        if not in_hub_cache and not target.is_relative_to(folder.resolve()):
-            raise ModelError(f"{path} is a link that leads out of its folder. Put the file itself there.")
-    return path
-
-
 def _weights_file(folder: Path) -> Path:
     path = inside(folder, "model.safetensors")
     if not path.is_file():
@@ -351,41 +341,6 @@ def _label_names(values: dict[str, Any], num_labels: int) -> tuple[str, ...]:
     if num_labels < 2 or not isinstance(table, dict) or len(table) != num_labels:
         return ()
     return tuple(str(table.get(str(index), "")) for index in range(num_labels))
-
-
-def _read_tokenizer(folder: Path, config: PreTrainedConfig, name: str) -> str:
-    path = inside(folder, "tokenizer.json")
-    if path.is_file():
-        if path.stat().st_size > MAX_TOKENIZER_BYTES:
-            raise ModelError(f"{path} has {path.stat().st_size} bytes; at most {MAX_TOKENIZER_BYTES} are read.")
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
-            raise ModelError(f"{path} is not a tokenizer: {error}.") from None
-    elif inside(folder, "vocab.txt").is_file() and config.model_type in ("bert", "distilbert", "electra"):
-        from transformers import BertTokenizerFast
-
-        tokenizer = BertTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
-    elif inside(folder, "vocab.json").is_file() and inside(folder, "merges.txt").is_file():
-        from transformers import RobertaTokenizerFast
-
-        tokenizer = RobertaTokenizerFast.from_pretrained(str(folder), local_files_only=True).backend_tokenizer
-    else:
-        raise ModelError(
-            f"{folder} has no tokenizer that is read: no tokenizer.json, no vocab.txt of word pieces, no vocab.json "
-            "and merges.txt. Where transformers reads it, AutoTokenizer.from_pretrained(...).save_pretrained(...) "
-            "writes tokenizer.json."
-        )
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    if tokenizer.get_vocab_size() > config.vocab_size:
-        raise ModelError(
-            f"{name}: its tokenizer knows {tokenizer.get_vocab_size()} words, but the model has {config.vocab_size}."
-        )
-    text: str = tokenizer.to_str()
-    if len(text.encode()) > MAX_TOKENIZER_BYTES:
-        raise ModelError(f"{name}: its tokenizer has more than {MAX_TOKENIZER_BYTES} bytes.")
-    return text
 
 
 def _read_weights(checked: Checked, family: Family, keep_head: bool) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,10 +10,14 @@ import numpy as np
 
 from multipress.errors import ArtifactError, DataError
 
-__all__ = ["AFTER", "BEFORE", "Encoding", "TextEncoder", "batches_by_length", "pad_batch"]
+__all__ = ["AFTER", "BEFORE", "IDS", "TARGET", "Encoding", "TextEncoder", "batches_by_length", "pad_batch"]
 
 # In place of a word's position: a special token before the first word, or behind the last.
 BEFORE, AFTER = -1, -2
+_PADDINGS, _UNKNOWN = ("[PAD]", "<pad>"), "<unk>"
+# Members of the `tokenizer.json` of a translator that writes in other pieces than it reads: the tokenizer of what it
+# writes, and the id of each piece of both; the tokenizers only split.
+TARGET, IDS = "target_tokenizer", "ids"
 
 
 class Encoding(NamedTuple):
@@ -31,6 +36,7 @@ class TextEncoder:
     Args:
         tokenizer_json: Content of a `tokenizer.json`.
         max_length: Most tokens of a row, special tokens counted.
+        is_target: Encode and decode what a translator writes, not what it reads; the same for most.
 
     Attributes:
         max_length: As given.
@@ -42,18 +48,19 @@ class TextEncoder:
         ArtifactError: `tokenizer_json` is not a tokenizer.
     """
 
-    def __init__(self, tokenizer_json: str, max_length: int) -> None:
+    def __init__(self, tokenizer_json: str, max_length: int, *, is_target: bool = False) -> None:
         from tokenizers import Tokenizer
 
+        tokenizer_json, self._ids = _of_one_side(tokenizer_json, is_target)
         try:
             self._tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as error:  # noqa: BLE001 - the library raises no class of its own
             raise ArtifactError(f"tokenizer.json is not a tokenizer: {error}. Store the model again.") from None
         padding = self._tokenizer.padding
-        known = [self._tokenizer.token_to_id(name) for name in ("[PAD]", "<pad>")]
+        known = [self._ids.get(name) if self._ids else self._tokenizer.token_to_id(name) for name in _PADDINGS]
         pad_ids = [padding["pad_id"]] if padding is not None else [pad_id for pad_id in known if pad_id is not None]
         self.pad_id: int = int(pad_ids[0]) if pad_ids else 0
-        self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self.vocab_size: int = len(self._ids) or self._tokenizer.get_vocab_size(with_added_tokens=True)
         self.max_length = max_length
         self.num_truncated = 0
         self._tokenizer.no_padding()
@@ -73,12 +80,17 @@ class TextEncoder:
         encodings = []
         for found in self._encoded(texts, pairs):
             self.num_truncated += bool(found.overflowing)
-            encodings.append(Encoding(found.ids, found.type_ids))
+            encodings.append(Encoding(self._ids_of(found), found.type_ids))
         return encodings
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that these tokens stand for, without spaces around it."""
-        return str(self._tokenizer.decode(list(ids))).strip()
+        if not self._ids:
+            return str(self._tokenizer.decode(list(ids))).strip()
+        special = {token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special}
+        names = list(self._ids)  # in the order of their ids
+        pieces = [names[token] for token in ids if names[token] not in special]
+        return str(self._tokenizer.decoder.decode(pieces)).strip()
 
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[str]]:
         """The tokens of each row as texts; raises as `encode` does."""
@@ -103,8 +115,13 @@ class TextEncoder:
                 seen = seen or not special
                 own = int(np.searchsorted(starts, max(start, end - 1), side="right")) - 1
                 places.append((AFTER if seen else BEFORE) if special else own)
-            found.append((Encoding(encoded.ids, encoded.type_ids), places))
+            found.append((Encoding(self._ids_of(encoded), encoded.type_ids), places))
         return found
+
+    def _ids_of(self, encoded: Any) -> list[int]:
+        if not self._ids:
+            return list(encoded.ids)
+        return [self._ids.get(piece, self._ids[_UNKNOWN]) for piece in encoded.tokens]
 
     def _encoded(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Any]:
         if isinstance(texts, str) or isinstance(pairs, str):
@@ -120,6 +137,21 @@ class TextEncoder:
                 )
         for first, second in rows:
             yield self._tokenizer.encode(_well_formed(first), None if second is None else _well_formed(second))
+
+
+def _of_one_side(tokenizer_json: str, is_target: bool) -> tuple[str, dict[str, int]]:
+    """The `tokenizer.json` of what is read or of what is written, and the table of ids, in their order, or none."""
+    if f'"{TARGET}"' not in tokenizer_json:
+        return tokenizer_json, {}
+    try:
+        document = json.loads(tokenizer_json)
+        target, ids = document.pop(TARGET), document.pop(IDS)
+        ids = dict(sorted(ids.items(), key=lambda item: item[1]))
+        if list(ids.values()) != list(range(len(ids))) or _UNKNOWN not in ids:
+            raise ValueError(f"its {IDS} are not 0, 1, 2, ... with one for {_UNKNOWN}")
+        return json.dumps(target if is_target else document, ensure_ascii=False), ids
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ArtifactError(f"tokenizer.json is not a tokenizer: {error}. Store the model again.") from None
 
 
 def _well_formed(text: str) -> str:
