@@ -123,9 +123,10 @@ def _shares(
         _keep_result(timing, settings, found)
     shares: dict[str, float] = {name: found[name] for name in ("heads", "neurons")}
     on_note(
-        f"{settings['speedup']:g} times as fast at {settings['batch']} x {settings['length']} tokens ({precision}, one "
-        f"thread of {computer()['cpu']}): {found['ms']:.2f} ms for {found['whole_ms']:.2f} ms, by taking out "
-        f"{shares['heads']:g} of the heads and {shares['neurons']:g} of the neurons. The same run anywhere: "
+        f"Asked for {settings['speedup']:.2f} times as fast at {settings['batch']} x {settings['length']} tokens "
+        f"({precision}, one thread of {computer()['cpu']}): {found['ms']:.2f} ms for {found['whole_ms']:.2f} ms, "
+        f"{found['whole_ms'] / found['ms']:.2f} times, by taking out {shares['heads']:.0%} of the heads and "
+        f"{shares['neurons']:.0%} of the neurons. The same run anywhere: "
         f"--method structured:speedup={settings['speedup']:g},heads={shares['heads']:g},neurons={shares['neurons']:g}"
     )
     return shares

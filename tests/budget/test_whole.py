@@ -1,6 +1,7 @@
 """`compress` from a classifier as transformers writes it to the winner, one round of tries each."""
 
 import json
+import math
 import random
 import shutil
 import warnings
@@ -14,6 +15,12 @@ from multipress.cli.main import main
 from multipress.store import Store
 
 QUICK = ["--epochs", "2", "--max-length", "16", "--time-limit", "0.001"]  # one round of tries, and no more
+
+
+@pytest.fixture(autouse=True)
+def whole_rounds(monkeypatch):
+    """However late it is, a round that has begun ends."""
+    monkeypatch.setattr(fitting, "LATE", math.inf)
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +113,25 @@ def test_the_smallest_within_a_drop_by_the_command(tuned, files, tmp_path, capsy
     # One is at its place before the other has ended.
     assert printed.err.index("  the best so far, at ") < printed.err.rindex(": score ")
     assert (tmp_path / "small.search" / "report.html").is_file()
+
+
+def test_late_tries_are_stopped_once_there_is_a_winner_and_go_on_another_time(
+    tuned, files, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(fitting, "LATE", 1.0)
+    command = ["compress", tuned, *options(files), "--max-mb", "0.06", "-o", str(tmp_path / "small")]
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "The 0 s are over, and nothing keeps to the budget yet: the search ends with" in printed.err
+    assert "The search: Its tries had one epoch of" in printed.out or "Its time was over" in printed.out
+    states = [run.state for run in Store(tmp_path / "small.search" / "runs").runs() if run.spec["kind"] == "train"]
+    assert states.count("done") == 1
+    assert len(states) == 2
+    assert "failed" not in states
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert f"At {tmp_path / 'small'} is the best of an earlier search: " in printed.err
+    assert "The 0 s are over; the tries that still run are stopped. The same command goes on with them." in printed.err
 
 
 def test_a_search_that_is_stopped_says_what_lies_there_and_goes_on_also_after_a_kill(

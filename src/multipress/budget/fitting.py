@@ -22,7 +22,15 @@ from multipress.budget.rows import ReadRows, SearchRows, read_rows, write_rows
 from multipress.budget.search import Search
 from multipress.budget.shapes import Shapes
 from multipress.budget.start import check_labels, given_bytes, outputs_of, store_original
-from multipress.budget.told import Compressed, command_of, missed_limits, nearest, only_guesses, why_chosen
+from multipress.budget.told import (
+    Compressed,
+    command_of,
+    how_it_ended,
+    missed_limits,
+    nearest,
+    only_guesses,
+    why_chosen,
+)
 from multipress.budget.tries import Recipe, Result, Tries
 from multipress.budget.unlabeled import label_texts, texts_to_label
 from multipress.budget.winner import NAMES, compare, winners_card
@@ -41,6 +49,7 @@ __all__ = ["fit"]
 LEARNING_RATES = (1e-4, 3e-4, 1e-3)  # for an encoder without a head; what a classifier is trained on with is in between
 CLASSIFIER_RATE = 3e-4  # and three times that: two classes want the one, many the other (docs/log.md)
 RESULT = "result.json"
+LATE = 1.1  # of the time limit; rounds are planned to end within it
 
 
 def fit(
@@ -106,6 +115,7 @@ class _Fitting:
         self._question: list[Any] = []  # what a winner is chosen for
         self._chosen: set[str] = set()  # runs that were the best so far of this search
         self._seconds_to_compare = 0.0  # in the end, about
+        self._was_late = False
 
     @property
     def standing(self) -> str:
@@ -140,7 +150,8 @@ class _Fitting:
                     self._warn(note)
                 self._asked = label_texts(self._asked, texts, self.folder, self._places, self._warn)
                 read = self._read()
-            outputs = outputs_of(self._asked.model, read.task, self.folder, self._places)
+            labels = read.train.labels if read.task.target == "classes" else None
+            outputs = outputs_of(self._asked.model, read.task, self.folder, self._places, labels)
             if note := outputs.note(read.task):
                 self._warn(note)
             identify(outputs.model, self._places.models_dir).check_length(self._asked.max_length)
@@ -150,6 +161,8 @@ class _Fitting:
 
     def _read(self) -> ReadRows:
         read = read_rows(self._asked.data, self._asked.test, self._places)
+        if not self._asked.data.task and (read.text, read.label) != (self._asked.data.text, self._asked.data.label):
+            self._note(f"Text: {', '.join(read.text)}; label: {read.label}.")
         for note in read.notes:
             self._warn(note)
         return read
@@ -158,16 +171,18 @@ class _Fitting:
         tries = self._tries(model, rows)
         self._check_place(tries)
         base = Recipe(model, rate=0, learning_rate=CLASSIFIER_RATE, epochs=self._asked.epochs or 1)
-        chosen = self._pace(tries, base, rows)
+        chosen, num_rows = self._pace(tries, base, rows), rows.num_train
         rows, base = chosen.of(rows), replace(base, epochs=chosen.epochs)
         with closing(self._tries(model, rows, chosen.batch_size)) as tries:
-            return self._search(tries, rows, base)
+            return self._search(tries, rows, base, lambda search: how_it_ended(search, chosen, num_rows))
 
-    def _search(self, tries: Tries, rows: SearchRows, base: Recipe) -> Compressed:
+    def _search(self, tries: Tries, rows: SearchRows, base: Recipe, how_ended: Callable[[Search], str]) -> Compressed:
         self._question = [tries.facts[0], file_sha256(Path(rows.data.dev)), rows.task.to_json()]
         shapes = Shapes(base.model, self._budget, tries, self.folder, self._places, self._note)
-        model, original = base.model, self._original(tries, base, rows)
-        small = shapes.small_enough(base)  # what cannot be is said before anything is trained
+        model = base.model
+        original = store_original(model, rows.task, self._asked.max_length, self.folder, self._places)
+        tries.teacher = str(original or "")
+        small = shapes.small_enough(base)  # what cannot be is said before anything is scored or trained
         shapes.check_speed(small)
         seconds = tries.seconds(replace(base, model=small, rate=1.0))
         if not self._has_time(seconds):
@@ -175,7 +190,10 @@ class _Fitting:
                 f"A round of tries alone takes about {duration(seconds)}, more than is left of the "
                 f"{duration(60 * self._budget.minutes)}; one is run in any case."
             )
-        before, score, base = original or self._fine_tuned(tries, base, rows)
+        if original is None:
+            before, score, base = self._fine_tuned(tries, base, rows)
+        else:
+            before, score = original, self._score_of_original(tries, original, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
         base = shapes.fast_enough(replace(base, model=small, rate=None))
@@ -189,20 +207,26 @@ class _Fitting:
         standing = self._standing(tries)
         if standing is not None and search.fits(standing):
             self._chosen.add(standing.run_id)
+            self._note(f"At {self._out} is the best of an earlier search: {standing.text()}.")
+        tries.is_over = self._is_over
         search.run(self._has_time, self._publish, standing)
         if search.winner is None:
             kept = "" if is_free(self._out) else f" {self.standing}"
             raise RunError(nearest(tries.results, search, self._budget, least) + kept)
         self._put(search.winner)
-        comparison = compare(
-            before,
-            self._out,
-            rows,
-            open_artifact(before).package_bytes if original is None else given_bytes(self._given.model, self._places),
-            is_labeled=not self._given.unlabeled,
-        )
-        name = Path(self._given.model).name
-        card = winners_card(open_artifact(self._out), comparison, command_of(self._given, self._budget), name)
+        size = open_artifact(before).package_bytes
+        if original is not None:
+            size = given_bytes(self._given.model, self._places)
+        return self._told(tries, search, rows, before, size, how_ended(search))
+
+    def _told(
+        self, tries: Tries, search: Search, rows: SearchRows, before: Path, before_bytes: int, ended: str
+    ) -> Compressed:
+        """The winner beside the model before, with its card."""
+        assert search.winner is not None
+        comparison = compare(before, self._out, rows, before_bytes, is_labeled=not self._given.unlabeled)
+        name, command = Path(self._given.model).name, command_of(self._given, self._budget)
+        card = winners_card(open_artifact(self._out), comparison, command, name, f"Found by a search. {ended}")
         write_text(self._out / "README.md", card)
         tried = sum(result.recipe.rate != 0 for result in tries.results)
         found = Compressed(
@@ -214,6 +238,7 @@ class _Fitting:
             tuple(self._notes),
             missed_limits(comparison, self._budget, self._latency(tries)),
             only_guesses(comparison, rows),
+            ended,
         )
         write_json(self.folder / RESULT, found.to_json())
         return found
@@ -256,15 +281,12 @@ class _Fitting:
 
         return Pace(**self._answers.get(question, answer))
 
-    def _original(self, tries: Tries, base: Recipe, rows: SearchRows) -> tuple[Path, float, Recipe] | None:
-        """A classifier as it is, as `_fine_tuned`, its labels looked at; None where it is an encoder without a head."""
-        place = store_original(base.model, rows.task, self._asked.max_length, self.folder, self._places)
-        if place is None:
-            return None
-        score, logits = self._teach(tries, place, rows)
+    def _score_of_original(self, tries: Tries, original: Path, rows: SearchRows) -> float:
+        """The score of a classifier as it is, on the rows to select by; its labels are looked at."""
+        score, logits = self._teach(tries, original, rows)
         if rows.task.target == "classes":
             check_labels(self._asked.model, rows.task, logits.argmax(axis=1), rows.select.labels)
-        return place, score, base
+        return score
 
     def _fine_tuned(self, tries: Tries, base: Recipe, rows: SearchRows) -> tuple[Path, float, Recipe]:
         """The model before as an artifact, its score on the rows to select by, and the base of all tries."""
@@ -313,6 +335,19 @@ class _Fitting:
     def _has_time(self, seconds: float) -> bool:
         end = time.monotonic() - self._began + seconds + self._seconds_to_compare
         return end < 60 * self._budget.minutes
+
+    def _is_over(self) -> bool:
+        """Whether the time is over by more than a tenth; where nothing keeps to the budget yet, tries go on."""
+        end = time.monotonic() - self._began + self._seconds_to_compare
+        if end < LATE * 60 * self._budget.minutes or self._was_late:
+            return self._was_late and bool(self._chosen)
+        self._was_late = True
+        limit = f"The {duration(60 * self._budget.minutes)} are over"
+        if self._chosen:
+            self._note(f"{limit}; the tries that still run are stopped. The same command goes on with them.")
+        else:
+            self._note(f"{limit}, and nothing keeps to the budget yet: the search ends with the first try that does.")
+        return bool(self._chosen)
 
     def _publish(self, result: Result) -> None:
         self._put(result)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +55,8 @@ class ReadRows:
         report: The rows to report on.
         shared: Which of `report` are also among the others, bool (N,).
         notes: What a user should know of the rows.
+        text: The text columns, which the winner will look for too.
+        label: The label column.
     """
 
     task: Task
@@ -62,6 +65,8 @@ class ReadRows:
     report: Split
     shared: np.ndarray
     notes: tuple[str, ...]
+    text: tuple[str, ...]
+    label: str
 
 
 def read_rows(asked: DataSpec, test: str, places: Places) -> ReadRows:
@@ -83,10 +88,11 @@ def read_rows(asked: DataSpec, test: str, places: Places) -> ReadRows:
             "compress searches among classifiers. A translator is made smaller by `multipress train` with --method."
         )
     select, notes = loaded.dev, [*loaded.notes]
+    text = tuple(loaded.facts.get("text_columns", ("text", "second")[: 1 + loaded.task.is_pair]))
+    label = str(loaded.facts.get("label_column", "label"))
     if test:
-        label = "" if asked.task else str(loaded.facts["label_column"])
-        text = () if asked.task else tuple(loaded.facts["text_columns"])
-        read = load_rows(test, task=loaded.task, text=text, label=label)
+        columns = ((), "") if asked.task else (text, label)
+        read = load_rows(test, task=loaded.task, text=columns[0], label=columns[1])
         report = read.split
         notes += [*read.notes, *_shared(test, report, {"train": loaded.train, "validation": loaded.dev})]
     else:
@@ -100,7 +106,7 @@ def read_rows(asked: DataSpec, test: str, places: Places) -> ReadRows:
     shared = np.zeros(len(report), dtype=bool)
     for other in (loaded.train, select):
         shared[rows_also_in(report, other)] = True
-    return ReadRows(loaded.task, loaded.train, select, report, shared, tuple(notes))
+    return ReadRows(loaded.task, loaded.train, select, report, shared, tuple(notes), text, label)
 
 
 def _halves(dev: Split) -> tuple[Split, Split]:
@@ -146,12 +152,12 @@ def write_rows(read: ReadRows, asked: DataSpec, outputs: Outputs, folder: Path) 
 
     train, select, report = placed(read.train), placed(read.select), placed(read.report)
     for name, split in (("train", train), ("select", select)):
-        _write_once(folder / f"{name}.jsonl", _lines(split, task))
+        _write_once(folder / f"{name}.jsonl", _lines(split, task, (*read.text, read.label)))
     data = DataSpec(
         train=str(folder / "train.jsonl"),
         dev=str(folder / "select.jsonl"),
-        text=("text", "second") if task.is_pair else ("text",),
-        label="label",
+        text=read.text,
+        label=read.label,
         target=task.target,
         metric=task.score,
         labels=labels,
@@ -161,14 +167,12 @@ def write_rows(read: ReadRows, asked: DataSpec, outputs: Outputs, folder: Path) 
     return SearchRows(data, load_task(data).task, select, report, read.shared, num_train)
 
 
-def _lines(split: Split, task: Task) -> str:
-    lines = []
-    for row, text in enumerate(split.texts):
-        value = split.labels[row]
-        label = task.labels[value] if task.target == "classes" else float(value)
-        second = {} if split.pairs is None else {"second": split.pairs[row]}
-        lines.append(json.dumps({"text": text, **second, "label": label}, ensure_ascii=False) + "\n")
-    return "".join(lines)
+def _lines(split: Split, task: Task, columns: Sequence[str]) -> str:
+    """JSON lines with the texts and the label in these columns."""
+    labels = [task.labels[value] if task.target == "classes" else float(value) for value in split.labels]
+    values = [split.texts, *([] if split.pairs is None else [split.pairs]), labels]
+    rows = (dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True))
+    return "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
 
 
 def _write_once(path: Path, text: str) -> None:

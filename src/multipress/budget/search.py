@@ -108,6 +108,7 @@ class Search:
         self._has_time: Callable[[float], bool] = lambda seconds: True
         self._on_best: Callable[[Result], None] = lambda result: None
         self.best: Result | None = None
+        self.ran_out = False  # of time
         self._standing: Result | None = None
 
     def run(
@@ -156,6 +157,7 @@ class Search:
         """Results of a round, the first one whatever the time, without those that failed; None: no time is left."""
         seconds = self._tries.seconds(*recipes)
         if self._has_tried and not self._has_time(seconds):
+            self.ran_out = True
             return None
         self._has_tried = True
         found = self._tries.run(recipes, self._take)

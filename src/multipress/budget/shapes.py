@@ -88,12 +88,11 @@ class Shapes:
             return
         latency, layers = self._tries.encoder_latency(self._model), self._num_layers(self._model)
         length = self._tries.timed_length
-        self._note(
-            f"In 8 bits the model takes about {latency:.2f} ms for one text of {length} tokens; the limit is "
-            f"{limit:g} ms."
-        )
+        took = f"In 8 bits the model takes about {latency:.2f} ms for one text of {length} tokens"
         if latency / layers * self._num_layers(model) <= FASTER_THAN_ASKED * limit:
+            self._note(f"{took}, which keeps to the limit of {limit:g} ms with all its layers, heads and neurons.")
             return
+        self._note(f"{took}; the limit is {limit:g} ms.")
         if not self._loses_layers(model):
             if not self._faster(Recipe(model), latency / layers, limit):
                 raise SettingError(
@@ -142,7 +141,7 @@ class Shapes:
         """Ways to keep to the limit of latency, given the milliseconds of a layer."""
         ways = []
         config = identify(base.model, self._places.models_dir).config
-        speedup = each * self._num_layers(base.model) / (FASTER_THAN_ASKED * limit)
+        speedup = math.ceil(100 * each * self._num_layers(base.model) / (FASTER_THAN_ASKED * limit)) / 100
         asked = {"speedup": speedup, "batch": 1, "length": self._tries.timed_length}
         try:
             # Quantized models are computed in integers.

@@ -50,7 +50,7 @@ class Outputs:
         return f"No row has the label {', '.join(absent)[:300]}, which the model knows." if absent else ""
 
 
-def outputs_of(name: str, task: Task, folder: Path, places: Places) -> Outputs:
+def outputs_of(name: str, task: Task, folder: Path, places: Places, labels: np.ndarray | None = None) -> Outputs:
     """The model to compress, and what its outputs are called.
 
     Labels are the same if they differ only in case; the rows need not have all of the model's. Rows whose labels are
@@ -62,26 +62,28 @@ def outputs_of(name: str, task: Task, folder: Path, places: Places) -> Outputs:
         task: The task of the rows.
         folder: Where a copy is put whose labels have the task's names, if they have not, and that of an artifact.
         places: Where models are found.
+        labels: Class indices (N,) of the rows to train on, to say how many have a label that the model does not know.
 
     Raises:
         ModelError: it has a head for other labels.
     """
+    counts = np.zeros(0, dtype=np.int64) if labels is None else np.bincount(labels, minlength=len(task.labels))
     name = dense_folder(name, folder)
     checked = identify(name, places.models_dir)
     if f"{family_of(checked.config).output}.weight" not in checked.names or task.target == "number":
         return Outputs(name, task.labels, task.labels)
-    names, labels = task.labels, _known_labels(checked, task, name)
-    if task.labels and set(task.labels) <= set(map(str, range(checked.num_labels))) and not set(names) <= set(labels):
-        names = tuple(labels[int(label)] for label in task.labels)
-    if labels == checked.label_names:
-        return Outputs(name, labels, names)
-    key = hashlib.sha256(json.dumps([checked.sha256, labels]).encode()).hexdigest()[:12]
+    names, known = task.labels, _known_labels(checked, task, name, counts)
+    if task.labels and set(task.labels) <= set(map(str, range(checked.num_labels))) and not set(names) <= set(known):
+        names = tuple(known[int(label)] for label in task.labels)
+    if known == checked.label_names:
+        return Outputs(name, known, names)
+    key = hashlib.sha256(json.dumps([checked.sha256, known]).encode()).hexdigest()[:12]
     place = folder / f"model-{key}"
-    _write_named(checked, labels, place)
-    return Outputs(str(place), labels, names)
+    _write_named(checked, known, place)
+    return Outputs(str(place), known, names)
 
 
-def _known_labels(checked: Checked, task: Task, name: str) -> tuple[str, ...]:
+def _known_labels(checked: Checked, task: Task, name: str, counts: np.ndarray) -> tuple[str, ...]:
     """A classifier's labels, spelled as the rows spell them."""
     theirs = checked.label_names
     own = {label.casefold(): label for label in task.labels}
@@ -99,11 +101,20 @@ def _known_labels(checked: Checked, task: Task, name: str) -> tuple[str, ...]:
             f"{name} has one output, a number, but the rows have the labels {', '.join(task.labels[:6])}. If these are "
             "numbers, say --target number; else give a classifier, or the encoder without its head."
         )
-    unknown = [label for label in task.labels if label.casefold() not in folded]
     known = ", ".join(theirs[:6]) or f"{checked.num_labels} classes without names"
+    trained = f"{name} was fine-tuned for {known}{', ...' if len(theirs) > 6 else ''}"
+    unknown = [index for index, label in enumerate(task.labels) if label.casefold() not in folded]
+    if theirs and len(counts) and 0 < counts[unknown].sum() < counts.sum():
+        some = ", ".join(f"{task.labels[index]!r} ({counts[index]:,})" for index in unknown[:6])
+        raise ModelError(
+            f"{trained}, but {counts[unknown].sum():,} of {counts.sum():,} training rows have a label that it does not "
+            f"know: {some}{', ...' if len(unknown) > 6 else ''}. Correct these rows or leave them out, or give the "
+            "encoder without its head."
+        )
+    others = [task.labels[index] for index in unknown] or list(task.labels)
     raise ModelError(
-        f"{name} was fine-tuned for {known}{', ...' if len(theirs) > 6 else ''}, but the rows have the labels "
-        f"{', '.join((unknown or list(task.labels))[:6])}. Give rows with its labels, or the encoder without its head."
+        f"{trained}, but the rows have the labels {', '.join(others[:6])}. Give rows with its labels, or the encoder "
+        "without its head."
     )
 
 

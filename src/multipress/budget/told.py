@@ -13,12 +13,13 @@ import numpy as np
 from multipress.artifact import Artifact
 from multipress.budget.asked import Asked
 from multipress.budget.limits import Budget
+from multipress.budget.pace import Pace
 from multipress.budget.rows import SearchRows
 from multipress.budget.search import Search
 from multipress.budget.tries import Result
 from multipress.budget.winner import Comparison
 
-__all__ = ["Compressed", "command_of", "missed_limits", "nearest", "only_guesses", "why_chosen"]
+__all__ = ["Compressed", "command_of", "how_it_ended", "missed_limits", "nearest", "only_guesses", "why_chosen"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Compressed:
         notes: What a user should know of the rows.
         missed: What of the budget the winner does not keep when it is measured anew, on the rows to report on.
         guesses: Whether it is right no more often than the most common label is.
+        ended: Why the search ended, and what more time would give.
     """
 
     artifact: Artifact
@@ -44,6 +46,7 @@ class Compressed:
     notes: tuple[str, ...]
     missed: tuple[str, ...]
     guesses: bool
+    ended: str
 
     def to_json(self) -> dict[str, object]:
         """All of it as plain JSON values."""
@@ -54,6 +57,7 @@ class Compressed:
             "meets_budget": not self.missed,
             "missed": list(self.missed),
             "no_better_than_guessing": self.guesses,
+            "ended": self.ended,
             "run_id": self.artifact.facts["run_id"],
             **self.comparison.to_json(),
             "store": str(self.store),
@@ -116,9 +120,9 @@ def why_chosen(best: Result, search: Search, budget: Budget, tried: int, num_row
         tried: How many tries there were.
         num_rows: How many rows they were selected by.
     """
-    rows = f"{num_rows:,} other rows"
+    rows = f"the {num_rows:,} rows to select by"
     if budget.least_score(0.0) is None:
-        aim = f"the best of {tried} tries within the limits, by {rows}"
+        aim = f"the best of {tried} tries within the limits, by its score on {rows}"
     elif search.is_sure(best):
         aim = f"the smallest of {tried} tries whose score on {rows} was high enough, by a standard error or more"
     else:
@@ -127,6 +131,22 @@ def why_chosen(best: Result, search: Search, budget: Budget, tried: int, num_row
             f"so by less than its standard error of {best.error:.4f}"
         )
     return f"Chosen because it is {aim}: {best.recipe.text()}."
+
+
+def how_it_ended(search: Search, pace: Pace, num_rows: int) -> str:
+    """Why the search ended, and what more time would give.
+
+    Args:
+        search: The search.
+        pace: Rows and epochs of its tries.
+        num_rows: How many rows there are to train on.
+    """
+    if pace.rows:
+        had = f"Its tries had one epoch of {pace.rows:,} of the {num_rows:,} rows, as the time allowed"
+        return f"{had}: with a longer --time-limit they have more, and are better."
+    if search.ran_out:
+        return "Its time was over: the same command goes on, and with a longer --time-limit tries have more epochs."
+    return "It ended because nothing that it tried last was better."
 
 
 def missed_limits(comparison: Comparison, budget: Budget, latency_ms: float | None = None) -> tuple[str, ...]:

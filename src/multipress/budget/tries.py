@@ -170,6 +170,7 @@ class Tries:
         teacher: Artifact of the model before, which tries learn from; empty before there is one.
         reference: Its logits (N, C) on the rows to select by, with which those of tries are compared; None: with none.
         limits_score: Whether there is a limit of score, so that it matters how sure scores are.
+        is_over: Whether tries that work are to be ended; the same search goes on with them another time.
         workers: How many tries run side by side.
     """
 
@@ -189,6 +190,7 @@ class Tries:
         self.teacher = ""
         self.reference: np.ndarray | None = None
         self.limits_score = False
+        self.is_over: Callable[[], bool] = lambda: False
         self._results: dict[str, Result] = {}
         self.workers = default_workers()
         self._slowness: list[float] = []  # of rounds, the time they took in that which was predicted
@@ -304,11 +306,11 @@ class Tries:
         new = [recipe for run_id, recipe in by_run.items() if is_to_do(self.store.run(run_id))]
         began = time.monotonic()
         self._say(new)
-        run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=end)
+        run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=end, is_over=self.is_over)
         if new and len(new) == sum(self.store.done(run_id) is not None for run_id in by_run):
             self._slowness.append((time.monotonic() - began) / self._predicted(new))
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]
-        if not found and not self.results:
+        if not found and not self.results and not self.is_over():
             whys = [run.why for job in jobs.values() if (run := self.store.run(job.run_id)).state != "done"]
             raise RunError(f"No try ended well; the first: {whys[0]}")
         if self._is_timed:

@@ -165,7 +165,7 @@ def compare(
     )
 
 
-def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_of: str) -> str:
+def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_of: str, about: str) -> str:
     """The model card with the scores on the rows to report on, not those that the winner was chosen by.
 
     Args:
@@ -173,6 +173,7 @@ def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_
         comparison: What `compare` gave.
         command: The command that made it.
         made_of: What the user calls the model before.
+        about: A sentence on the search.
     """
     before, _, after, integers = comparison.rows
     run_id, rows = str(artifact.facts["run_id"]), {"rows": comparison.num_rows}
@@ -183,13 +184,16 @@ def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_
         measured.append(Measurement(run_id, "latency_p50_ms", row.latency_ms, "ms", {**timed, "precision": precision}))
     recalls = None
     if comparison.is_labeled:
+        for row, precision in ((after, "fp32"), (integers, "int8")):
+            context = {**rows, "low": row.low, "high": row.high, "precision": precision}
+            measured.append(Measurement(run_id, comparison.metric, row.score, "share", context))
         measured += [Measurement(run_id, name, value, "share", rows) for name, value in comparison.metrics.items()]
     else:
         measured.append(Measurement(run_id, "agreement", after.score, "share", rows))
     if comparison.recall and comparison.is_labeled:
         old, new = ({name: both[which] for name, both in comparison.recall.items()} for which in (0, 1))
         recalls = Recalls(new, old, before.score)
-    return model_card(artifact, measured, command, recalls, here, made_of)
+    return model_card(artifact, measured, command, recalls, here, made_of, about)
 
 
 def _recall(task: Task, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> dict[str, tuple[float, float]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,7 +88,12 @@ def compress(
         )
     page = found.store.parent / "report.html" if find_spec("scipy") else None
     if page is None:
-        typer.echo('No page was written: it needs the extra "report".', err=True)
+        runs = shlex.quote(str(found.store))
+        typer.echo(
+            'No page of the tries was written: it needs pip install "multipress[report]". Then: '
+            f"multipress report {runs} -o page.html",
+            err=True,
+        )
     else:
         write_report(found.store, page)
     if as_json:
@@ -106,11 +112,12 @@ def _print(found: Compressed, out: Path, page: Path | None) -> None:
         before, after, rows = comparison.unseen
         typer.echo(f"  on the {rows:,} rows that are not also among the others: {before:.4f} before, {after:.4f} after")
     for name, was, now in comparison.worst_classes():
-        typer.echo(f"  recall of {plain(name)}: {was:.3f} before, {now:.3f} after")
+        typer.echo(f"  recall of {plain(name)} fell from {was:.3f} to {now:.3f}")
     for example in comparison.examples:
         labels = {key: plain(example[key]) for key in ("before", "after", "label")}
         right = f"; it is {labels['label']}" if comparison.is_labeled else ""
         typer.echo(f"  {plain(example['text'])[:90]!r}: {labels['before']} before, {labels['after']} after{right}")
+    typer.echo(f"The search: {found.ended}")
     if found.guesses:
         typer.echo("It is no better than always guessing the most common label: ask for more MB, or give more time.")
     if found.missed:

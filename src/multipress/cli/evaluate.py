@@ -122,11 +122,11 @@ def evaluate_artifact(
     import numpy as np
 
     from multipress.measure import measure_quality
-    from multipress.tasks import Task, evaluate_outputs, load_rows, load_validation, per_class_recall, score_by
+    from multipress.tasks import Columns, Task, evaluate_outputs, load_rows, load_validation, per_class_recall, score_by
 
     task = score_by(Task.from_json(artifact.facts["task"]), metric)
     if file:
-        rows = load_rows(file, task=task, text=text, label=label, by_number=True)
+        rows = load_rows(file, task=task, text=text, label=label, by_number=True, usual=Columns.of(artifact.facts))
     else:
         rows = load_validation(task_name, task=task, data_dir=data_dir)
     measurements, outputs = measure_quality(

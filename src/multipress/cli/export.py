@@ -84,13 +84,14 @@ def rows_to_compare(
     """
     from multipress.cli.evaluate import find_task
     from multipress.export.write import Rows
-    from multipress.tasks import Task, load_rows, load_validation
+    from multipress.tasks import Columns, Task, load_rows, load_validation
 
     own = Task.from_json(artifact.facts["task"])
     try:
         name = find_task(artifact, task, data)
         if data:
-            split = load_rows(data, task=own, text=columns[0], label=columns[1], by_number=True).split
+            usual = Columns.of(artifact.facts)
+            split = load_rows(data, task=own, text=columns[0], label=columns[1], by_number=True, usual=usual).split
         else:
             split = load_validation(name, task=own, data_dir=data_dir).split
     except InputError as error:

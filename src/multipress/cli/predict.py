@@ -45,9 +45,10 @@ def predict(
     if file is None:
         rows, pairs = _split_pairs(list(texts or []), is_pair)
     else:
-        from multipress.tasks import load_texts
+        from multipress.tasks import Columns, load_texts
 
-        rows, pairs = load_texts(file, is_pair=is_pair, text=tuple(columns or ()))
+        usual = Columns.of(predictor.artifact.facts)
+        rows, pairs = load_texts(file, is_pair=is_pair, text=tuple(columns or ()), usual=usual)
     predictions = predictor(rows, pairs)
     empty = sum(not row.strip() for row in rows)
     if empty:

@@ -68,6 +68,7 @@ def run_what_is_left(
     *,
     on_begin: Callable[[Job], None] = lambda job: None,
     on_end: Callable[[Run, int, int], None] = lambda run, ended, total: None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Execute those jobs that are not done or may succeed when tried again.
 
@@ -77,6 +78,7 @@ def run_what_is_left(
         engine: What executes them.
         on_begin: Called when a job begins.
         on_end: Called when a run has ended, with how many have ended and how many there are.
+        is_over: As for `run_jobs`.
     """
     for job in jobs:
         store.register(job.run_id, job.record)
@@ -88,7 +90,7 @@ def run_what_is_left(
         ended += 1
         on_end(store.run(job.run_id), ended, len(jobs))
 
-    run_jobs(left, store, engine, on_begin=on_begin, on_end=report)
+    run_jobs(left, store, engine, on_begin=on_begin, on_end=report, is_over=is_over)
 
 
 def is_to_do(run: Run) -> bool:
@@ -103,6 +105,7 @@ def run_jobs(
     *,
     on_begin: Callable[[Job], None] = lambda job: None,
     on_end: Callable[[Job], None] = lambda job: None,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> None:
     """Execute jobs, each after those it needs; a job whose needs failed is failed too, the others go on.
 
@@ -115,6 +118,7 @@ def run_jobs(
         engine: What executes them.
         on_begin: Called when a job begins.
         on_end: Called when a job has ended, however it did.
+        is_over: Asked every so often; once it says yes, what works is ended, as if the process had been stopped.
     """
     queue = _Queue(jobs)
     tried = {job.run_id: _ended_attempts(store.run(job.run_id)) for job in jobs}
@@ -125,28 +129,36 @@ def run_jobs(
         on_end(job)
 
     while queue.open:
+        if is_over():
+            engine.close()
+            return
         while engine.has_room() and (job := queue.next()) is not None:
             run = store.run(job.run_id)
-            if not is_to_do(run) or (run.state == "failed" and run.attempts > tried[job.run_id]):
-                end(job)  # another runner's work meanwhile
-            elif missing := [run_id for run_id in job.needs if store.done(run_id) is None]:
-                why = store.run(missing[0]).why.removeprefix(_NOT_ENDED).removesuffix(".") or "nobody ran it"
-                _fail(store, job, f"{missing[0]}, a run that it needs, is not done: {why}")
+            is_ended = not is_to_do(run) or (run.state == "failed" and run.attempts > tried[job.run_id])
+            if is_ended or _lacks(job, store):  # ended: another runner's work meanwhile
                 end(job)
             else:
                 on_begin(job)
                 engine.begin(job)
-        for answer in engine.wait(LOOK_AGAIN_SECONDS if queue.elsewhere else None) if queue.open else []:
+        for answer in engine.wait(LOOK_AGAIN_SECONDS) if queue.open else []:
+            losses[answer.job.run_id] += answer.state == "lost"
             if answer.state == "elsewhere":
                 queue.elsewhere.append(answer.job)
-                continue
-            if answer.state == "lost":
-                losses[answer.job.run_id] += 1
-                if losses[answer.job.run_id] < engine.tries:
-                    queue.add(answer.job)
-                    continue
-                _fail(store, answer.job, answer.why)
-            end(answer.job)
+            elif answer.state == "lost" and losses[answer.job.run_id] < engine.tries:
+                queue.add(answer.job)
+            else:
+                if answer.state == "lost":
+                    _fail(store, answer.job, answer.why)
+                end(answer.job)
+
+
+def _lacks(job: Job, store: Store) -> bool:
+    """Whether a run that a job needs is not done; then the job is failed, with the reason."""
+    missing = [run_id for run_id in job.needs if store.done(run_id) is None]
+    if missing:
+        why = store.run(missing[0]).why.removeprefix(_NOT_ENDED).removesuffix(".") or "nobody ran it"
+        _fail(store, job, f"{missing[0]}, a run that it needs, is not done: {why}")
+    return bool(missing)
 
 
 def _ended_attempts(run: Run) -> int:

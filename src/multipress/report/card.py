@@ -39,13 +39,14 @@ def _kind(task: Mapping[str, Any]) -> str:
 _UNLABELLED = {"classes": "none", "number": "a number", "text": "none, it writes text"}
 
 
-def model_card(
+def model_card(  # noqa: PLR0913 - what a card tells of, by name
     artifact: Artifact,
     measurements: Sequence[Measurement],
     command: str,
     recalls: Recalls | None = None,
     computer: Mapping[str, Any] | None = None,
     made_of: str = "",
+    about: str = "",
 ) -> str:
     """A model card as Markdown with a YAML head.
 
@@ -57,9 +58,11 @@ def model_card(
         recalls: Of each class, where there are classes.
         computer: Where the score was computed; None where it is not known.
         made_of: What the user calls the model that it was made of, where the run has a name of its own for it.
+        about: A sentence on how it was found; empty: none.
     """
-    values = {row.name: row.value for row in measurements}
+    values = {row.name: row.value for row in measurements if not _is_in_integers(row)}
     rows = next((row.context.get("rows") for row in measurements if row.name == "score"), None)
+    name = made_of or str(artifact.facts["spec"]["model"])
     facts = artifact.facts
     task = facts["task"]
     metrics = [name for name in dict.fromkeys([task["score"], *task["metrics"]]) if name in values]
@@ -69,22 +72,24 @@ def model_card(
         "library_name: multipress",
         f"pipeline_tag: {_kind(task)}",
         "tags: [multipress, compressed]",
-        *_model_index(task, metrics, values),
+        *_model_index(name, task, metrics, values),
         "---",
         "",
-        f"# {_plain(made_of or facts['spec']['model'])}, fine-tuned on {_plain(task['name'])}, stored by multipress",
+        f"# {_plain(name)}, fine-tuned on {_plain(_rows_name(task))}, stored by multipress",
         "",
         f"Recipe: {_recipe(facts['spec']['methods'])}. Run `{facts['run_id']}`, seed {facts['spec']['seed']}.",
+        *([_plain(about)] if about else []),
         "",
         *_speedup(facts["spec"]["methods"]),
         "| what | value |",
         "|---|---|",
-        *(f"| {name} ({rows} rows) | {values[name]:.4f} |" for name in metrics),
+        *(f"| {metric} ({rows} rows) | {values[metric]:.4f} |" for metric in metrics),
+        *_intervals_and_integers(measurements, task),
         *_agreement(measurements),
         f"| weights | {values['weights_bytes'] / 1e6:.2f} MB |",
         f"| whole package | {values['package_bytes'] / 1e6:.2f} MB |",
         f"| the same weights as float32 | {values['dense_bytes'] / 1e6:.2f} MB |",
-        f"| ideal size (bits times weights left) | {values['ideal_bytes'] / 1e6:.2f} MB |",
+        *_ideal_size(facts["spec"]["methods"], values["ideal_bytes"]),
         *_against_dense(recalls, values, task),
         *(_latency(row) for row in measurements if row.name == "latency_p50_ms"),
         "",
@@ -115,6 +120,37 @@ def model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+_OWN_ROWS = "text"  # name of a task whose rows are the user's
+
+
+def _rows_name(task: Mapping[str, Any]) -> str:
+    return "own rows" if task["name"] == _OWN_ROWS else str(task["name"])
+
+
+def _is_in_integers(row: Measurement) -> bool:
+    return row.context.get("precision") == "int8" and not row.name.startswith("latency")
+
+
+def _intervals_and_integers(measurements: Sequence[Measurement], task: Mapping[str, Any]) -> list[str]:
+    """The interval of the score where it is known, and the score by integers, whose latency is another too."""
+    lines = []
+    for row in measurements:
+        if row.name == task["score"] and ("low" in row.context or _is_in_integers(row)):
+            what = (
+                f'{row.name} in integers: `precision="int8"`' if _is_in_integers(row) else f"{row.name}, 95 % interval"
+            )
+            value = f"{row.value:.4f}, " if _is_in_integers(row) else ""
+            lines.append(f"| {what} | {value}{row.context['low']:.4f} to {row.context['high']:.4f} |")
+    return lines
+
+
+def _ideal_size(methods: Sequence[Mapping[str, Any]], size: float) -> list[str]:
+    """The papers' formula; it says nothing of weights that an entropy coder stores in fewer bits than it counts."""
+    if any(method["settings"].get("rate") or method["settings"].get("rate_weight") for method in methods):
+        return []
+    return [f"| ideal size (bits times weights left) | {size / 1e6:.2f} MB |"]
 
 
 def _agreement(measurements: Sequence[Measurement]) -> list[str]:
@@ -154,7 +190,7 @@ def _against_dense(recalls: Recalls | None, values: Mapping[str, float], task: M
     if recalls is None or recalls.dense_score is None or "score" not in values:
         return []
     change = values["score"] - recalls.dense_score
-    return [f"| {task['score']} of the dense control | {recalls.dense_score:.4f} ({change:+.4f} by compressing) |"]
+    return [f"| {task['score']} before compressing | {recalls.dense_score:.4f} ({change:+.4f} by compressing) |"]
 
 
 def _latency(row: Measurement) -> str:
@@ -177,20 +213,18 @@ def _recall_lines(recalls: Recalls) -> list[str]:
         lines.append(f"| {' | '.join([_plain(name), *numbers])} |")
     most = "lost most" if recalls.before else "are found least"
     which = f"the {_MOST_CLASSES} of {len(known)} classes that {most}" if len(shown) < len(known) else "every class"
-    text = f"Recall of {which}, " + (
-        "before compressing (the dense control) and after:" if recalls.before else "after:"
-    )
+    text = f"Recall of {which}, " + ("before compressing and after:" if recalls.before else "after:")
     return [text, "", *lines, ""]
 
 
-def _model_index(task: dict[str, Any], metrics: list[str], values: dict[str, float]) -> list[str]:
+def _model_index(name: str, task: dict[str, Any], metrics: list[str], values: dict[str, float]) -> list[str]:
     # JSON strings are YAML strings, so nothing in a name can break out of its place.
     if not metrics:
         return []
-    dataset = json.dumps(task["name"])
+    dataset = json.dumps(_rows_name(task))
     lines = [
         "model-index:",
-        "- name: multipress artifact",
+        f"- name: {json.dumps(_plain(name))}",
         "  results:",
         f"  - task: {{type: {_kind(task)}}}",
         f"    dataset: {{name: {dataset}, type: {dataset}}}",

@@ -10,10 +10,11 @@ from multipress.tasks.assemble import assemble
 from multipress.tasks.base import Split, Task, TaskData
 from multipress.tasks.metrics import evaluate_logits, evaluate_outputs, per_class_recall, score_by
 from multipress.tasks.registry import list_tasks, load_registered
-from multipress.tasks.single_file import LoadedRows, load_rows, load_texts, load_validation
+from multipress.tasks.single_file import Columns, LoadedRows, load_rows, load_texts, load_validation
 from multipress.tasks.text import load_text
 
 __all__ = [
+    "Columns",
     "LoadedRows",
     "Split",
     "Task",

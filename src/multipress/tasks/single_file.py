@@ -7,6 +7,7 @@ classes have names only if the file carries the names (a Hugging Face `ClassLabe
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,39 @@ from multipress.tasks.registry import load_registered
 from multipress.tasks.rows import Rows, read_texts
 from multipress.tasks.text import labelled_rows, task_of
 
-__all__ = ["LoadedRows", "load_rows", "load_texts", "load_validation"]
+__all__ = ["Columns", "LoadedRows", "load_rows", "load_texts", "load_validation"]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of the rows that a model was trained on: those of a file that has them, where the user names none.
+
+    Args:
+        text: One or two text columns; empty: not known.
+        label: The label column; empty: not known.
+    """
+
+    text: tuple[str, ...] = ()
+    label: str = ""
+
+    @classmethod
+    def of(cls, facts: Mapping[str, Any]) -> Columns:
+        """Those that an artifact's facts name."""
+        spec = facts.get("spec")
+        data = spec.get("data") if isinstance(spec, dict) else None
+        if not isinstance(data, dict) or data.get("task"):
+            return cls()
+        text, label = data.get("text"), data.get("label")
+        names = tuple(map(str, text)) if isinstance(text, list | tuple) else ()
+        return cls(names, label if isinstance(label, str) else "")
+
+    def text_of(self, table: Table) -> tuple[str, ...]:
+        """The text columns if the file has them, else none."""
+        return self.text if set(self.text) <= set(table.names) else ()
+
+    def label_of(self, table: Table) -> str:
+        """The label column if the file has it, else none."""
+        return self.label if self.label in table.names else ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +85,7 @@ def load_rows(
     text: tuple[str, ...] = (),
     label: str = "",
     by_number: bool = False,
+    usual: Columns = Columns(),
 ) -> LoadedRows:
     """Labelled rows of one file.
 
@@ -62,12 +96,15 @@ def load_rows(
         label: Column that holds the label; empty: found by name.
         by_number: Whether labels that are all numbers, where no class has one for a name, are those of the model's
             outputs; a note says so. Only for a task whose classes are in the order of a model's outputs.
+        usual: Columns of the model's own rows.
 
     Raises:
         DataError: the rows cannot be used, or a label is unknown to the task; the message names it.
         MissingExtraError: an optional package is needed and not installed.
     """
-    rows = labelled_rows(read_table(file), text, label, task.target if task else "")
+    table = read_table(file)
+    text, label = text or usual.text_of(table), label or usual.label_of(table)
+    rows = labelled_rows(table, text, label, task.target if task else "")
     if task is None or not by_number or task.target != "classes" or not _are_numbers_of(rows, task):
         return _loaded(rows, task or task_of(rows))
     some = ", ".join(f"{number} is {name}" for number, name in enumerate(task.labels[:6]))
@@ -114,7 +151,7 @@ def _are_numbers_of(rows: Rows, task: Task) -> bool:
 
 
 def load_texts(
-    path: str | Path, *, is_pair: bool = False, text: tuple[str, ...] = ()
+    path: str | Path, *, is_pair: bool = False, text: tuple[str, ...] = (), usual: Columns = Columns()
 ) -> tuple[list[str], list[str] | None]:
     """Texts of a file to predict, and second texts for a model of pairs; every row, empty ones too.
 
@@ -122,6 +159,7 @@ def load_texts(
         path: A data file, a `.txt` file with one text a line, or `-`: the same from standard input.
         is_pair: Whether the model reads two texts.
         text: One or two text columns; empty: found by name.
+        usual: Columns of the model's own rows.
 
     Raises:
         DataError: the file cannot be used or has another number of text columns.
@@ -134,7 +172,7 @@ def load_texts(
         table = _lines(str(file), read_text(file))
     else:
         table = _read_known(file)
-    columns = find_text(table, text)
+    columns = find_text(table, text or usual.text_of(table))
     _check_width(table.source, len(columns), is_pair)
     values = [[value or "" for value in read_texts(table, name)] for name in columns]
     return values[0], values[1] if is_pair else None
