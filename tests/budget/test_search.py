@@ -108,6 +108,20 @@ def test_within_a_size_it_fills_the_size_with_bits(megabytes):
     assert all(later.score > earlier.score for earlier, later in pairwise(seen))
 
 
+def test_time_that_is_too_short_for_many_epochs_is_spent_on_fewer():
+    """Base 3 epochs: 6 and 12 take 60 and 120 s a round. Then there are 45 s for each round that is left."""
+    known = Known()
+    base = Recipe("m", learning_rate=1e-4, epochs=3)
+    found = Search(known, Budget(max_mb=0.3), base, None, line_by_words(known, base))
+    found.run(lambda seconds: seconds <= 45, lambda result: None)
+    epochs = [max(recipe.epochs for recipe in one) for one in known.rounds]
+    assert max(epochs[2:]) <= 4
+    assert len(epochs) > 4
+    short = Search(Known(), Budget(max_mb=0.3), base, None, line_by_words(known, base))
+    short.run(lambda seconds: seconds < 10, lambda result: None)
+    assert short.ran_out
+
+
 def test_eight_bits_are_taken_where_they_fit():
     found, _ = search(Budget(max_mb=1.2), Known())
     assert found.best.recipe.rate is None

@@ -71,6 +71,9 @@ def test_rows_may_lack_a_label_of_the_model_and_an_unknown_one_is_named(classifi
     found = outputs_of(folder, few, tmp_path / "search", ANYWHERE)
     assert found == Outputs(folder, ("Maybe", "yes", "no"), ("no", "yes"))
     assert found.note(few) == "No row has the label Maybe, which the model knows."
+    counted = np.array([0, 0, 0, 1, 0])
+    with pytest.raises(ModelError, match=r"1 of 5 training rows have a label that it does not know: 'perhaps' \(1\)"):
+        outputs_of(folder, replace(few, labels=("no", "perhaps")), tmp_path / "search", ANYWHERE, counted)
     with pytest.raises(ModelError, match="but the rows have the labels perhaps"):
         outputs_of(folder, replace(few, labels=("no", "perhaps")), tmp_path / "search", ANYWHERE)
 

@@ -110,10 +110,16 @@ def test_latencies_belong_to_their_models(compared, monkeypatch):
 
 def test_the_card_has_the_scores_of_the_rows_to_report_on(compared):
     _, after, _, found = compared
-    card = winners_card(open_artifact(after.folder), found, "multipress compress m", "mine")
+    card = winners_card(open_artifact(after.folder), found, "multipress compress m", "mine", "Found by a search.")
     assert f"| accuracy (120 rows) | {found.rows[2].score:.4f} |" in card
     assert f"type: accuracy, value: {found.rows[2].score:.6f}" in card
-    assert "before compressing (the dense control) and after" in card
+    assert "before compressing and after" in card
+    assert "Found by a search." in card
+    for row, words in (
+        (found.rows[2], ", 95 % interval | "),
+        (found.rows[3], f' in integers: `precision="int8"` | {found.rows[3].score:.4f}, '),
+    ):
+        assert f"| accuracy{words}{row.low:.4f} to {row.high:.4f} |" in card
     for row, words in ((found.rows[2], ") | "), (found.rows[3], ', in integers: `precision="int8"`) | ')):
         assert re.search(rf"latency, 1 x 16 tokens .*{re.escape(words)}{row.latency_ms:.2f} ms", card)
 
@@ -122,9 +128,9 @@ def test_without_true_labels_there_is_no_accuracy_anywhere(compared):
     before, after, rows, _ = compared
     found = compare(before.folder, after.folder, rows, 1, is_labeled=False)
     assert "agreement" in found.table().splitlines()[0]
-    card = winners_card(open_artifact(after.folder), found, "multipress compress m", "mine")
+    card = winners_card(open_artifact(after.folder), found, "multipress compress m", "mine", "Found by a search.")
     assert f"| agreement with the model before, on 120 texts without labels | {found.rows[2].score:.4f} |" in card
-    for word in ("accuracy", "macro_f1", "model-index", "dense control", "Recall"):
+    for word in ("accuracy", "macro_f1", "model-index", "before compressing", "Recall"):
         assert word not in card
 
 

@@ -80,24 +80,25 @@ class Proposals:
             try:
                 trial = optuna.trial.create_trial(
                     params=values,
-                    distributions=self._space(result.package_bytes, result.package_bytes),
+                    distributions=self._space(result.package_bytes, result.package_bytes, self.most_epochs),
                     value=self._loss(result),
                 )
             except ValueError:
                 continue  # beyond what is asked for here
             self._study.add_trial(trial)
 
-    def next(self, count: int, smallest: float, largest: float) -> list[tuple[Recipe, Told]]:
+    def next(self, count: int, smallest: float, largest: float, most_epochs: int = 0) -> list[tuple[Recipe, Told]]:
         """Recipes to try side by side, each with what is to be told of its result.
 
         Args:
             count: How many.
             smallest: Fewest bytes of the package that make sense.
             largest: Most bytes.
+            most_epochs: Passes that there is time for, at least `fewest_epochs`; 0: for all.
         """
         made = []
         for _ in range(count):
-            trial = self._study.ask(self._space(smallest, largest))
+            trial = self._study.ask(self._space(smallest, largest, most_epochs or self.most_epochs))
             chosen = trial.params
             soft = float(f"{chosen['temperature']:.2g}")
             recipe = replace(self._base, words=chosen["words"], epochs=chosen["epochs"], temperature=soft)
@@ -122,13 +123,22 @@ class Proposals:
         tell = self._told(trial)
         return lambda result: tell(None)
 
-    def _space(self, smallest: float, largest: float) -> dict[str, Any]:
+    @property
+    def fewest_epochs(self) -> int:
+        """Of a proposal."""
+        return max(1, self._base.epochs // 2)
+
+    @property
+    def most_epochs(self) -> int:
+        """The same."""
+        return EPOCHS * self._base.epochs
+
+    def _space(self, smallest: float, largest: float, most_epochs: int) -> dict[str, Any]:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-        epochs = self._base.epochs
         return {
             "learning_rate": FloatDistribution(1 / LEARNING_RATES, LEARNING_RATES, log=True),
-            "epochs": IntDistribution(max(1, epochs // 2), EPOCHS * epochs),
+            "epochs": IntDistribution(self.fewest_epochs, most_epochs),
             "temperature": FloatDistribution(1.0, SOFTEST, log=True),
             "words": CategoricalDistribution(self._words),
             "kind": CategoricalDistribution(self._kinds),

@@ -19,9 +19,10 @@ from multipress.budget.proposals import RATE, Proposals
 from multipress.budget.tries import Recipe, Result, Tries
 from multipress.errors import SettingError
 
-__all__ = ["Search", "Sizes", "line_by_words", "smallest_bytes"]
+__all__ = ["FEWEST_BITS", "Search", "Sizes", "fewest_bytes", "line_by_words", "smallest_bytes"]
 
 FEWEST_BITS, MOST_BITS = 0.35, 4.0  # of a rate; above, plain 8 bits lose nothing and are not much larger
+LOOKED_AT = (FEWEST_BITS, 2.0)  # rates whose sizes are predicted, for those between
 ENOUGH_BITS = 1.0  # with so many, words of a general text may stay
 MARGIN = 0.985  # of a size: a rate is met within a few percent, and mostly from below
 NEAR = 1.15  # two rates within this factor are the same
@@ -57,13 +58,23 @@ def line_by_words(tries: Tries, base: Recipe) -> dict[str, Sizes]:
     lines = {}
     for words in ("all", "general", "rows"):
         try:
-            few, many = (tries.size(replace(base, rate=rate, words=words)).package_bytes for rate in (0.5, 2.0))
+            few, many = (tries.size(replace(base, rate=rate, words=words)).package_bytes for rate in LOOKED_AT)
         except SettingError:
             if words == "all":
                 raise
             continue  # another kind of tokenizer, or no word to drop
-        lines[words] = Sizes(few - (many - few) / 3, (many - few) / 1.5)
+        per_bit = (many - few) / (LOOKED_AT[1] - LOOKED_AT[0])
+        lines[words] = Sizes(few - LOOKED_AT[0] * per_bit, per_bit)
     return lines
+
+
+def fewest_bytes(tries: Tries, base: Recipe) -> float:
+    """The smallest limit of the package that a model can keep, by one look: the fewest bits and words."""
+    try:
+        size = tries.size(replace(base, rate=FEWEST_BITS, words="rows"))
+    except SettingError:  # no word can be dropped
+        size = tries.size(replace(base, rate=FEWEST_BITS, words="all"))
+    return size.package_bytes / MARGIN
 
 
 def smallest_bytes(lines: dict[str, Sizes]) -> float:
@@ -300,7 +311,11 @@ class Search:
             smallest, largest = self._next_bytes(words, fitting)
             if largest < smallest:
                 return False
-            asked = proposals.next(self._at_once, smallest, largest)
+            epochs = self._epochs_in_time(proposals.fewest_epochs, proposals.most_epochs)
+            if not epochs:
+                self.ran_out = True
+                return False
+            asked = proposals.next(self._at_once, smallest, largest, epochs)
             before = self.best
             results = self._try(*(recipe for recipe, _ in asked))
             if results is None:
@@ -310,6 +325,14 @@ class Search:
                 tell(found.get(recipe))
             waited = 0 if self.best is not before else waited + 1
         return True
+
+    def _epochs_in_time(self, fewest: int, most: int) -> int:
+        """Most passes of a round that there is still time for; 0: not even for the fewest."""
+        one = replace(self._base, rate=1.0)
+        for epochs in range(most, fewest - 1, -1):
+            if self._has_time(self._tries.seconds(*[replace(one, epochs=epochs)] * self._at_once)):
+                return epochs
+        return 0
 
     def _next_bytes(self, words: Sequence[str], fitting: float) -> tuple[float, float]:
         """Between which sizes the next proposals lie: what fits, or a little below the smallest that is good enough."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from multipress.budget.limits import Budget
-from multipress.budget.search import Sizes, line_by_words, smallest_bytes
+from multipress.budget.search import FEWEST_BITS, Sizes, fewest_bytes, line_by_words
 from multipress.budget.tries import Recipe, Result, Tries, cut_folder
 from multipress.engines.job import Places
 from multipress.errors import ModelError, RunError, SettingError
 from multipress.models.catalogue import Shape
+from multipress.models.encoder import expected_shapes
 from multipress.models.pretrained import identify
 from multipress.shrink import check_family, shrink_encoder
 from multipress.spec import MethodSpec
@@ -22,6 +24,7 @@ from multipress.speed_ahead import shares_for_speedup
 __all__ = ["Shapes"]
 
 SHRINK_STEPS = 200
+BYTES_A_TENSOR = 300  # its lines in the manifest and in the header of the weights
 FASTER_THAN_ASKED = 0.95  # of the limit of latency: timings differ by some percent
 
 
@@ -63,18 +66,17 @@ class Shapes:
         """
         if self._budget.max_mb is None:
             return base.model
-        smallest = smallest_bytes(self.sizes(base))
+        smallest = of_whole = fewest_bytes(self._tries, base)
         whole = layers = self._num_layers(base.model)
         while smallest > self._budget.max_bytes:
             if layers == 1 or not self._loses_layers(base.model):
                 at_its_smallest = "at its smallest, with one layer" if layers == 1 and whole > 1 else "at its smallest"
                 raise SettingError(
-                    f"The model cannot be made as small as {self._budget.max_mb:g} MB: {at_its_smallest}, it has "
+                    f"The model cannot be made as small as {self._budget.max_mb:g} MB: {at_its_smallest}, it has about "
                     f"{math.ceil(smallest / 1e4) / 100:.2f} MB. Take that limit or a smaller model."
                 )
             layers //= 2
-            cut = self._with_layers(base.model, layers, 0)
-            smallest = smallest_bytes(self.sizes(replace(base, model=cut)))
+            smallest = of_whole - (whole - layers) * self._bytes_of_a_layer(base.model)
         return base.model if layers == whole else self._with_layers(base.model, layers)
 
     def check_speed(self, model: str) -> None:
@@ -168,14 +170,23 @@ class Shapes:
         config: Any = identify(model, self._places.models_dir).config
         return int(config.num_hidden_layers)
 
-    def _with_layers(self, model: str, layers: int, steps: int = SHRINK_STEPS) -> str:
-        """An encoder with fewer layers, made once; without recovery steps it is only to be weighed."""
+    def _bytes_of_a_layer(self, model: str) -> float:
+        """About what a layer takes at the fewest bits."""
+        fewer: Any = copy.deepcopy(identify(model, self._places.models_dir).config)
+        all_shapes = expected_shapes(fewer)
+        fewer.num_hidden_layers -= 1
+        gone = [shape for name, shape in all_shapes.items() if name not in expected_shapes(fewer)]
+        vectors = sum(16 * math.prod(shape) for shape in gone if len(shape) < 2)
+        matrices = sum(FEWEST_BITS * math.prod(shape) for shape in gone if len(shape) > 1)
+        return (vectors + matrices) / 8 + BYTES_A_TENSOR * len(gone)
+
+    def _with_layers(self, model: str, layers: int) -> str:
+        """An encoder with fewer layers, made once."""
         checked = identify(model, self._places.models_dir)
         config: Any = checked.config
-        place = self._folder / cut_folder(layers, steps, checked.sha256)
+        place = self._folder / cut_folder(layers, SHRINK_STEPS, checked.sha256)
         if not place.is_dir():
-            if steps:
-                self._note(f"An encoder with {layers} of {config.num_hidden_layers} layers is made.")
+            self._note(f"An encoder with {layers} of {config.num_hidden_layers} layers is made.")
             shape = Shape(layers, config.hidden_size, config.num_attention_heads, config.intermediate_size)
-            shrink_encoder(model, shape, place, steps=steps, models_dir=self._places.models_dir)
+            shrink_encoder(model, shape, place, steps=SHRINK_STEPS, models_dir=self._places.models_dir)
         return str(place)

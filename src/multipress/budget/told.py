@@ -143,7 +143,8 @@ def how_it_ended(search: Search, pace: Pace, num_rows: int) -> str:
     """
     if pace.rows:
         had = f"Its tries had one epoch of {pace.rows:,} of the {num_rows:,} rows, as the time allowed"
-        return f"{had}: with a longer --time-limit they have more, and are better."
+        more = " The same command goes on." if search.ran_out else ""
+        return f"{had}: with a longer --time-limit they have more, and are better.{more}"
     if search.ran_out:
         return "Its time was over: the same command goes on, and with a longer --time-limit tries have more epochs."
     return "It ended because nothing that it tried last was better."
