@@ -232,8 +232,8 @@ def open_artifact(folder: Path) -> Artifact:
         raise ArtifactError(f"There is no artifact {folder}: it is not a folder.")
     if not os.path.lexists(folder / MANIFEST) and (folder / "config.json").is_file():
         raise ArtifactError(
-            f"{folder} has no {MANIFEST}. It is a model of transformers, of which `multipress train` and `compress` make "
-            "an artifact, or its writing was cut short."
+            f"{folder} has no {MANIFEST}. It is a model of transformers, of which `multipress train` and `compress` "
+            "make an artifact, or its writing was cut short."
         )
     sealed = read_bounded(folder, MANIFEST, _MAX_MANIFEST_BYTES)
     manifest = unseal(sealed)
