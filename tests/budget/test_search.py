@@ -342,14 +342,23 @@ def test_the_nearest_is_that_which_misses_the_limits_least():
 
 def test_no_worker_waits_in_the_second_round():
     known = Known(words=("all",))
-    search(Budget(max_mb=0.5), known, rounds=2)
+    search(Budget(max_mb=0.3), known, rounds=2)
     further, longer = known.rounds[1]
     assert longer.epochs == 2 * further.epochs
     assert longer.learning_rate in [one.learning_rate for one in known.rounds[0]]
     # What is better with more epochs gets twice as many again.
     known = Known(words=("all",))
-    search(Budget(max_mb=0.5), known, rounds=4)
+    search(Budget(max_mb=0.3), known, rounds=4)
     assert [max(one.epochs for one in tries) for tries in known.rounds] == [3, 6, 12, 24]
+
+
+@pytest.mark.parametrize(("megabytes", "bits"), [(0.3, []), (0.5, [3]), (0.6, [4])])
+def test_fixed_bits_are_tried_in_the_second_round_where_they_fit_without_zeros(megabytes, bits):
+    known = Known(words=("all",))
+    search(Budget(max_mb=megabytes), known, rounds=2)
+    fixed = [recipe for recipe in known.rounds[1] if recipe.rate is None]
+    assert [recipe.bits for recipe in fixed] == bits
+    assert all(recipe.sparsity == 0 and recipe.learning_rate < 1e-4 for recipe in fixed)
 
 
 def test_without_time_there_is_one_round_and_no_more():

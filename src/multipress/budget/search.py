@@ -217,12 +217,22 @@ class Search:
         second = [
             replace(tried, learning_rate=tried.learning_rate * further),
             *(replace(other, learning_rate=tried.learning_rate) for other in others),
+            *self._fixed_bits(),
         ]
         if len(second) < self._at_once:  # a worker would wait
             second.append(longer)
         if not self._try(*second):
             return
         self._longer(tried, second)
+
+    def _fixed_bits(self) -> list[Recipe]:
+        """Four or three bits with a scale a row, if they fit without zeros; no worse than a rate (docs/log.md)."""
+        if self._for_size() == [self._plain]:
+            return []
+        slower = replace(self._base, rate=None, learning_rate=self._base.learning_rate * SLOWER)
+        found = [replace(slower, bits=int(kind)) for kind in PRUNED]
+        limit = MARGIN * self._budget.max_bytes
+        return [recipe for recipe in found if self._tries.size(recipe).package_bytes <= limit][:1]
 
     def _longer(self, tried: Recipe, done: Sequence[Recipe]) -> None:
         """Twice the epochs of the best, also with somewhat smaller steps, and twice again where they made it better.
