@@ -60,7 +60,12 @@ class Known:
             raise SettingError("no such words")
         return SizeAhead(0, round(self.bytes(recipe)), False)
 
+    was_stopped = False
+
     def seconds(self, *recipes):
+        return self.seconds_of_new(recipes)
+
+    def seconds_of_new(self, recipes):
         return max(10.0 * recipe.epochs for recipe in recipes)
 
     def run(self, recipes, on_result=lambda result: None):
@@ -115,11 +120,41 @@ def test_time_that_is_too_short_for_many_epochs_is_spent_on_fewer():
     found = Search(known, Budget(max_mb=0.3), base, None, line_by_words(known, base))
     found.run(lambda seconds: seconds <= 45, lambda result: None)
     epochs = [max(recipe.epochs for recipe in one) for one in known.rounds]
-    assert max(epochs[2:]) <= 4
+    assert max(epochs[2:]) == 4
     assert len(epochs) > 4
+    assert not found.ran_out
     short = Search(Known(), Budget(max_mb=0.3), base, None, line_by_words(known, base))
     short.run(lambda seconds: seconds < 10, lambda result: None)
     assert short.ran_out
+
+
+def test_a_search_that_repeats_proposes_the_same_whatever_time_is_left():
+    """What was done takes no time the second time; how many epochs there is time for was kept."""
+    kept, rounds, left = {}, [], [700.0]
+    for _ in range(2):
+        known, done = Known(), {one for tries in rounds for one in tries}
+
+        class Clock:
+            seconds = 0.0
+
+        def run(recipes, on_result=lambda result: None, *, known=known, done=done, clock=Clock):
+            clock.seconds += 0.0 if set(recipes) <= done else known.seconds(*recipes)
+            return Known.run(known, recipes, on_result)
+
+        known.run = run
+        base = Recipe("m", learning_rate=1e-4, epochs=3)
+
+        def recall(question, answer):
+            key = str(question)
+            if key not in kept and (value := answer()) is not None:
+                kept[key] = value
+            return kept.get(key)
+
+        found = Search(known, Budget(max_mb=0.3), base, None, line_by_words(known, base), recall=recall)
+        found.run(lambda seconds, clock=Clock: clock.seconds + seconds <= left[0], lambda result: None)
+        rounds.append([recipe for tries in known.rounds for recipe in tries])
+    assert rounds[1][: len(rounds[0])] == rounds[0]
+    assert len(rounds[0]) > 8
 
 
 def test_eight_bits_are_taken_where_they_fit():

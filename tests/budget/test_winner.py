@@ -113,7 +113,7 @@ def test_the_card_has_the_scores_of_the_rows_to_report_on(compared):
     card = winners_card(open_artifact(after.folder), found, "multipress compress m", "mine", "Found by a search.")
     assert f"| accuracy (120 rows) | {found.rows[2].score:.4f} |" in card
     assert f"type: accuracy, value: {found.rows[2].score:.6f}" in card
-    assert "before compressing and after" in card
+    assert "before (the model before) and after" in card
     assert "Found by a search." in card
     for row, words in (
         (found.rows[2], ", 95 % interval | "),
@@ -130,7 +130,7 @@ def test_without_true_labels_there_is_no_accuracy_anywhere(compared):
     assert "agreement" in found.table().splitlines()[0]
     card = winners_card(open_artifact(after.folder), found, "multipress compress m", "mine", "Found by a search.")
     assert f"| agreement with the model before, on 120 texts without labels | {found.rows[2].score:.4f} |" in card
-    for word in ("accuracy", "macro_f1", "model-index", "before compressing", "Recall"):
+    for word in ("accuracy", "macro_f1", "model-index", "of the model before", "Recall"):
         assert word not in card
 
 

@@ -1,6 +1,8 @@
 """Folders of Marian checkpoints as the hub has them: two SentencePiece models and a table of ids."""
 
 import json
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -149,7 +151,7 @@ def test_its_files_are_taken_from_the_hub():
         (lambda folder: (folder / "source.spm").write_bytes(b""), "no unigram model"),
         (lambda folder: (folder / "vocab.json").write_text('{"</s>": 0, "<unk>": 2}'), "no table of ids"),
         (lambda folder: (folder / "vocab.json").write_text('["</s>", "<unk>"]'), "no table of ids"),
-        (lambda folder: (folder / "vocab.json").write_text('{"</s>": 0, "<pad>": 1}'), "no table of ids"),
+        (lambda folder: (folder / "vocab.json").write_text('{"</s>": 0, "<pad>": 1}'), "<pad> is not"),
         (lambda folder: pieces_of(["a b c d e f g"] * 9, folder / "source.spm", model_type="bpe"), "no unigram model"),
     ],
 )
@@ -163,7 +165,7 @@ def test_what_is_damaged_is_named(folder, tmp_path, change, message):
         load_pretrained(str(copy), label_names=(), seed=0)
 
 
-@pytest.mark.parametrize("ids", [[], {"</s>": 0}, {"<unk>": "0"}, {"<unk>": 5}, None])
+@pytest.mark.parametrize("ids", [[], {"</s>": 0}, {"<unk>": "0"}, {"<unk>": 5}, {"<unk>": False, "a": True}, None])
 def test_a_damaged_table_of_ids_is_refused(folder, ids):
     document = json.loads(identify(str(folder)).tokenizer_json) | {IDS: ids}
     with pytest.raises(ArtifactError, match="not a tokenizer"):
@@ -172,3 +174,32 @@ def test_a_damaged_table_of_ids_is_refused(folder, ids):
     assert TARGET in document
     with pytest.raises(ArtifactError, match="not a tokenizer"):
         TextEncoder(json.dumps(document), 32)
+
+
+def test_ids_that_the_table_lacks_are_not_written_and_a_side_without_decoder_is_refused(folder):
+    document = json.loads(identify(str(folder)).tokenizer_json)
+    encoder = TextEncoder(json.dumps(document), 32, is_target=True)
+    ids = encoder.encode(["The rostrum"])[0].ids
+    assert encoder.decode([*ids, 10**6, -1]) == encoder.decode(ids)
+    document[TARGET]["decoder"] = None
+    with pytest.raises(ArtifactError, match="no decoder"):
+        TextEncoder(json.dumps(document), 32, is_target=True)
+
+
+def test_a_word_named_like_the_member_is_a_word(tiny_folder):
+    text = (tiny_folder / "tokenizer.json").read_text()
+    document = json.loads(text)
+    document["model"]["vocab"][TARGET] = len(document["model"]["vocab"])
+    assert TextEncoder(json.dumps(document), 32).vocab_size == TextEncoder(text, 32).vocab_size + 1
+
+
+def test_without_sentencepiece_its_files_are_read_too(folder):
+    """As users have it: transformers brings the description of the files, protobuf reads them."""
+    script = (
+        "import sys; sys.modules['sentencepiece'] = None\n"
+        "import transformers.convert_slow_tokenizer as slow; slow.is_sentencepiece_available = lambda: False\n"
+        "from multipress.models.pretrained import identify\n"
+        "print(identify(sys.argv[1]).tokenizer_json)"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == json.loads(identify(str(folder)).tokenizer_json)

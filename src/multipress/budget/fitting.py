@@ -116,6 +116,7 @@ class _Fitting:
         self._chosen: set[str] = set()  # runs that were the best so far of this search
         self._seconds_to_compare = 0.0  # in the end, about
         self._was_late = False
+        self._has_published = False  # in this call
 
     @property
     def standing(self) -> str:
@@ -203,12 +204,17 @@ class _Fitting:
         earlier = tries.results_of(self._answers.get(["earlier", tries.facts, limits], tries.known))
         earlier = [*as_results(elsewhere, base, score, tries), *earlier]
         is_whole = original is not None and base.model == model and not (base.heads or base.neurons)
-        search = Search(tries, self._budget, base, least, shapes.sizes(base), earlier, is_whole=is_whole)
+
+        def recall(question: list[Any], answer: Callable[[], Any]) -> Any:
+            return self._answers.get([*question, tries.facts, limits], answer)
+
+        sizes = shapes.sizes(base)
+        search = Search(tries, self._budget, base, least, sizes, earlier, is_whole=is_whole, recall=recall)
         standing = self._standing(tries)
         if standing is not None and search.fits(standing):
             self._chosen.add(standing.run_id)
             self._note(f"At {self._out} is the best of an earlier search: {standing.text()}.")
-        tries.is_over = self._is_over
+        tries.is_over = lambda: self._is_late() and (self._has_published or bool(self._chosen and tries.results))
         search.run(self._has_time, self._publish, standing)
         if search.winner is None:
             kept = "" if is_free(self._out) else f" {self.standing}"
@@ -239,6 +245,7 @@ class _Fitting:
             missed_limits(comparison, self._budget, self._latency(tries)),
             only_guesses(comparison, rows),
             ended,
+            search.ran_out,
         )
         write_json(self.folder / RESULT, found.to_json())
         return found
@@ -336,21 +343,19 @@ class _Fitting:
         end = time.monotonic() - self._began + seconds + self._seconds_to_compare
         return end < 60 * self._budget.minutes
 
-    def _is_over(self) -> bool:
-        """Whether the time is over by more than a tenth; where nothing keeps to the budget yet, tries go on."""
+    def _is_late(self) -> bool:
+        """Whether the time is over by more than a tenth; said once."""
         end = time.monotonic() - self._began + self._seconds_to_compare
-        if end < LATE * 60 * self._budget.minutes or self._was_late:
-            return self._was_late and bool(self._chosen)
-        self._was_late = True
-        limit = f"The {duration(60 * self._budget.minutes)} are over"
-        if self._chosen:
-            self._note(f"{limit}; the tries that still run are stopped. The same command goes on with them.")
-        else:
-            self._note(f"{limit}, and nothing keeps to the budget yet: the search ends with the first try that does.")
-        return bool(self._chosen)
+        if not self._was_late and end >= LATE * 60 * self._budget.minutes:
+            self._was_late = True
+            until = "" if self._chosen or self._budget.max_ms is not None else " or until a try keeps to the budget"
+            ends = "is stopped" if self._has_published else f"goes on to its end{until}"
+            self._note(f"The {duration(60 * self._budget.minutes)} are over: the round of tries that runs {ends}.")
+        return self._was_late
 
     def _publish(self, result: Result) -> None:
         self._put(result)
+        self._has_published = True
         self._note(f"  the best so far, at {self._out}")
 
     def _put(self, result: Result) -> None:

@@ -29,7 +29,7 @@ class Memo:
 
         Args:
             question: All that decides the answer, as plain JSON values.
-            answer: Computes it, as plain JSON values.
+            answer: Computes it, as plain JSON values; None is not kept.
 
         Raises:
             StoreError: the file is damaged.
@@ -38,6 +38,8 @@ class Memo:
         key = key_of(question)
         if key not in known:
             known[key] = answer()
+            if known[key] is None:
+                return None
             write_json(self._path, known)
         return known[key]
 

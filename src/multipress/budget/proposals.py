@@ -87,18 +87,18 @@ class Proposals:
                 continue  # beyond what is asked for here
             self._study.add_trial(trial)
 
-    def next(self, count: int, smallest: float, largest: float, most_epochs: int = 0) -> list[tuple[Recipe, Told]]:
+    def next(self, count: int, smallest: float, largest: float, most_epochs: int) -> list[tuple[Recipe, Told]]:
         """Recipes to try side by side, each with what is to be told of its result.
 
         Args:
             count: How many.
             smallest: Fewest bytes of the package that make sense.
             largest: Most bytes.
-            most_epochs: Passes that there is time for, at least `fewest_epochs`; 0: for all.
+            most_epochs: Passes that there is time for, from `fewest_epochs` to `most_epochs`.
         """
         made = []
         for _ in range(count):
-            trial = self._study.ask(self._space(smallest, largest, most_epochs or self.most_epochs))
+            trial = self._study.ask(self._space(smallest, largest, most_epochs))
             chosen = trial.params
             soft = float(f"{chosen['temperature']:.2g}")
             recipe = replace(self._base, words=chosen["words"], epochs=chosen["epochs"], temperature=soft)
@@ -125,12 +125,12 @@ class Proposals:
 
     @property
     def fewest_epochs(self) -> int:
-        """Of a proposal."""
+        """Fewest passes over the rows of a proposal."""
         return max(1, self._base.epochs // 2)
 
     @property
     def most_epochs(self) -> int:
-        """The same."""
+        """Most passes over the rows of a proposal."""
         return EPOCHS * self._base.epochs
 
     def _space(self, smallest: float, largest: float, most_epochs: int) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """The search for a recipe that keeps to a budget: sizes are known before, scores are tried.
 
 What is known beforehand decides what is tried. The paper's advice and our own results (docs/log.md) say: eight bits
-cost nothing; below that, bits in an entropy coder with distillation keep more than zeros and fixed bits do; embeddings
-are most of the bytes, so that unused words go first. So one number is left to be found, the bits a weight: with a limit
-of score the fewest that keep it, else as many as the size allows. What time is left goes to recipes that Optuna
-proposes from all tries so far, until none of three rounds is better; then pruned recipes of few bits are proposed too,
-until none of three rounds is better again.
+cost nothing; below that, bits in an entropy coder with distillation keep more than zeros do, and at three or four bits
+a weight as much as fixed bits; embeddings are most of the bytes, so that unused words go first. So one number is left
+to be found, the bits a weight: with a limit of score the fewest that keep it, else as many as the size allows. What
+time is left goes to recipes that Optuna proposes from all tries so far, until none of three rounds is better; then
+pruned recipes of few bits are proposed too, until none of three rounds is better again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from multipress.budget.limits import Budget
 from multipress.budget.proposals import RATE, Proposals
@@ -32,7 +33,7 @@ SMALLER = (0.75, 0.97)  # of the smallest package that is good enough: what to l
 AT_ONCE = 2  # proposals a round, or as many as there are workers
 DOUBLINGS = 2  # of the epochs of the best, as long as they make it better
 PATIENCE = 3  # rounds of proposals without anything better, after which other kinds are tried, and the search ends
-PRUNED = ("4", "3")  # bits of the paper's way, quantization and pruning, which has lost wherever we compared it
+FIXED_BITS = ("4", "3")  # of the paper's way, with zeros where they do not fit without
 ZEROS, ZEROS_STEP = 19, 20  # at most so many of so many weights are pruned
 
 
@@ -94,6 +95,7 @@ class Search:
         earlier: What came of earlier searches with other limits.
         is_whole: Whether the base is the model before itself, fine-tuned, with all its layers, heads and neurons. In 8
             bits it has nothing to learn, and large steps would only lead it away.
+        recall: Gives the answer to a question again where the search repeats, as `Memo.get`.
     """
 
     def __init__(  # noqa: PLR0913 - all that a search is about, by name
@@ -106,6 +108,7 @@ class Search:
         earlier: Sequence[Result] = (),
         *,
         is_whole: bool = False,
+        recall: Callable[[list[Any], Callable[[], Any]], Any] = lambda question, answer: answer(),
     ) -> None:
         self._plain = replace(base, rate=None, learning_rate=PLAIN_RATE if is_whole else base.learning_rate)
         self._tries = tries
@@ -115,11 +118,13 @@ class Search:
         self._least = least
         self._sizes = sizes
         self._earlier = earlier
+        self._recall = recall
         self._has_tried = False
         self._has_time: Callable[[float], bool] = lambda seconds: True
         self._on_best: Callable[[Result], None] = lambda result: None
         self.best: Result | None = None
-        self.ran_out = False  # of time
+        self.ran_out = False  # of time, when it ended
+        self._num_proposed = 0
         self._standing: Result | None = None
 
     def run(
@@ -172,6 +177,7 @@ class Search:
             return None
         self._has_tried = True
         found = self._tries.run(recipes, self._take)
+        self.ran_out = self._tries.was_stopped
         for result in found:
             self._take(result)
         return found
@@ -226,11 +232,11 @@ class Search:
         self._longer(tried, second)
 
     def _fixed_bits(self) -> list[Recipe]:
-        """Four or three bits with a scale a row, if they fit without zeros; no worse than a rate (docs/log.md)."""
+        """Four or three bits with a scale a row, if they fit without zeros: no worse than a rate (docs/log.md)."""
         if self._for_size() == [self._plain]:
             return []
         slower = replace(self._base, rate=None, learning_rate=self._base.learning_rate * SLOWER)
-        found = [replace(slower, bits=int(kind)) for kind in PRUNED]
+        found = [replace(slower, bits=int(kind)) for kind in FIXED_BITS]
         limit = MARGIN * self._budget.max_bytes
         return [recipe for recipe in found if self._tries.size(recipe).package_bytes <= limit][:1]
 
@@ -303,9 +309,9 @@ class Search:
             return
         best, largest = self.best.recipe if self.best else self._base, self._next_bytes(words, fitting)[1]
         steps = best.learning_rate / self._usual_rate(best)
-        pruned = [self._filled(best, kind, largest) for kind in PRUNED]
+        pruned = [self._filled(best, kind, largest) for kind in FIXED_BITS]
         if self._try(*(replace(one, learning_rate=self._usual_rate(one) * steps) for one in pruned)) is not None:
-            self._propose(words, (RATE, *PRUNED), fitting)
+            self._propose(words, (RATE, *FIXED_BITS), fitting)
 
     def _usual_rate(self, recipe: Recipe) -> float:
         """The learning rate that is tried first for a recipe of this kind."""
@@ -337,12 +343,16 @@ class Search:
         return True
 
     def _epochs_in_time(self, fewest: int, most: int) -> int:
-        """Most passes of a round that there is still time for; 0: not even for the fewest."""
-        one = replace(self._base, rate=1.0)
-        for epochs in range(most, fewest - 1, -1):
-            if self._has_time(self._tries.seconds(*[replace(one, epochs=epochs)] * self._at_once)):
-                return epochs
-        return 0
+        """Most passes that a round of proposals has time for, the same where a search repeats; 0: not the fewest."""
+
+        def answer() -> int | None:
+            longest = replace(self._base, rate=1.0, epochs=most)
+            seconds = self._tries.seconds_of_new([longest] * self._at_once)
+            fitting = (epochs for epochs in range(most, fewest - 1, -1) if self._has_time(seconds * epochs / most))
+            return next(fitting, None)
+
+        self._num_proposed += 1
+        return self._recall(["epochs", self._base.epochs, self._num_proposed], answer) or 0
 
     def _next_bytes(self, words: Sequence[str], fitting: float) -> tuple[float, float]:
         """Between which sizes the next proposals lie: what fits, or a little below the smallest that is good enough."""

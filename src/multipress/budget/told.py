@@ -35,7 +35,8 @@ class Compressed:
         notes: What a user should know of the rows.
         missed: What of the budget the winner does not keep when it is measured anew, on the rows to report on.
         guesses: Whether it is right no more often than the most common label is.
-        ended: Why the search ended, and what more time would give.
+        ended: Why the search ended.
+        ran_out: Whether that was for want of time.
     """
 
     artifact: Artifact
@@ -47,6 +48,7 @@ class Compressed:
     missed: tuple[str, ...]
     guesses: bool
     ended: str
+    ran_out: bool
 
     def to_json(self) -> dict[str, object]:
         """All of it as plain JSON values."""
@@ -134,20 +136,17 @@ def why_chosen(best: Result, search: Search, budget: Budget, tried: int, num_row
 
 
 def how_it_ended(search: Search, pace: Pace, num_rows: int) -> str:
-    """Why the search ended, and what more time would give.
+    """Why the search ended.
 
     Args:
         search: The search.
-        pace: Rows and epochs of its tries.
+        pace: Rows and epochs of its first tries.
         num_rows: How many rows there are to train on.
     """
-    if pace.rows:
-        had = f"Its tries had one epoch of {pace.rows:,} of the {num_rows:,} rows, as the time allowed"
-        more = " The same command goes on." if search.ran_out else ""
-        return f"{had}: with a longer --time-limit they have more, and are better.{more}"
-    if search.ran_out:
-        return "Its time was over: the same command goes on, and with a longer --time-limit tries have more epochs."
-    return "It ended because nothing that it tried last was better."
+    why = "Its time was over" if search.ran_out else "It had nothing more to try that promised to be better"
+    if not pace.rows:
+        return f"{why}."
+    return f"{why}; its first tries had one epoch of {pace.rows:,} of the {num_rows:,} rows, for want of time."
 
 
 def missed_limits(comparison: Comparison, budget: Budget, latency_ms: float | None = None) -> tuple[str, ...]:

@@ -171,6 +171,7 @@ class Tries:
         reference: Its logits (N, C) on the rows to select by, with which those of tries are compared; None: with none.
         limits_score: Whether there is a limit of score, so that it matters how sure scores are.
         is_over: Whether tries that work are to be ended; the same search goes on with them another time.
+        was_stopped: Whether those of the last round were.
         workers: How many tries run side by side.
     """
 
@@ -191,6 +192,7 @@ class Tries:
         self.reference: np.ndarray | None = None
         self.limits_score = False
         self.is_over: Callable[[], bool] = lambda: False
+        self.was_stopped = False
         self._results: dict[str, Result] = {}
         self.workers = default_workers()
         self._slowness: list[float] = []  # of rounds, the time they took in that which was predicted
@@ -234,8 +236,11 @@ class Tries:
         What is done already takes no time.
         """
         left = [recipe for recipe in recipes if self.store.done(self._job(recipe)[1].run_id) is None]
-        slowness = statistics.median(self._slowness) if self._slowness else 1.0
-        return slowness * self._predicted(left) if left else 0.0
+        return self.seconds_of_new(left) if left else 0.0
+
+    def seconds_of_new(self, recipes: Sequence[Recipe]) -> float:
+        """The same of recipes that are not done, or as if they were not."""
+        return (statistics.median(self._slowness) if self._slowness else 1.0) * self._predicted(recipes)
 
     def _predicted(self, recipes: Sequence[Recipe]) -> float:
         """Of the slowest of them, or their share of each worker."""
@@ -304,13 +309,14 @@ class Tries:
         for job in jobs.values():
             self.store.register(job.run_id, job.record)
         new = [recipe for run_id, recipe in by_run.items() if is_to_do(self.store.run(run_id))]
-        began = time.monotonic()
+
+        began, self.was_stopped = time.monotonic(), False
         self._say(new)
-        run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=end, is_over=self.is_over)
+        run_what_is_left(list(jobs.values()), self.store, self._engine, on_end=end, is_over=self._is_stopped)
         if new and len(new) == sum(self.store.done(run_id) is not None for run_id in by_run):
             self._slowness.append((time.monotonic() - began) / self._predicted(new))
         found = [result for recipe, _, job in made if (result := self.result(recipe, job.run_id)) is not None]
-        if not found and not self.results and not self.is_over():
+        if not found and not self.results and not self.was_stopped:
             whys = [run.why for job in jobs.values() if (run := self.store.run(job.run_id)).state != "done"]
             raise RunError(f"No try ended well; the first: {whys[0]}")
         if self._is_timed:
@@ -318,6 +324,11 @@ class Tries:
                 self._on_note(result.text())
         self.results += [result for result in found if result not in self.results]
         return found
+
+    def _is_stopped(self) -> bool:
+        """Whether the tries that work are to be ended, from the first yes on."""
+        self.was_stopped = self.was_stopped or self.is_over()
+        return self.was_stopped
 
     def _say(self, new: Sequence[Recipe]) -> None:
         """Tell what is tried now."""

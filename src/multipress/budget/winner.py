@@ -192,7 +192,7 @@ def winners_card(artifact: Artifact, comparison: Comparison, command: str, made_
         measured.append(Measurement(run_id, "agreement", after.score, "share", rows))
     if comparison.recall and comparison.is_labeled:
         old, new = ({name: both[which] for name, both in comparison.recall.items()} for which in (0, 1))
-        recalls = Recalls(new, old, before.score)
+        recalls = Recalls(new, old, before.score, "the model before")
     return model_card(artifact, measured, command, recalls, here, made_of, about)
 
 

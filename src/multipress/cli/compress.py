@@ -117,7 +117,8 @@ def _print(found: Compressed, out: Path, page: Path | None) -> None:
         labels = {key: plain(example[key]) for key in ("before", "after", "label")}
         right = f"; it is {labels['label']}" if comparison.is_labeled else ""
         typer.echo(f"  {plain(example['text'])[:90]!r}: {labels['before']} before, {labels['after']} after{right}")
-    typer.echo(f"The search: {found.ended}")
+    more = " The same command goes on; with a longer --time-limit tries may learn longer." if found.ran_out else ""
+    typer.echo(f"How the search ended: {found.ended}{more}")
     if found.guesses:
         typer.echo("It is no better than always guessing the most common label: ask for more MB, or give more time.")
     if found.missed:

@@ -141,15 +141,16 @@ def run_jobs(
                 on_begin(job)
                 engine.begin(job)
         for answer in engine.wait(LOOK_AGAIN_SECONDS) if queue.open else []:
-            losses[answer.job.run_id] += answer.state == "lost"
             if answer.state == "elsewhere":
                 queue.elsewhere.append(answer.job)
-            elif answer.state == "lost" and losses[answer.job.run_id] < engine.tries:
-                queue.add(answer.job)
-            else:
-                if answer.state == "lost":
-                    _fail(store, answer.job, answer.why)
-                end(answer.job)
+                continue
+            if answer.state == "lost":
+                losses[answer.job.run_id] += 1
+                if losses[answer.job.run_id] < engine.tries:
+                    queue.add(answer.job)
+                    continue
+                _fail(store, answer.job, answer.why)
+            end(answer.job)
 
 
 def _lacks(job: Job, store: Store) -> bool:

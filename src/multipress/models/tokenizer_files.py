@@ -12,12 +12,11 @@ from transformers import PreTrainedConfig
 
 from multipress.artifact import MAX_TOKENIZER_BYTES
 from multipress.errors import ModelError
-from multipress.runtime.tokenizer import IDS, TARGET
+from multipress.runtime.tokenizer import IDS, PADDING, TARGET, UNKNOWN
 
 __all__ = ["inside", "read_tokenizer"]
 
 _SPACE = "▁"  # how SentencePiece writes a space
-_UNKNOWN, _PADDING = "<unk>", "<pad>"
 _LANGUAGE = re.compile(r">>\S+<<")  # begins a text where a translator writes several languages
 
 
@@ -41,8 +40,8 @@ def read_tokenizer(folder: Path, config: PreTrainedConfig, name: str) -> str:
         name: Of the model, for messages.
 
     Returns:
-        The content of a `tokenizer.json`; of a translator with two SentencePiece models that of its source, with the
-        target's as a further member, see `TextEncoder`.
+        The content of a `tokenizer.json`; of a translator with two SentencePiece models, which go before a
+        `tokenizer.json` beside them, that of its source, with the target's as a further member, see `TextEncoder`.
 
     Raises:
         ModelError: there is none that is read, it is damaged, too large, or knows more words than the model.
@@ -97,8 +96,10 @@ def _of_two_sides(folder: Path, config: PreTrainedConfig, name: str) -> str:
     except (ValueError, AttributeError, TypeError):
         right = False
     end = config.eos_token_id
-    if not right or _UNKNOWN not in ids or len(ids) > config.vocab_size:
-        raise ModelError(f"{path} is no table of ids from 0 to at most {config.vocab_size - 1} with {_UNKNOWN} in it.")
+    if right and ids.get(PADDING) != config.pad_token_id:
+        raise ModelError(f"{path}: {PADDING} is not {config.pad_token_id}, as config.json says (pad_token_id).")
+    if not right or UNKNOWN not in ids or len(ids) > config.vocab_size:
+        raise ModelError(f"{path} is no table of ids from 0 to at most {config.vocab_size - 1} with {UNKNOWN} in it.")
     ends = [piece for piece, index in ids.items() if index == end]
     if not ends:
         raise ModelError(f"{path} has no piece for {end}, with which a text ends (eos_token_id in config.json).")
@@ -107,12 +108,16 @@ def _of_two_sides(folder: Path, config: PreTrainedConfig, name: str) -> str:
 
 
 def _of_pieces(path: Path, ids: dict[str, int], end: str) -> dict[str, Any]:
-    """One side as the document of a `tokenizer.json`; its ids are those of SentencePiece, not the table's."""
+    """One side as the document of a `tokenizer.json`; its ids are those of SentencePiece, not the table's.
+
+    A language code (`>>deu<<`) that the table has is one token wherever it stands; transformers takes it for one at the
+    beginning of a text alone, and there a code that the table lacks for one unknown token.
+    """
     model = _sentencepiece_model(path)
     tokenizer = Tokenizer(
         models.Unigram([(piece.piece, piece.score) for piece in model.pieces], unk_id=model.trainer_spec.unk_id)
     )
-    special = [piece for piece in (end, _UNKNOWN, _PADDING) if piece in ids]
+    special = [piece for piece in (end, UNKNOWN, PADDING) if piece in ids]
     tokenizer.add_special_tokens([AddedToken(piece, normalized=False) for piece in special])
     tokenizer.add_tokens([AddedToken(piece, normalized=False) for piece in ids if _LANGUAGE.fullmatch(piece)])
     steps = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
@@ -145,6 +150,10 @@ def _sentencepiece_model(path: Path) -> Any:
         raise ModelError(f"{path} is no SentencePiece model: {error}.") from None
     if not model.pieces or model.trainer_spec.model_type != 1:
         raise ModelError(f"{path} is no unigram model of SentencePiece; only such are read.")
+    how = model.normalizer_spec
+    usual = how.add_dummy_prefix and how.remove_extra_whitespaces and how.escape_whitespaces
+    if not usual or model.trainer_spec.byte_fallback or model.trainer_spec.treat_whitespace_as_suffix:
+        raise ModelError(f"{path} treats blanks or unknown characters in another way than Marian's models do.")
     return model
 
 

@@ -24,11 +24,13 @@ class Recalls:
         after: By class, of the artifact; NaN for a class without rows.
         before: By class, of the dense control of the same model, task and seed; empty where it is not known.
         dense_score: The dense control's score; None where it is not known.
+        dense: What has that score, in words.
     """
 
     after: Mapping[str, float]
     before: Mapping[str, float] = field(default_factory=dict)
     dense_score: float | None = None
+    dense: str = "the dense control"
 
 
 def _kind(task: Mapping[str, Any]) -> str:
@@ -137,12 +139,12 @@ def _intervals_and_integers(measurements: Sequence[Measurement], task: Mapping[s
     """The interval of the score where it is known, and the score by integers, whose latency is another too."""
     lines = []
     for row in measurements:
-        if row.name == task["score"] and ("low" in row.context or _is_in_integers(row)):
-            what = (
-                f'{row.name} in integers: `precision="int8"`' if _is_in_integers(row) else f"{row.name}, 95 % interval"
-            )
-            value = f"{row.value:.4f}, " if _is_in_integers(row) else ""
-            lines.append(f"| {what} | {value}{row.context['low']:.4f} to {row.context['high']:.4f} |")
+        if row.name == task["score"] and "low" in row.context:
+            ends = f"{row.context['low']:.4f} to {row.context['high']:.4f}"
+            if _is_in_integers(row):
+                lines.append(f'| {row.name} in integers: `precision="int8"` | {row.value:.4f}, {ends} |')
+            else:
+                lines.append(f"| {row.name}, 95 % interval | {ends} |")
     return lines
 
 
@@ -190,7 +192,7 @@ def _against_dense(recalls: Recalls | None, values: Mapping[str, float], task: M
     if recalls is None or recalls.dense_score is None or "score" not in values:
         return []
     change = values["score"] - recalls.dense_score
-    return [f"| {task['score']} before compressing | {recalls.dense_score:.4f} ({change:+.4f} by compressing) |"]
+    return [f"| {task['score']} of {recalls.dense} | {recalls.dense_score:.4f} ({change:+.4f} by compressing) |"]
 
 
 def _latency(row: Measurement) -> str:
@@ -213,7 +215,7 @@ def _recall_lines(recalls: Recalls) -> list[str]:
         lines.append(f"| {' | '.join([_plain(name), *numbers])} |")
     most = "lost most" if recalls.before else "are found least"
     which = f"the {_MOST_CLASSES} of {len(known)} classes that {most}" if len(shown) < len(known) else "every class"
-    text = f"Recall of {which}, " + ("before compressing and after:" if recalls.before else "after:")
+    text = f"Recall of {which}, " + (f"before ({recalls.dense}) and after:" if recalls.before else "after:")
     return [text, "", *lines, ""]
 
 
@@ -224,7 +226,7 @@ def _model_index(name: str, task: dict[str, Any], metrics: list[str], values: di
     dataset = json.dumps(_rows_name(task))
     lines = [
         "model-index:",
-        f"- name: {json.dumps(_plain(name))}",
+        f"- name: {json.dumps(name)}",
         "  results:",
         f"  - task: {{type: {_kind(task)}}}",
         f"    dataset: {{name: {dataset}, type: {dataset}}}",

@@ -10,11 +10,22 @@ import numpy as np
 
 from multipress.errors import ArtifactError, DataError
 
-__all__ = ["AFTER", "BEFORE", "IDS", "TARGET", "Encoding", "TextEncoder", "batches_by_length", "pad_batch"]
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "IDS",
+    "PADDING",
+    "TARGET",
+    "UNKNOWN",
+    "Encoding",
+    "TextEncoder",
+    "batches_by_length",
+    "pad_batch",
+]
 
 # In place of a word's position: a special token before the first word, or behind the last.
 BEFORE, AFTER = -1, -2
-_PADDINGS, _UNKNOWN = ("[PAD]", "<pad>"), "<unk>"
+PADDING, UNKNOWN = "<pad>", "<unk>"
 # Members of the `tokenizer.json` of a translator that writes in other pieces than it reads: the tokenizer of what it
 # writes, and the id of each piece of both; the tokenizers only split.
 TARGET, IDS = "target_tokenizer", "ids"
@@ -57,10 +68,13 @@ class TextEncoder:
         except Exception as error:  # noqa: BLE001 - the library raises no class of its own
             raise ArtifactError(f"tokenizer.json is not a tokenizer: {error}. Store the model again.") from None
         padding = self._tokenizer.padding
-        known = [self._ids.get(name) if self._ids else self._tokenizer.token_to_id(name) for name in _PADDINGS]
+        known = [self._ids.get(name) if self._ids else self._tokenizer.token_to_id(name) for name in ("[PAD]", PADDING)]
         pad_ids = [padding["pad_id"]] if padding is not None else [pad_id for pad_id in known if pad_id is not None]
         self.pad_id: int = int(pad_ids[0]) if pad_ids else 0
         self.vocab_size: int = len(self._ids) or self._tokenizer.get_vocab_size(with_added_tokens=True)
+        self._names = list(self._ids)  # in the order of their ids
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._special = {token.content for token in added if token.special}
         self.max_length = max_length
         self.num_truncated = 0
         self._tokenizer.no_padding()
@@ -87,10 +101,8 @@ class TextEncoder:
         """The text that these tokens stand for, without spaces around it."""
         if not self._ids:
             return str(self._tokenizer.decode(list(ids))).strip()
-        special = {token.content for token in self._tokenizer.get_added_tokens_decoder().values() if token.special}
-        names = list(self._ids)  # in the order of their ids
-        pieces = [names[token] for token in ids if names[token] not in special]
-        return str(self._tokenizer.decoder.decode(pieces)).strip()
+        pieces = [self._names[token] for token in ids if 0 <= token < len(self._names)]
+        return str(self._tokenizer.decoder.decode([piece for piece in pieces if piece not in self._special])).strip()
 
     def tokens(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[str]]:
         """The tokens of each row as texts; raises as `encode` does."""
@@ -121,7 +133,7 @@ class TextEncoder:
     def _ids_of(self, encoded: Any) -> list[int]:
         if not self._ids:
             return list(encoded.ids)
-        return [self._ids.get(piece, self._ids[_UNKNOWN]) for piece in encoded.tokens]
+        return [self._ids.get(piece, self._ids[UNKNOWN]) for piece in encoded.tokens]
 
     def _encoded(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Any]:
         if isinstance(texts, str) or isinstance(pairs, str):
@@ -145,11 +157,17 @@ def _of_one_side(tokenizer_json: str, is_target: bool) -> tuple[str, dict[str, i
         return tokenizer_json, {}
     try:
         document = json.loads(tokenizer_json)
+        if TARGET not in document:
+            return tokenizer_json, {}
         target, ids = document.pop(TARGET), document.pop(IDS)
         ids = dict(sorted(ids.items(), key=lambda item: item[1]))
-        if list(ids.values()) != list(range(len(ids))) or _UNKNOWN not in ids:
-            raise ValueError(f"its {IDS} are not 0, 1, 2, ... with one for {_UNKNOWN}")
-        return json.dumps(target if is_target else document, ensure_ascii=False), ids
+        is_table = all(type(index) is int for index in ids.values()) and list(ids.values()) == list(range(len(ids)))
+        if not is_table or UNKNOWN not in ids:
+            raise ValueError(f"its {IDS} are not 0, 1, 2, ... with one for {UNKNOWN}")
+        own = target if is_target else document
+        if not own.get("decoder"):
+            raise ValueError("it has no decoder")
+        return json.dumps(own, ensure_ascii=False), ids
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         raise ArtifactError(f"tokenizer.json is not a tokenizer: {error}. Store the model again.") from None
 

@@ -47,7 +47,8 @@ class Columns:
             return cls()
         text, label = data.get("text"), data.get("label")
         names = tuple(map(str, text)) if isinstance(text, list | tuple) else ()
-        return cls(names, label if isinstance(label, str) else "")
+        label = label if isinstance(label, str) else ""
+        return cls(names if len(set(names) - {label}) == len(names) <= 2 else (), label)
 
     def text_of(self, table: Table) -> tuple[str, ...]:
         """The text columns if the file has them, else none."""
