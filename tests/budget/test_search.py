@@ -9,17 +9,8 @@ import numpy as np
 import pytest
 
 from multipress.budget.limits import Budget
-from multipress.budget.search import (
-    FEWEST_BITS,
-    MARGIN,
-    MOST_BITS,
-    NEAR,
-    PATIENCE,
-    PLAIN_RATE,
-    Search,
-    line_by_words,
-    smallest_bytes,
-)
+from multipress.budget.search import NEAR, PATIENCE, PLAIN_RATE, Search
+from multipress.budget.sizes import FEWEST_BITS, MARGIN, MOST_BITS, line_by_words, smallest_bytes
 from multipress.budget.told import nearest
 from multipress.budget.tries import Recipe, Result
 from multipress.errors import SettingError

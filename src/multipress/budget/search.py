@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from multipress.budget.limits import Budget
 from multipress.budget.proposals import RATE, Proposals
+from multipress.budget.sizes import FEWEST_BITS, MARGIN, MOST_BITS, Sizes, smallest_bytes
 from multipress.budget.tries import Recipe, Result, Tries
-from multipress.errors import SettingError
 
-__all__ = ["FEWEST_BITS", "Search", "Sizes", "fewest_bytes", "line_by_words", "smallest_bytes"]
+__all__ = ["Search"]
 
-FEWEST_BITS, MOST_BITS = 0.35, 4.0  # of a rate; above, plain 8 bits lose nothing and are not much larger
-LOOKED_AT = (FEWEST_BITS, 2.0)  # rates whose sizes are predicted, for those between
 ENOUGH_BITS = 1.0  # with so many, words of a general text may stay
-MARGIN = 0.985  # of a size: a rate is met within a few percent, and mostly from below
 NEAR = 1.15  # two rates within this factor are the same
 PLAIN_RATE = 1e-5  # learning rate of a fine-tuned model in 8 bits
 FASTER, SLOWER, BETWEEN = 3.0, 1 / 3, 0.6  # other learning rates to try
@@ -35,52 +32,6 @@ DOUBLINGS = 2  # of the epochs of the best, as long as they make it better
 PATIENCE = 3  # rounds of proposals without anything better, after which other kinds are tried, and the search ends
 FIXED_BITS = ("4", "3")  # of the paper's way, with zeros where they do not fit without
 ZEROS, ZEROS_STEP = 19, 20  # at most so many of so many weights are pruned
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Bytes of the package by the rate, a straight line.
-
-    Args:
-        at_zero: Bytes at a rate of 0.
-        per_bit: Bytes that each bit a weight adds.
-    """
-
-    at_zero: float
-    per_bit: float
-
-    def rate(self, package_bytes: float) -> float:
-        """The rate at which the package has so many bytes."""
-        return (package_bytes - self.at_zero) / self.per_bit
-
-
-def line_by_words(tries: Tries, base: Recipe) -> dict[str, Sizes]:
-    """The sizes of a model by the words that stay; of a tokenizer that loses none, with all of them alone."""
-    lines = {}
-    for words in ("all", "general", "rows"):
-        try:
-            few, many = (tries.size(replace(base, rate=rate, words=words)).package_bytes for rate in LOOKED_AT)
-        except SettingError:
-            if words == "all":
-                raise
-            continue  # another kind of tokenizer, or no word to drop
-        per_bit = (many - few) / (LOOKED_AT[1] - LOOKED_AT[0])
-        lines[words] = Sizes(few - LOOKED_AT[0] * per_bit, per_bit)
-    return lines
-
-
-def fewest_bytes(tries: Tries, base: Recipe) -> float:
-    """The smallest limit of the package that a model can keep, by one look: the fewest bits and words."""
-    try:
-        size = tries.size(replace(base, rate=FEWEST_BITS, words="rows"))
-    except SettingError:  # no word can be dropped
-        size = tries.size(replace(base, rate=FEWEST_BITS, words="all"))
-    return size.package_bytes / MARGIN
-
-
-def smallest_bytes(lines: dict[str, Sizes]) -> float:
-    """The smallest limit of the package that can be kept."""
-    return min(line.at_zero + FEWEST_BITS * line.per_bit for line in lines.values()) / MARGIN
 
 
 class Search:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from multipress.budget.limits import Budget
-from multipress.budget.search import FEWEST_BITS, Sizes, fewest_bytes, line_by_words
+from multipress.budget.sizes import FEWEST_BITS, Sizes, fewest_bytes, line_by_words
 from multipress.budget.tries import Recipe, Result, Tries, cut_folder
 from multipress.engines.job import Places
 from multipress.errors import ModelError, RunError, SettingError
