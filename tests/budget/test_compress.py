@@ -59,7 +59,7 @@ def test_an_encoder_is_fine_tuned_and_compressed_until_it_fits(files, tiny_folde
     for words in (
         f"# {tiny_folder.name}, fine-tuned",
         f"({printed['num_rows']} rows)",
-        "before compressing",
+        " of the model before | ",
         "latency, 1 x 16 tokens",
     ):
         assert words in card

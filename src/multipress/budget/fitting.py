@@ -175,9 +175,9 @@ class _Fitting:
         chosen, num_rows = self._pace(tries, base, rows), rows.num_train
         rows, base = chosen.of(rows), replace(base, epochs=chosen.epochs)
         with closing(self._tries(model, rows, chosen.batch_size)) as tries:
-            return self._search(tries, rows, base, lambda search: how_it_ended(search, chosen, num_rows))
+            return self._search(tries, rows, base, chosen, num_rows)
 
-    def _search(self, tries: Tries, rows: SearchRows, base: Recipe, how_ended: Callable[[Search], str]) -> Compressed:
+    def _search(self, tries: Tries, rows: SearchRows, base: Recipe, chosen: Pace, num_rows: int) -> Compressed:
         self._question = [tries.facts[0], file_sha256(Path(rows.data.dev)), rows.task.to_json()]
         shapes = Shapes(base.model, self._budget, tries, self.folder, self._places, self._note)
         model = base.model
@@ -220,10 +220,9 @@ class _Fitting:
             kept = "" if is_free(self._out) else f" {self.standing}"
             raise RunError(nearest(tries.results, search, self._budget, least) + kept)
         self._put(search.winner)
-        size = open_artifact(before).package_bytes
-        if original is not None:
-            size = given_bytes(self._given.model, self._places)
-        return self._told(tries, search, rows, before, size, how_ended(search))
+        is_given = original is not None
+        size = given_bytes(self._given.model, self._places) if is_given else open_artifact(before).package_bytes
+        return self._told(tries, search, rows, before, size, how_it_ended(search, chosen, num_rows))
 
     def _told(
         self, tries: Tries, search: Search, rows: SearchRows, before: Path, before_bytes: int, ended: str

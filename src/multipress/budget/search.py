@@ -174,7 +174,7 @@ class Search:
         second = [
             replace(tried, learning_rate=tried.learning_rate * further),
             *(replace(other, learning_rate=tried.learning_rate) for other in others),
-            *self._fixed_bits(),
+            *(() if one == self._plain else self._fixed_bits()),
         ]
         if len(second) < self._at_once:  # a worker would wait
             second.append(longer)
@@ -184,8 +184,6 @@ class Search:
 
     def _fixed_bits(self) -> list[Recipe]:
         """Four or three bits with a scale a row, if they fit without zeros: no worse than a rate (docs/log.md)."""
-        if self._for_size() == [self._plain]:
-            return []
         slower = replace(self._base, rate=None, learning_rate=self._base.learning_rate * SLOWER)
         found = [replace(slower, bits=int(kind)) for kind in FIXED_BITS]
         limit = MARGIN * self._budget.max_bytes

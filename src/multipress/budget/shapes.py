@@ -72,7 +72,7 @@ class Shapes:
         if smallest <= limit:
             return base.model
         each = self._bytes_of_a_layer(base.model) if self._loses_layers(base.model) else 0.0
-        layers = whole
+        about, layers = smallest, whole
         while each and layers > 1:
             layers //= 2
             about = smallest - (whole - layers) * each
@@ -81,11 +81,10 @@ class Shapes:
                 about = fewest_bytes(self._tries, replace(base, model=cut))
                 if about <= limit:
                     return cut
-        at_its_smallest = "at its smallest" + (", with one layer" if each and whole > 1 else "")
+        at_its_smallest = "at its smallest" + (", with one layer" if layers < whole else "")
         raise SettingError(
             f"The model cannot be made as small as {self._budget.max_mb:g} MB: {at_its_smallest}, it has about "
-            f"{math.ceil((about if each and whole > 1 else smallest) / 1e4) / 100:.2f} MB. Take a higher limit or a "
-            "smaller model."
+            f"{math.ceil(about / 1e4) / 100:.2f} MB. Take a higher limit or a smaller model."
         )
 
     def check_speed(self, model: str) -> None:

@@ -95,18 +95,15 @@ class LocalEngine:
         self._busy[worker] = job
         worker.begin(job, self._store.run(job.run_id).attempts)
 
-    def wait(self, seconds: float | None) -> list[Answer]:
+    def wait(self, seconds: float) -> list[Answer]:
         """As `Engine.wait`; watches the workers meanwhile."""
-        end = None if seconds is None else time.monotonic() + seconds
-        while self._busy or seconds is not None:
+        end = time.monotonic() + seconds
+        while True:
             self._watch()
-            left = self._watch_seconds if end is None else min(self._watch_seconds, end - time.monotonic())
+            left = min(self._watch_seconds, end - time.monotonic())
             ready = wait([worker.connection for worker in self._busy], max(0.0, left))
-            if ready:
+            if ready or time.monotonic() >= end:
                 return [self._answer(worker) for worker in list(self._busy) if worker.connection in ready]
-            if end is not None and time.monotonic() >= end:
-                break
-        return []
 
     def _watch(self) -> None:
         """Every so often, kill the workers that have done nothing for too long."""

@@ -154,15 +154,15 @@ class RayEngine:
         reference = self._task.remote(self._setup, job.run_id, job.record, str(attempt.folder))
         self._busy[reference] = (job, attempt)
 
-    def wait(self, seconds: float | None) -> list[Answer]:
+    def wait(self, seconds: float) -> list[Answer]:
         """As `Engine.wait`; commits what tasks have made."""
-        if not self._answers and (self._busy or seconds is not None):
+        if not self._answers:
             references = list(self._busy)
             if references:
                 ready, _ = self._ray.wait(references, num_returns=1, timeout=seconds)
             else:
                 ready = []
-                time.sleep(seconds or 0.0)
+                time.sleep(seconds)
             for reference in ready:
                 self._answers.append(self._settle(reference))
         answers, self._answers = list(self._answers), deque()

@@ -52,8 +52,8 @@ class Engine(Protocol):
         """Begin a job, registered in the store and not done."""
         ...
 
-    def wait(self, seconds: float | None) -> list[Answer]:
-        """Answers that came; waits for the first one, at most so long, or for ever with None."""
+    def wait(self, seconds: float) -> list[Answer]:
+        """Answers that came; waits for the first one, at most so long."""
         ...
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig
 
 from multipress.artifact import MAX_TOKENIZER_BYTES
 from multipress.errors import ModelError
-from multipress.runtime.tokenizer import IDS, PADDING, TARGET, UNKNOWN
+from multipress.runtime.tokenizer import IDS, PADDING, TARGET, UNKNOWN, table_of_ids
 
 __all__ = ["inside", "read_tokenizer"]
 
@@ -64,11 +64,10 @@ def read_tokenizer(folder: Path, config: PreTrainedConfig, name: str) -> str:
 def _of_one(folder: Path, config: PreTrainedConfig) -> Tokenizer:
     path = inside(folder, "tokenizer.json")
     if path.is_file():
+        data = _bounded(path)
         try:
-            return Tokenizer.from_str(_bounded(path).decode())
-        except Exception as error:
-            if isinstance(error, ModelError):
-                raise
+            return Tokenizer.from_str(data.decode())
+        except Exception as error:  # noqa: BLE001 - the tokenizers library raises plain Exception
             raise ModelError(f"{path} is not a tokenizer: {error}.") from None
     if inside(folder, "vocab.txt").is_file() and config.model_type in ("bert", "distilbert", "electra"):
         from transformers import BertTokenizerFast
@@ -90,16 +89,16 @@ def _of_two_sides(folder: Path, config: PreTrainedConfig, name: str) -> str:
     path = inside(folder, "vocab.json")
     if not path.is_file():
         raise ModelError(f"{name}: beside its source.spm there is no vocab.json, which says the ids of the pieces.")
+    no_table = f"{path} is no table of ids from 0 to at most {config.vocab_size - 1} with {UNKNOWN} in it."
     try:
-        ids = json.loads(_bounded(path))
-        right = sorted(ids.values()) == list(range(len(ids)))
+        ids = table_of_ids(json.loads(_bounded(path)))
     except (ValueError, AttributeError, TypeError):
-        right = False
+        raise ModelError(no_table) from None
     end = config.eos_token_id
-    if right and ids.get(PADDING) != config.pad_token_id:
+    if ids.get(PADDING) != config.pad_token_id:
         raise ModelError(f"{path}: {PADDING} is not {config.pad_token_id}, as config.json says (pad_token_id).")
-    if not right or UNKNOWN not in ids or len(ids) > config.vocab_size:
-        raise ModelError(f"{path} is no table of ids from 0 to at most {config.vocab_size - 1} with {UNKNOWN} in it.")
+    if UNKNOWN not in ids or len(ids) > config.vocab_size:
+        raise ModelError(no_table)
     ends = [piece for piece, index in ids.items() if index == end]
     if not ends:
         raise ModelError(f"{path} has no piece for {end}, with which a text ends (eos_token_id in config.json).")
@@ -141,12 +140,10 @@ def _sentencepiece_model(path: Path) -> Any:
 
     if not path.is_file():
         raise ModelError(f"There is no {path}: a translator has a SentencePiece model for each language.")
-    model = import_protobuf().ModelProto()
+    model, data = import_protobuf().ModelProto(), _bounded(path)
     try:
-        model.ParseFromString(_bounded(path))
-    except Exception as error:
-        if isinstance(error, ModelError):
-            raise
+        model.ParseFromString(data)
+    except Exception as error:  # noqa: BLE001 - protobuf's own class moves between its versions
         raise ModelError(f"{path} is no SentencePiece model: {error}.") from None
     if not model.pieces or model.trainer_spec.model_type != 1:
         raise ModelError(f"{path} is no unigram model of SentencePiece; only such are read.")

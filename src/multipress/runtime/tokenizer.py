@@ -21,6 +21,7 @@ __all__ = [
     "TextEncoder",
     "batches_by_length",
     "pad_batch",
+    "table_of_ids",
 ]
 
 # In place of a word's position: a special token before the first word, or behind the last.
@@ -151,6 +152,18 @@ class TextEncoder:
             yield self._tokenizer.encode(_well_formed(first), None if second is None else _well_formed(second))
 
 
+def table_of_ids(ids: Any) -> dict[str, int]:
+    """Pieces and their ids, in the order of these.
+
+    Raises:
+        ValueError, TypeError, AttributeError: it is no object whose values are 0, 1, 2, ... in some order.
+    """
+    found = dict(sorted(ids.items(), key=lambda item: item[1]))
+    if [*map(type, found.values())] != [int] * len(found) or [*found.values()] != [*range(len(found))]:
+        raise ValueError(f"its {IDS} are not 0, 1, 2, ...")
+    return found
+
+
 def _of_one_side(tokenizer_json: str, is_target: bool) -> tuple[str, dict[str, int]]:
     """The `tokenizer.json` of what is read or of what is written, and the table of ids, in their order, or none."""
     if f'"{TARGET}"' not in tokenizer_json:
@@ -160,10 +173,9 @@ def _of_one_side(tokenizer_json: str, is_target: bool) -> tuple[str, dict[str, i
         if TARGET not in document:
             return tokenizer_json, {}
         target, ids = document.pop(TARGET), document.pop(IDS)
-        ids = dict(sorted(ids.items(), key=lambda item: item[1]))
-        is_table = all(type(index) is int for index in ids.values()) and list(ids.values()) == list(range(len(ids)))
-        if not is_table or UNKNOWN not in ids:
-            raise ValueError(f"its {IDS} are not 0, 1, 2, ... with one for {UNKNOWN}")
+        ids = table_of_ids(ids)
+        if UNKNOWN not in ids:
+            raise ValueError(f"its {IDS} have none for {UNKNOWN}")
         own = target if is_target else document
         if not own.get("decoder"):
             raise ValueError("it has no decoder")
