@@ -158,6 +158,12 @@ def test_an_encoder_of_few_positions_is_shrunk_too(tmp_path, tiny_folder):
     assert json.loads((tmp_path / "small" / "config.json").read_text())["num_hidden_layers"] == 1
 
 
+def test_what_is_to_be_smaller_must_be_said(tmp_path, tiny_folder, capsys):
+    assert main(["shrink", str(tiny_folder), "-o", str(tmp_path / "small")]) == 2
+    assert "--layers, --hidden or --feed-forward" in capsys.readouterr().err
+    assert not (tmp_path / "small").exists()
+
+
 def test_recovery_brings_the_hidden_states_nearer_and_the_folder_trains(folder, tmp_path, capsys):
     text = ["--text", str(tmp_path / "text.txt"), "--layers", "2", "--hidden", "32"]
     losses = {}

@@ -73,8 +73,12 @@ def test_without_a_task_it_is_found_from_the_rows(write):
     assert load_rows(write("text,label\na,0.5\nb,1\n")).task.target == "number"
 
 
-def test_rows_of_one_class_can_be_scored(write):
-    assert load_rows(write("text,label\na,positive\n"), task=MOOD).split.labels.tolist() == [1]
+def test_rows_of_one_class_can_be_scored_and_a_note_says_so(write):
+    loaded = load_rows(write("text,label\na,positive\nb,positive\n"), task=MOOD)
+    assert loaded.split.labels.tolist() == [1, 1]
+    (note,) = loaded.notes
+    assert note.endswith("x.csv: all 2 labels are 'positive'; the score says nothing of rows that are to have another.")
+    assert load_rows(write("text,label\na,positive\nb,negative\n"), task=MOOD).notes == ()
 
 
 def test_whole_numbers_are_numbers_for_a_model_of_numbers(write):
@@ -108,6 +112,11 @@ def test_a_registered_task_gives_its_validation_rows_on_the_models_classes():
     assert (76 - loaded.split.labels == own.dev.labels).all()
     assert loaded.facts["dev_indices_also_in_train"] == own.facts["dev_indices_also_in_train"]
     assert "6 of 3,080 rows are also in banking77's train split." in loaded.notes
+
+
+def test_a_registered_task_of_other_texts_is_an_error(data_dir):
+    with pytest.raises(DataError, match=r"2 text columns, but the model reads 1 a row\. So mrpc is no task for it\.$"):
+        load_validation("mrpc", task=MOOD, data_dir=data_dir)
 
 
 def test_a_registered_task_of_other_classes_is_an_error():

@@ -26,11 +26,14 @@ def shrink(
 ) -> None:
     """Make an encoder smaller: fewer blocks, narrower, then recovered on text."""
     from multipress.cli.progress import Steps
+    from multipress.errors import SettingError
     from multipress.models.catalogue import Shape
     from multipress.models.encoder import expected_shapes
     from multipress.models.pretrained import identify
     from multipress.shrink import check_family, shrink_encoder
 
+    if not (layers or hidden or feed_forward):
+        raise SettingError("Say what is to be smaller: --layers, --hidden or --feed-forward.")
     config = identify(model, models_dir).config
     check_family(config, model)
     width = hidden or config.hidden_size

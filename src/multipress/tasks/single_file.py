@@ -129,20 +129,23 @@ def load_validation(name: str, *, task: Task | None = None, data_dir: Path | Non
     """
     official, train, rows = load_registered(name, data_dir)
     shared = rows_also_in(to_split(rows, official), to_split(train, official))
-    loaded = _loaded(rows, task or official)
+    loaded = _loaded(rows, task or official, f"So {name} is no task for it.")
     facts = {"dev_rows_also_in_train": len(shared), "dev_indices_also_in_train": shared} | loaded.facts
     note = f"{len(shared):,} of {len(rows.texts):,} rows are also in {name}'s train split."
     return replace(loaded, facts=facts, notes=(*loaded.notes, *([note] if shared else [])))
 
 
-def _loaded(rows: Rows, task: Task) -> LoadedRows:
-    _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair)
+def _loaded(rows: Rows, task: Task, remedy: str = "Name what it is to read with --text.") -> LoadedRows:
+    _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair, remedy)
     split = to_split(rows, task)
-    if task.target == "number" and np.unique(split.labels).size < 2:
-        raise DataError(
-            f"{rows.table.source}: all {len(split):,} labels are {split.labels[0]:g}; there is nothing to rank."
-        )
-    return LoadedRows(task, split, rows.notes, count_rows(rows, len(split)), content_hash(task, split))
+    notes = rows.notes
+    if task.target != "text" and np.unique(split.labels).size < 2:
+        found = f"{rows.table.source}: all {len(split):,} labels are"
+        if task.target == "number":
+            raise DataError(f"{found} {split.labels[0]:g}; there is nothing to rank.")
+        label = task.labels[split.labels[0]]
+        notes += (f"{found} {label!r}; the score says nothing of rows that are to have another.",)
+    return LoadedRows(task, split, notes, count_rows(rows, len(split)), content_hash(task, split))
 
 
 def _are_numbers_of(rows: Rows, task: Task) -> bool:
@@ -174,7 +177,7 @@ def load_texts(
     else:
         table = _read_known(file)
     columns = find_text(table, text or usual.text_of(table))
-    _check_width(table.source, len(columns), is_pair)
+    _check_width(table.source, len(columns), is_pair, "Name what it is to read with --text.")
     values = [[value or "" for value in read_texts(table, name)] for name in columns]
     return values[0], values[1] if is_pair else None
 
@@ -192,9 +195,8 @@ def _lines(source: str, content: str) -> Table:
     return Table(source, ("text",), len(texts), lambda name: list(texts), lines=range(1, len(texts) + 1))
 
 
-def _check_width(source: str, columns: int, is_pair: bool) -> None:
+def _check_width(source: str, columns: int, is_pair: bool, remedy: str) -> None:
     if columns != 1 + is_pair:
         raise DataError(
-            f"{source}: {columns} text column{'s'[: columns - 1]}, but the model reads {1 + is_pair} a row. "
-            "Name what it is to read with --text."
+            f"{source}: {columns} text column{'s'[: columns - 1]}, but the model reads {1 + is_pair} a row. {remedy}"
         )
