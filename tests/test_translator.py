@@ -16,7 +16,7 @@ from multipress.cli.main import main
 from multipress.errors import ArtifactError, SettingError
 from multipress.methods import Context
 from multipress.recipe import Recipe
-from multipress.runtime import Predictor
+from multipress.runtime import Predictor, TextEncoder
 from multipress.spec import TrainingSpec
 from multipress.train import Saving, train
 from tiny import parallel_rows, tiny_translator
@@ -181,6 +181,26 @@ def test_stored_and_loaded_again_it_is_the_same(artifact):
     )
     assert (again.folder / "model.safetensors").read_bytes() == (artifact / "model.safetensors").read_bytes()
     assert not (artifact / "graph.onnx.zst").exists()
+
+
+def test_it_opens_in_the_auto_classes(artifact):
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    import multipress.huggingface  # noqa: F401
+
+    texts = ["dog sees cat", "man eats red ball", ""]
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    ours = TextEncoder(open_artifact(artifact).tokenizer_json(), 32)
+    rows = [row[mask.bool()].tolist() for row, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    assert rows == [row.ids for row in ours.encode(texts)]
+    model = AutoModelForSeq2SeqLM.from_pretrained(artifact).eval()
+    written = {"decoder_input_ids": torch.tensor([[model.config.decoder_start_token_id, 7, 9]] * 3)}
+    with torch.no_grad():
+        logits, expected = model(**inputs, **written).logits, load_model(artifact).eval()(**inputs, **written).logits
+    assert torch.allclose(logits, expected, atol=1e-4)
+    greedy = model.generate(**inputs, num_beams=1, max_new_tokens=8)
+    assert tokenizer.batch_decode(greedy, skip_special_tokens=True)[0]
 
 
 def test_what_cannot_be_is_refused_in_one_line(files, artifact, capsys):

@@ -25,6 +25,7 @@ from multipress.block_shapes import padded
 from multipress.errors import ArtifactError
 from multipress.methods.quantization import quantize_activations
 from multipress.runtime.graph_file import read_graph
+from multipress.runtime.tokenizer import is_two_sided
 
 __all__ = ["ArtifactConfig", "ArtifactQuantizer", "load_tokenizer"]
 
@@ -98,11 +99,22 @@ def load_tokenizer(folder: Path, **settings: Any) -> PreTrainedTokenizerFast:
     Args:
         folder: The artifact.
         settings: What transformers' own tokenizers are built with, such as `padding_side`.
+
+    Raises:
+        ArtifactError: it is a translator that writes in other pieces than it reads, for which transformers has no
+            fast tokenizer.
     """
     artifact = open_artifact(folder)
+    document = artifact.tokenizer_json()
+    if is_two_sided(document):
+        raise ArtifactError(
+            f"{folder} writes in other pieces than it reads, and transformers' fast tokenizers have one kind. "
+            "Translate with multipress.open."
+        )
     known = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    known["model_input_names"] = list(read_graph(artifact.graph()).inputs)
-    tokenizer = Tokenizer.from_str(artifact.tokenizer_json())
+    inputs = ("input_ids", "attention_mask") if artifact.writes else read_graph(artifact.graph()).inputs
+    known["model_input_names"] = list(inputs)
+    tokenizer = Tokenizer.from_str(document)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **known | settings)
 
 

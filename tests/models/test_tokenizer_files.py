@@ -123,6 +123,8 @@ def test_what_is_written_is_read_as_transformers_does(folder, sides, reference):
 
 
 def test_such_a_translator_is_trained_stored_and_translates(folder, sides, tmp_path, capsys):
+    from multipress.huggingface import load_tokenizer
+
     short = [[" ".join(text.split()[:12]) for text in sides[side]] for side in ("source", "target")]
     rows = [json.dumps({"source": one, "target": other}) + "\n" for one, other in zip(*short, strict=True)]
     (tmp_path / "train.jsonl").write_text("".join(rows[:40]))
@@ -133,6 +135,8 @@ def test_such_a_translator_is_trained_stored_and_translates(folder, sides, tmp_p
     artifact = open_artifact(tmp_path / "out")
     assert json.loads(artifact.tokenizer_json()) == json.loads(identify(str(folder)).tokenizer_json)
     assert len(Translator(artifact)(["How do I top up?"])) == 1
+    with pytest.raises(ArtifactError, match=r"other pieces than it reads.*multipress\.open"):
+        load_tokenizer(tmp_path / "out")
     both = [str(tmp_path / "out"), "--against", str(tmp_path / "out")]
     on = ["--data", str(tmp_path / "dev.jsonl"), "--text", "source", "--label", "target"]
     assert main(["dissect", *both, *on, "-o", str(tmp_path / "page.html")]) == 0

@@ -20,6 +20,7 @@ __all__ = [
     "Encoding",
     "TextEncoder",
     "batches_by_length",
+    "is_two_sided",
     "pad_batch",
     "table_of_ids",
 ]
@@ -164,14 +165,20 @@ def table_of_ids(ids: Any) -> dict[str, int]:
     return found
 
 
+def is_two_sided(tokenizer_json: str) -> bool:
+    """Whether it holds one tokenizer for what is read and another for what is written."""
+    if f'"{TARGET}"' not in tokenizer_json:
+        return False
+    document = json.loads(tokenizer_json)
+    return isinstance(document, dict) and TARGET in document
+
+
 def _of_one_side(tokenizer_json: str, is_target: bool) -> tuple[str, dict[str, int]]:
     """The `tokenizer.json` of what is read or of what is written, and the table of ids, in their order, or none."""
-    if f'"{TARGET}"' not in tokenizer_json:
-        return tokenizer_json, {}
     try:
-        document = json.loads(tokenizer_json)
-        if TARGET not in document:
+        if not is_two_sided(tokenizer_json):
             return tokenizer_json, {}
+        document = json.loads(tokenizer_json)
         target, ids = document.pop(TARGET), document.pop(IDS)
         ids = table_of_ids(ids)
         if UNKNOWN not in ids:
