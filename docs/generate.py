@@ -1,8 +1,8 @@
 """Write the pages that come from the code: `python docs/generate.py`; `--check` only compares them.
 
-`docs/methods.md` comes from the methods' cards, `docs/cli.md` from `--help`, and the tables between the README's
-result marks and `results/<grid>/tables.md` from `results/<grid>/analysis.json`, which `multipress analyze DIR --json`
-printed.
+`docs/methods.md` comes from the methods' cards, `docs/cli.md` from `--help`, and `results/<grid>/tables.md` from
+`results/<grid>/analysis.json`, which `multipress analyze DIR --json` printed; the tables between the README's result
+marks are those of the grid with the most cells.
 """
 
 from __future__ import annotations
@@ -88,13 +88,22 @@ def _help(command: Any, name: str) -> Iterator[tuple[str, str]]:
 
 
 def readme_page() -> str:
-    """The README with a summary of all published grids between its marks."""
-    parts = []
-    for path in _grids():
-        document = json.loads(path.read_text(encoding="utf-8"))
-        parts += [*_summary(path.parent.name, document["groups"]), *_effects(document["intervals"])]
-        parts += _products(document["multiplicativity"])
-    return _between_marks("README.md", "results", parts)
+    """The README with the overview of the largest published grid between its marks, and links to all."""
+    grids = {path: json.loads(path.read_text(encoding="utf-8")) for path in _grids()}
+    if not grids:
+        return _between_marks("README.md", "results", [])
+    largest = max(grids, key=lambda path: len(grids[path]["groups"]))
+    links = {path: f"[`results/{path.parent.name}`](results/{path.parent.name}/tables.md)" for path in grids}
+    others = ", ".join(links[path] for path in grids if path != largest)
+    found = f"Grid: {links[largest]}{f'; others: {others}' if others else ''}."
+    return _between_marks("README.md", "results", [found, *_overview(grids[largest], "")])
+
+
+def _overview(document: dict[str, Any], root: str) -> Iterator[str]:
+    """Scores and sizes by model, effects, and whether sizes multiply; `root` leads to the repository's root."""
+    yield from _summary(document["groups"])
+    yield from _effects(document["intervals"])
+    yield from _products(document["multiplicativity"], f"{root}docs/multiplicativity.md")
 
 
 def _between_marks(name: str, mark: str, parts: list[str]) -> str:
@@ -132,19 +141,18 @@ def _grids() -> list[Path]:
 
 
 def tables_page(path: Path) -> str:
-    """All cells of a published grid."""
+    """The overview of a published grid, then all its cells."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    parts = [f"# {path.parent.name}: every cell", *_results(document["groups"])]
+    parts = [f"# {path.parent.name}", *_overview(document, "../../"), *_results(document["groups"])]
     return "\n\n".join(parts) + "\n"
 
 
-def _summary(grid: str, groups: list[dict[str, Any]]) -> Iterator[str]:
+def _summary(groups: list[dict[str, Any]]) -> Iterator[str]:
     """One row a recipe, for each model the mean over tasks: score, change against dense, and both sizes."""
     tasks = list(dict.fromkeys(group["task"] for group in groups))
     largest = {group["model"]: group["sizes"]["dense_bytes"] or 0 for group in groups}
     models = sorted(largest, key=lambda model: -largest[model])
-    link = f"[`results/{grid}`](results/{grid}/tables.md)"
-    yield f"Mean score over {', '.join(tasks)}; change against dense in points; MB of weights, ideal/on disk ({link}):"
+    yield f"Mean score over {', '.join(tasks)}; change against dense in points; MB of weights, ideal/on disk:"
     rows = [["methods", *models], ["---"] + ["---:"] * len(models)]
     for label in dict.fromkeys(group["label"] for group in groups):
         row = [label]
@@ -188,7 +196,7 @@ def _effects(intervals: dict[str, Any]) -> Iterator[str]:
     yield _markdown(lines)
 
 
-def _products(factors: dict[str, Any]) -> Iterator[str]:
+def _products(factors: dict[str, Any], page: str) -> Iterator[str]:
     """Observed over product by both estimators on both sizes, with intervals."""
     rows = {(one["size"], one["estimator"], tuple(one["methods"])): one for one in factors["products"]}
     if not rows:
@@ -196,7 +204,7 @@ def _products(factors: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Size reduction together over the product of each alone, at a drop of {factors['tolerance']:g}: geometric "
         "means over pairs of model and task that have all factors, with intervals over rows and seeds on these tasks; "
-        "interpolated ones net of what the drop alone gives ([what this means](docs/multiplicativity.md)):"
+        f"interpolated ones net of what the drop alone gives ([what this means]({page})):"
     )
     places = [
         (size, estimator) for size in ("ideal_bytes", "weights_bytes") for estimator in ("discrete", "interpolated")

@@ -97,7 +97,15 @@ def test_the_readme_shows_published_results_and_failures(generate: ModuleType, e
     folder.mkdir(parents=True)
     (folder / "analysis.json").write_text(json.dumps(analyze_cells(rows)), encoding="utf-8")
     assert rows_of(generate.readme_page())[2:] == [["dense", "not all done"], ["Q", "not all done"]]
-    cells = rows_of(generate.tables_page(folder / "analysis.json"))
+    smaller = elsewhere / "results" / "a"
+    smaller.mkdir()
+    (smaller / "analysis.json").write_text(json.dumps(analyze_cells(rows[:1])), encoding="utf-8")
+    first = generate.readme_page().splitlines()[2]
+    assert first == "Grid: [`results/grid`](results/grid/tables.md); others: [`results/a`](results/a/tables.md)."
+    overview, cells = (
+        rows_of(generate.tables_page(folder / "analysis.json"))[part] for part in (slice(4), slice(4, 9))
+    )
+    assert overview == rows_of(generate.readme_page())
     assert len(cells) == 4
     assert cells[2] == ["dense", "0.875 ± 0.177", "+0.000", "8.00, 4.00", "2.0", "failed", "", "", ""]
     assert cells[3][1:5] == ["0.500 (1 failed)", "-0.250", "2.00, 2.50", "3.2"]
