@@ -8,13 +8,14 @@ import onnx
 import onnxruntime
 import pytest
 
+from multipress.cli.main import main
 from multipress.errors import InputError, RunError, SettingError
 from multipress.export import Export, export_artifact, read_export
 from multipress.export import files as files_room
 from multipress.export import write as write_room
 from multipress.export.files import exports_in
 from multipress.export.write import REPORT, Rows
-from multipress.measure.parity import ROUNDED, compare_logits
+from multipress.measure.parity import EXACT, ROUNDED, compare_logits, drift
 from multipress.runtime import Predictor, TextEncoder, pad_batch
 from multipress.runtime.products import has_exact_products
 from multipress.tasks import Split, Task
@@ -118,6 +119,26 @@ def test_a_file_that_drifts_is_not_written_unless_allowed(artifacts, tmp_path, m
     assert list((tmp_path / "out").iterdir()) == []
     report = export_artifact(artifact, wanted, tmp_path / "out", rows(artifact), allow_drift=True)
     assert report["models"][wanted.file]["parity"]["largest_difference"] > 0
+    (fault,) = report["models"][wanted.file]["drift"]
+    assert f"does not give the artifact's answers**: {fault}." in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_labels_that_are_as_good_as_equal_agree_and_others_do_not():
+    task = Task("text", "classes", ("a", "b"), ("accuracy",), "accuracy")
+    reference = np.array([[1.0, 1.00005], [2.0, 1.0], [0.5, 0.4]], dtype=np.float32)
+    assert compare_logits(reference, reference[:, ::-1] + 0, task).agreement == pytest.approx(1 / 3)
+    assert drift(compare_logits(reference, reference + np.float32(5e-5), task), EXACT, 2.0) == []
+    faults = drift(compare_logits(reference, reference + np.float32(5e-4), task), EXACT, 2.0)
+    assert faults == ["a logit differs by 0.0005"]
+
+
+def test_the_exports_of_another_artifact_are_not_measured_as_its_own(artifacts, tmp_path, capsys):
+    export_artifact(artifacts["codes"], Export("onnx", "fp32"), tmp_path, rows(artifacts["codes"]))
+    assert main(["measure", str(artifacts["low bits"].folder), "--export", str(tmp_path)]) == 2
+    assert "exports of another artifact" in capsys.readouterr().err
+    (tmp_path / REPORT).unlink()
+    assert main(["measure", str(artifacts["codes"].folder), "--export", str(tmp_path)]) == 2
+    assert REPORT in capsys.readouterr().err
 
 
 def test_the_drift_of_the_rival_stands_beside(artifacts, tmp_path):

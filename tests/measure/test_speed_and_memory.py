@@ -1,8 +1,11 @@
 """Latency and memory: the right rows, and numbers that follow what is measured."""
 
+import json
+
 import numpy as np
 import pytest
 
+from multipress.cli.main import main
 from multipress.errors import RunError, SettingError
 from multipress.measure import measure_memory, measure_speed
 from multipress.measure.memory import peak_bytes
@@ -56,6 +59,20 @@ def test_the_peak_is_that_of_a_new_process_not_of_this_one(write_tiny, tmp_path)
     assert peak_bytes() > 400_000_000 * (ballast[0] > 0)
     assert 20_000_000 < rows["peak_memory_bytes"] < 300_000_000
     assert 0 < rows["peak_memory_added_bytes"] < rows["peak_memory_bytes"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_models_of_pairs_are_measured_too(write_tiny, tmp_path, capsys, precision):
+    task = write_tiny(tmp_path / "a").facts["task"]
+    write_tiny(tmp_path / "pair", task=task | {"is_pair": True})
+    rows = [{"sentence1": "w1 w2", "sentence2": "w3", "label": label} for label in task["labels"]]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["measure", str(tmp_path / "pair"), "--data", str(tmp_path / "rows.jsonl"), "--repeats", "1", "--json"]
+    assert main([*command, "--precision", precision]) == 0
+    found = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert ("int8:agreement" in found) == (precision == "int8")
+    for name in ("score", "latency_p50_ms", "peak_memory_bytes"):
+        assert found[name]["context"]["precision"] == precision
 
 
 def test_a_failed_process_is_a_run_error_that_says_why(write_tiny, tmp_path):

@@ -34,7 +34,9 @@ def measure(
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the registered tasks' data.")] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to compute with.")] = 1,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="How often each batch is timed.")] = 20,
-    precision: Annotated[str, typer.Option("--precision", help="Time it in fp32 or int8.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option("--precision", help="fp32; or int8: all of it in integers, compared with fp32 too.")
+    ] = "fp32",
     rival: Annotated[
         bool, typer.Option("--rival", help="Time ONNX Runtime's dynamic int8 of the same model in turns with it.")
     ] = False,
@@ -51,11 +53,11 @@ def measure(
     others = _others(opened, rival, exported, threads)
     asked = (task, data, (tuple(text or ()), label), data_dir)
     rows = [
-        *_quality(opened, *asked, threads),
-        *_parity(opened, others, asked),
+        *_quality(opened, asked, threads, precision),
+        *_parity(opened, others | _rounded(opened, threads, precision), asked),
         *measure_size(opened),
         *_speed(opened, asked, others, (threads, repeats, precision)),
-        *measure_memory(opened),
+        *measure_memory(opened, precision),
     ]
     if as_json:
         typer.echo(json.dumps([row.to_json() for row in rows]))
@@ -89,13 +91,21 @@ def _others(artifact: Artifact, rival: bool, exported: Path | None, threads: int
 
         others["rival"] = rival_session(artifact, threads)
     if exported is not None:
-        from multipress.export import exports_in, read_export
+        from multipress.export import check_source, exports_in, read_export
 
         found = exports_in(exported)
         if not found:
             raise InputError(f"{exported} holds no exports. Write them with `multipress export`.")
+        check_source(artifact, exported)
         others |= {export.file: read_export(exported, export, artifact, threads) for export in found}
     return others
+
+
+def _rounded(artifact: Artifact, threads: int, precision: str) -> dict[str, Session]:
+    """The artifact itself in integers, which differ from its own numbers."""
+    from multipress.runtime import Predictor
+
+    return {} if precision == "fp32" else {precision: Predictor(artifact, threads, precision=precision).session}
 
 
 def _parity(artifact: Artifact, others: dict[str, Session], asked: _Asked) -> list[Measurement]:
@@ -124,27 +134,22 @@ def _parity(artifact: Artifact, others: dict[str, Session], asked: _Asked) -> li
     return found
 
 
-def _quality(
-    artifact: Artifact,
-    task: str,
-    data: str,
-    columns: tuple[tuple[str, ...], str],
-    data_dir: Path | None,
-    threads: int,
-) -> list[Measurement]:
+def _quality(artifact: Artifact, asked: _Asked, threads: int, precision: str) -> list[Measurement]:
     from multipress.cli.evaluate import evaluate_artifact, find_task
     from multipress.records import Measurement
 
+    task, data, columns, data_dir = asked
     try:
         task_name = find_task(artifact, task, data)
-        result = evaluate_artifact(artifact, task_name, data, *columns, data_dir=data_dir, threads=threads)
+        how = {"threads": threads, "precision": precision}
+        result = evaluate_artifact(artifact, task_name, data, *columns, data_dir=data_dir, **how)
     except InputError as error:
         if task or data:
             raise
         # Nobody asked for these rows, so the other numbers are given without them.
         typer.echo(plain(f"warning: no quality was measured: {error}"), err=True)
         return []
-    context = {key: result[key] for key in ("task", "rows", "truncated_rows")}
+    context = {key: result[key] for key in ("task", "rows", "truncated_rows")} | {"precision": precision}
     run_id = str(artifact.facts.get("run_id", ""))
     values = result["metrics"] | {"score": result["score"]}
     own = {name: {"signature": signature} for name, signature in result.get("signatures", {}).items()}

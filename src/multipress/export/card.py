@@ -11,13 +11,17 @@ from multipress.measure.parity import Parity
 __all__ = ["export_card"]
 
 _INTEGERS = """\
-Linear layers multiply the stored integers with activations rounded to 8 bits, one scale a token. Without VNNI too no
-sum is cut off: weights beyond 7 bits are unsigned."""
+Linear layers multiply the stored integers (of weights stored as floats or in groups: integers rounded from them, one
+scale a row) with activations rounded to 8 bits, one scale a token. Without VNNI too no sum is cut off: weights beyond 7
+bits are unsigned."""
 _SIGNED = """\
 The same, all weights signed, for processors with VNNI alone: on others sums are cut off, and answers are wrong."""
-_BF16 = """\
-model = "openvino/openvino_model_bf16.xml"
-openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "bf16"})"""
+
+
+def _openvino(file: str, hint: str) -> str:
+    """How such a file is opened: without the hint OpenVINO takes bf16 for floats where the processor has it."""
+    return f'openvino.Core().compile_model("openvino/{file}", "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}"}})'
+
 
 # Of each file how to open it, and what it holds.
 _OPEN = {
@@ -28,11 +32,14 @@ _OPEN = {
     "onnx/model.onnx": ('onnxruntime.InferenceSession("onnx/model.onnx")', "32-bit floats."),
     "onnx/model_qint8.onnx": ('onnxruntime.InferenceSession("onnx/model_qint8.onnx")', _INTEGERS),
     VNNI_FILE: (f'onnxruntime.InferenceSession("{VNNI_FILE}")', _SIGNED),
-    "openvino/openvino_model.xml": ('openvino.Core().compile_model("openvino/openvino_model.xml")', "32-bit floats."),
-    "openvino/openvino_model_bf16.xml": (_BF16, "16-bit floats in the file, bf16 products where the processor can."),
+    "openvino/openvino_model.xml": (_openvino("openvino_model.xml", "f32"), "32-bit floats."),
+    "openvino/openvino_model_bf16.xml": (
+        _openvino("openvino_model_bf16.xml", "bf16"),
+        "16-bit floats in the file, bf16 products where the processor can.",
+    ),
     "openvino/openvino_model_qint8_quantized.xml": (
-        'openvino.Core().compile_model("openvino/openvino_model_qint8_quantized.xml")',
-        "Weights as the stored integers with their scales.",
+        _openvino("openvino_model_qint8_quantized.xml", "f32"),
+        "Weights as 8-bit integers with their scales, which OpenVINO keeps; its products are of floats.",
     ),
 }
 
@@ -66,6 +73,8 @@ def export_card(artifact: Artifact, report: dict[str, Any]) -> str:
             lines += ["Its 8-bit weights were rounded once more, to 7 bits (reduced range).", ""]
         lines += ["```python", how, "```", ""]
         lines += [f"Against the artifact, on {_plain(entry['compared_on'])}: {_parity(entry['parity'])}."]
+        if entry.get("drift"):
+            lines += [f"**It does not give the artifact's answers**: {'; '.join(entry['drift'])}."]
         if entry["rival"] is not None:
             lines += [f"ONNX Runtime's dynamic int8 of the same model: {_parity(entry['rival'])}."]
         lines += [f"Compared on {_plain(computer['cpu'])}; instruction sets: {instructions}.", ""]

@@ -12,11 +12,11 @@ import numpy as np
 
 from multipress.artifact import Artifact
 from multipress.durable import write_json, write_text
-from multipress.errors import InputError
+from multipress.errors import InputError, RunError
 from multipress.export.card import export_card
 from multipress.export.files import Export, read_export
 from multipress.export.model_file import write_model
-from multipress.measure.parity import EXACT, ROUNDED, Parity, check_parity, compare_logits
+from multipress.measure.parity import EXACT, ROUNDED, Parity, compare_logits, drift
 from multipress.measure.rival import rival_session
 from multipress.reproducibility import computer, file_sha256, library_versions
 from multipress.runtime import Predictor
@@ -24,7 +24,7 @@ from multipress.runtime.graph_file import read_graph
 from multipress.runtime.session import Session
 from multipress.tasks import Split, Task
 
-__all__ = ["REPORT", "Rows", "export_artifact"]
+__all__ = ["REPORT", "Rows", "check_source", "export_artifact"]
 
 REPORT = "export.json"
 
@@ -82,7 +82,8 @@ def export_artifact(
         rival: Whether to compare ONNX Runtime's own dynamic int8 of the same model too; needs the onnx library.
 
     Returns:
-        The report, as it stands in `export.json`: for each model in the folder `parity`, `rival`, sizes and hashes.
+        The report, as it stands in `export.json`: for each model in the folder `parity`, `rival`, sizes and hashes;
+        and `drift`, in what a file that was kept by `allow_drift` is beyond the bound.
 
     Raises:
         InputError: the folder holds something else, or the artifact cannot be exported.
@@ -97,12 +98,17 @@ def export_artifact(
         folder = Path(beside)
         write_model(artifact, export, folder)
         parity = comparison.of(read_export(folder, export, artifact))
-        if not allow_drift:
-            bound = ROUNDED if export.is_rounded else EXACT
-            check_parity(parity, bound, float(np.abs(reference).max(initial=0)), export.file)
+        bound = ROUNDED if export.is_rounded else EXACT
+        faults = drift(parity, bound, float(np.abs(reference).max(initial=0)))
+        if faults and not allow_drift:
+            raise RunError(
+                f"{export.file} does not give the artifact's answers: {'; '.join(faults)}. Nothing was written. "
+                "To keep it nevertheless, add --allow-drift."
+            )
         entry: dict[str, Any] = {
             "compared_on": rows.name,
             "parity": parity.to_json(),
+            "drift": faults,
             "rival": comparison.of(rival_session(artifact)).to_json() if rival else None,
             "reduced_range": export.reduced_range,
             "files": {name: _facts(folder / name) for name in export.files},
@@ -115,6 +121,13 @@ def export_artifact(
     report["models"][export.file] = entry
     _write_rest(artifact, out, report)
     return report
+
+
+def check_source(artifact: Artifact, folder: Path) -> None:
+    """Raise `InputError` where a folder's exports were made of another artifact, or nothing says of which."""
+    if not (folder / REPORT).is_file():
+        raise InputError(f"{folder} has no {REPORT}, which says of what its exports were made. Export again.")
+    _report(artifact, folder)
 
 
 def _report(artifact: Artifact, out: Path) -> dict[str, Any]:

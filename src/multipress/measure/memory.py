@@ -20,14 +20,19 @@ import json, sys
 import multipress.measure.memory as memory
 before = memory.peak_bytes()
 from multipress.runtime import open_predictor
-open_predictor(sys.argv[1])([" ".join(["word"] * 1000)])
+folder, precision, num_texts = sys.argv[1:]
+open_predictor(folder, precision=precision)(*[[" ".join(["word"] * 1000)]] * int(num_texts))
 print(json.dumps([before, memory.peak_bytes()]))
 """
 _TIME_LIMIT_SECONDS = 600
 
 
-def measure_memory(artifact: Artifact) -> list[Measurement]:
+def measure_memory(artifact: Artifact, precision: str = "fp32") -> list[Measurement]:
     """Peak resident memory of a new process that opens the artifact and predicts one row of full length.
+
+    Args:
+        artifact: The artifact.
+        precision: `fp32` or `int8`; see `Predictor`.
 
     Returns:
         `peak_memory_bytes` (all of it) and `peak_memory_added_bytes` (above the interpreter with numpy).
@@ -35,10 +40,11 @@ def measure_memory(artifact: Artifact) -> list[Measurement]:
     Raises:
         RunError: the process failed; the message has the last line that it wrote.
     """
+    num_texts = 2 if artifact.facts["task"].get("is_pair") else 1
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(artifact.folder)],
+        [sys.executable, "-c", _CHILD, str(artifact.folder), precision, str(num_texts)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -50,7 +56,7 @@ def measure_memory(artifact: Artifact) -> list[Measurement]:
         raise RunError(f"Measuring memory failed with exit code {done.returncode}: {last}")
     before, peak = json.loads(done.stdout)
     run_id = str(artifact.facts.get("run_id", ""))
-    context = {"rows": 1, "threads": 1, "computer": computer()}
+    context = {"rows": 1, "threads": 1, "precision": precision, "computer": computer()}
     return [
         Measurement(run_id, "peak_memory_bytes", peak, "bytes", context),
         Measurement(run_id, "peak_memory_added_bytes", peak - before, "bytes", context),

@@ -61,7 +61,7 @@ def measure_quality(
         own = {name: {"signature": signature} for name, signature in signatures().items()}
     else:
         outputs = predictor.logits(split.texts, split.pairs, on_progress)
-    context["truncated_rows"] = predictor.num_truncated
+    context |= {"truncated_rows": predictor.num_truncated, "precision": precision}
     run_id = str(artifact.facts.get("run_id", ""))
     return [
         Measurement(run_id, name, value, "points" if name in own else "share", context | own.get(name, {}))

@@ -16,7 +16,7 @@ from multipress.runtime.decoded import decoded_tensors
 from multipress.runtime.graph_file import Graph, read_graph
 from multipress.runtime.graph_sizes import check_sizes
 from multipress.runtime.graph_writer import write_graph
-from multipress.runtime.integer_graph import float_graph, integer_graph, table_graph
+from multipress.runtime.integer_graph import float_graph, integer_graph, stored_graph, table_graph
 from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 from multipress.runtime.simple_graph import simple_graph
 from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
@@ -147,14 +147,18 @@ class Predictor:
         self.artifact = artifact
         self.num_truncated = 0
         self._batch_size = batch_size
-        self._pads_evenly = precision == "int8" or session is not None
+        stored = artifact.config.get("quantization_config")
+        rounds = isinstance(stored, dict) and stored.get("activation_bits") is not None
+        self._multiple = _MULTIPLE if rounds or precision == "int8" or session is not None else 1
         task = artifact.facts["task"]
         self._labels: list[str] | None = task["labels"] if task["target"] == "classes" else None
         self._is_pair = bool(task.get("is_pair"))
         self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
-        positions = artifact.max_tokens
-        if positions is not None and self.max_length > positions:
-            raise ArtifactError(f"Texts have up to {self.max_length} tokens, but the model {positions} positions.")
+        self._positions = artifact.max_tokens
+        if self._positions is not None and self.max_length > self._positions:
+            raise ArtifactError(
+                f"Texts have up to {self.max_length} tokens, but the model {self._positions} positions."
+            )
         graph = self._checked(artifact.graph())
         self.session = session or _open(artifact, simple_graph(graph), threads, (precision, engine), cache)
 
@@ -202,7 +206,8 @@ class Predictor:
     def _checked(self, data: bytes) -> Graph:
         """The graph, after a look at all that it may do."""
         graph = read_graph(data)
-        check_sizes(graph, self._batch_size, self.max_length)
+        longest = self.max_length + -self.max_length % self._multiple
+        check_sizes(graph, self._batch_size, min(longest, self._positions or longest))
         width = graph.outputs["logits"][1]
         if width != len(self._labels or [None]):
             raise ArtifactError(f"The graph gives {width} logits, but the task has {len(self._labels or [None])}.")
@@ -210,8 +215,7 @@ class Predictor:
 
     def run(self, encodings: Sequence[Encoding]) -> np.ndarray:
         """Logits of one batch of encoded rows, padded to the longest: float32 (B, C)."""
-        multiple = _MULTIPLE if self._pads_evenly else 1
-        batch = pad_batch(encodings, self._encoder.pad_id, multiple=multiple, max_length=self.max_length)
+        batch = pad_batch(encodings, self._encoder.pad_id, multiple=self._multiple, max_length=self._positions)
         return self.session.run(batch)
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
@@ -234,9 +238,9 @@ def _open(artifact: Artifact, graph: Graph, threads: int, how: tuple[str, str], 
     precision, engine = how
     tensors = decoded_tensors(artifact, cache=cache)
     if precision == "int8":
-        whole = write_graph(integer_graph(graph, tensors, only_here=engine != "openvino"))
-        if engine == "openvino":
-            return OpenVinoSession(whole, threads=threads)
+        if engine == "openvino":  # it computes integer products as floats, but keeps and decodes codes quickly
+            return OpenVinoSession(write_graph(stored_graph(graph, tensors)), threads=threads)
+        whole = write_graph(integer_graph(graph, tensors, only_here=True))
         return OnnxSession(whole, threads=threads, max_tokens=_MAX_TOKENS * threads)
     if engine == "openvino":
         return OpenVinoSession(
