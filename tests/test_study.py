@@ -93,6 +93,11 @@ def test_the_dense_control_is_always_there_and_defaults_are_written_out(tiny_fol
         ({"methods": {"distillation": {"teacher": "nobody"}}}, ModelError, "nobody"),
         ({"methods": {"distillation": {"teacher": 3}}}, SpecError, "largest"),
         ({"training": replace(TRAINING, max_length=41)}, SettingError, "at most 40"),
+        (
+            {"subsets": (("structured",),), "methods": {"structured": {"speedup": 50}}},
+            SettingError,
+            "about .* times as",
+        ),
         ({"models": ("no-such-model",)}, ModelError, "no-such-model"),
     ],
 )
@@ -139,6 +144,18 @@ def test_a_study_refuses_a_teacher_with_another_tokenizer_before_it_runs(tiny_fo
     with pytest.raises(SettingError, match="another tokenizer"):
         Plan(grid).check()
     Plan(study(tiny_folder, methods={"distillation": {"hidden": 1.0, "teacher": str(other)}})).check()
+
+
+def test_translators_that_will_learn_other_pieces_teach_each_other_no_words(tmp_path):
+    for name in ("train", "dev"):
+        rows = "".join(f"{name} {n},target {n}\n" for n in range(20))
+        (tmp_path / f"{name}.csv").write_text("source,target\n" + rows)
+    data = DataSpec(train=str(tmp_path / "train.csv"), dev=str(tmp_path / "dev.csv"), target="text")
+    larger, smaller = "transformer-l1-h64-v500", "transformer-l1-h32-v300"
+    grid = replace(study(tmp_path, models=(larger, smaller)), data=(data,), subsets=(("distillation",),), methods={})
+    with pytest.raises(SettingError, match="another tokenizer"):
+        Plan(grid).check()
+    Plan(replace(grid, models=(larger, "transformer-l1-h32-v500"))).check()
 
 
 def test_a_dry_run_counts_the_papers_sizes_without_having_them(tmp_path, monkeypatch):

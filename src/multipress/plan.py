@@ -158,13 +158,15 @@ class Plan:
         teacher = self._teacher_model()
         learning = [recipe for recipe in stages if recipe.learns()]
         if learning and not self.absent:
-            own = "" if _is_artifact(teacher) else self.identify(teacher).tokenizer_json
+            own = 0 if _is_artifact(teacher) else self.identify(teacher).tokenizer
             for recipe, data, model in itertools.product(learning, self.study.data, self.study.models):
                 task = self.data(data).task
-                check_teacher(teacher, own, recipe, task, self.identify(model).tokenizer_json)
+                check_teacher(teacher, own, recipe, task, self.identify(model).tokenizer)
         for data in self.study.data:
             for model in self.trained_models():
                 self.identify(model).check_target(self.data(data).task.target)
+        for model, recipe in itertools.product(self.study.models, stages):
+            shares_for_speedup(recipe.specs(), self.identify(model).config)  # one that is too high ends the study here
 
     def data(self, data: DataSpec) -> TaskData:
         """The rows of a task."""

@@ -141,8 +141,9 @@ def _quality(artifact: Artifact, asked: _Asked, threads: int, precision: str) ->
     task, data, columns, data_dir = asked
     try:
         task_name = find_task(artifact, task, data)
-        how = {"threads": threads, "precision": precision}
-        result = evaluate_artifact(artifact, task_name, data, *columns, data_dir=data_dir, **how)
+        result = evaluate_artifact(
+            artifact, task_name, data, *columns, data_dir=data_dir, threads=threads, precision=precision
+        )
     except InputError as error:
         if task or data:
             raise

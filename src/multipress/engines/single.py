@@ -45,8 +45,8 @@ def check_given_teacher(spec: RunSpec, teacher: str, places: Places) -> None:
     checked = None if is_artifact else identify(teacher, places.models_dir)
     if checked is not None:
         checked.check_target(task.target)
-    own = checked.tokenizer_json if checked is not None else ""
-    check_teacher(teacher, own, recipe, task, identify(spec.model, places.models_dir).tokenizer_json)
+    own = checked.tokenizer if checked is not None else 0
+    check_teacher(teacher, own, recipe, task, identify(spec.model, places.models_dir).tokenizer)
 
 
 def _learns(recipe: Recipe, teacher: str) -> bool:
@@ -221,8 +221,8 @@ class _Single:
         wanted = recipe.label_specs(target)
         kind = teaching_kind(wanted)
         is_artifact = (folder / "manifest.json").is_file()
-        own = "" if is_artifact else self._checked(name).tokenizer_json
-        check_teacher(str(folder), own, recipe, self._data.task, self._checked(spec.model).tokenizer_json)
+        own = 0 if is_artifact else self._checked(name).tokenizer
+        check_teacher(str(folder), own, recipe, self._data.task, self._checked(spec.model).tokenizer)
         if is_artifact:
             label = RunSpec(kind, str(folder), spec.data, methods=wanted)
             return self._identity(label, artifact_sha256(folder)), label

@@ -30,12 +30,12 @@ def made_rows(teacher: Artifact, rows: Split, augment: int, replace: float) -> t
     return made(rows.texts, "first"), None if rows.pairs is None else made(rows.pairs, "second")
 
 
-def check_teacher(name: str, tokenizer_json: str, recipe: Recipe, task: Task, of_model: str) -> None:
+def check_teacher(name: str, tokenizer: str | int, recipe: Recipe, task: Task, of_model: str | int) -> None:
     """Raise `SettingError` for what can be known beforehand of a teacher that cannot teach.
 
     Args:
         name: An artifact's folder or a model's name.
-        tokenizer_json: Of a teacher that is no artifact.
+        tokenizer: Of a teacher that is no artifact; see `Checked.tokenizer`.
         recipe: The methods that learn from it.
         task: What is to be learned.
         of_model: The model's own tokenizer.
@@ -43,11 +43,11 @@ def check_teacher(name: str, tokenizer_json: str, recipe: Recipe, task: Task, of
     if (Path(name) / "manifest.json").is_file():
         artifact = open_artifact(Path(name))
         check_labels(artifact, task)
-        tokenizer_json = artifact.tokenizer_json()
+        tokenizer = artifact.tokenizer_json()
     if any("augment" in method.settings for method in recipe.label_specs(task.target)):
-        check_words(tokenizer_json)
+        check_words(tokenizer)
     if "teacher_model" in recipe.needs(task.target):
-        check_tokenizers(name, tokenizer_json, of_model)
+        check_tokenizers(name, tokenizer, of_model)
 
 
 def check_labels(teacher: Artifact, task: Task) -> None:
@@ -69,9 +69,9 @@ def _some(labels: tuple[str, ...]) -> str:
     return ", ".join(labels[:5]) + (f", ... ({len(labels)})" if len(labels) > 5 else "")
 
 
-def check_words(of_teacher: str) -> None:
+def check_words(of_teacher: str | int) -> None:
     """Raise `SettingError` if a teacher's tokenizer, given as `tokenizer.json`, knows no whole words to replace."""
-    if not of_teacher:
+    if isinstance(of_teacher, int):
         return
     kind = json.loads(of_teacher)["model"].get("type")
     if kind not in ("WordPiece", "WordLevel"):
@@ -81,14 +81,17 @@ def check_words(of_teacher: str) -> None:
         )
 
 
-def check_tokenizers(teacher: str, of_teacher: str, of_model: str) -> None:
-    """Raise `SettingError` if two models, given as `tokenizer.json`, do not read the same tokens.
+def check_tokenizers(teacher: str, of_teacher: str | int, of_model: str | int) -> None:
+    """Raise `SettingError` if two models do not read the same tokens.
 
-    A translator that is to be made learns its tokenizer later, and has an empty one here.
+    A tokenizer is given as `tokenizer.json`; one that a translator learns later as the number of its pieces: the same
+    rows give the same pieces. Of one that is here and one that is not nothing is said.
     """
-    if not of_teacher or not of_model:
-        return
-    if json.loads(of_teacher) != json.loads(of_model):
+    if isinstance(of_teacher, int) or isinstance(of_model, int):
+        differ = isinstance(of_teacher, int) and isinstance(of_model, int) and of_teacher != of_model
+    else:
+        differ = json.loads(of_teacher) != json.loads(of_model)
+    if differ:
         raise SettingError(
             f"The teacher {teacher} has another tokenizer than the model, so what they say cannot be compared "
             "token by token. Choose a teacher with the same tokenizer; or set distillation.states to text, for a "

@@ -53,6 +53,11 @@ class Checked:
     sha256: str
 
     @property
+    def tokenizer(self) -> str | int:
+        """The tokenizer as one JSON text; where it is learned from the rows later, how many pieces it will have."""
+        return self.tokenizer_json or int(self.config.vocab_size)
+
+    @property
     def max_length(self) -> int:
         """Most tokens of a row, special tokens counted."""
         return max_tokens(self.config.to_dict()) or 0
