@@ -1,11 +1,14 @@
 """Whether every export gives its artifact's answers, on whole validation sets, for every subset of methods.
 
-    python benchmarks/agreement.py RUNS... -o results/agreement.jsonl --model minilm-l3 --tasks sst2 cola banking77
+    multipress study run studies/agreement.toml --runs RUNS
+    python benchmarks/agreement.py RUNS -o results/agreement.jsonl
 
 RUNS are folders of finished runs. Of each (task, methods) one run is taken: of the model given, seed 0, the highest
-sparsity. All formats of `multipress export` are written, opened again and compared with the artifact on all validation
-rows, as `export` does itself, and ONNX Runtime's own dynamic int8 of the same model beside them. A line for each file
-goes to OUT as it comes; what is there already is not done again. `--table` only prints what is there.
+sparsity; all eight subsets of methods must be there for each task. All formats of `multipress export` (those for VNNI
+and of reduced range too) are written, opened again and compared with the artifact on all validation rows, as `export`
+does itself, and ONNX Runtime's own dynamic int8 of the same model beside them. A line for each file goes to OUT as it
+comes; what is there already is not done again. `--table` only prints what is there. OpenVINO must be installed
+(`pip install "multipress[openvino]"`), or left out by `--without-openvino`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import json
 import os
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,20 +29,26 @@ from multipress.artifact import open_artifact
 from multipress.errors import ArtifactError
 from multipress.export import FORMATS, Export, read_export
 from multipress.export.model_file import write_model
-from multipress.measure.parity import EXACT, ROUNDED, check_parity, compare_logits
+from multipress.measure.parity import EXACT, ROUNDED, compare_logits, drift
 from multipress.measure.rival import rival_session
 from multipress.reproducibility import computer, library_versions
 from multipress.runtime import Predictor
+from multipress.runtime.products import has_exact_products
 from multipress.store import Store
 from multipress.tasks import Task, load_validation
 
 RIVAL = "ONNX Runtime dynamic int8"
-EXPORTS = [
-    Export(to, precision)
-    for to in FORMATS
-    for precision in ("fp32", "bf16", "int8")
-    if precision == "fp32" or (to == "openvino") or (to, precision) == ("onnx", "int8")
-]
+NUM_SUBSETS = 8
+REDUCED = "onnx/model_qint8.onnx, reduced range"
+
+
+def wanted_exports(openvino: bool) -> dict[str, Export]:
+    """Every export that this computer can compare, by the name of its rows."""
+    found = [Export(to, "fp32") for to in FORMATS]
+    found += [Export("onnx", "int8"), Export("openvino", "bf16"), Export("openvino", "int8")]
+    found += [Export("onnx", "int8", vnni=True)] if has_exact_products() else []
+    named = {export.file: export for export in found} | {REDUCED: Export("onnx", "int8", reduced_range=True)}
+    return {name: export for name, export in named.items() if openvino or export.to != "openvino"}
 
 
 def chosen_runs(folders: list[Path], model: str, tasks: list[str]) -> list[tuple[Path, dict]]:
@@ -63,11 +73,11 @@ def chosen_runs(folders: list[Path], model: str, tasks: list[str]) -> list[tuple
     return [(path, spec) for _, (_, path, spec) in sorted(found.items())]
 
 
-def rows_of(path: Path, spec: dict, done: set[str]):
+def rows_of(path: Path, spec: dict, done: set[str], exports: dict[str, Export]):
     """One line a file of this artifact that is not in `done`."""
     artifact = open_artifact(path)
     run_id, weights = artifact.facts["run_id"], artifact.manifest["files"]["model.safetensors"]["sha256"]
-    wanted = [export for export in EXPORTS if f"{weights} {export.file}" not in done]
+    wanted = {name: export for name, export in exports.items() if f"{weights} {name}" not in done}
     with_rival = f"{weights} {RIVAL}" not in done
     if not wanted and not with_rival:
         return
@@ -87,45 +97,40 @@ def rows_of(path: Path, spec: dict, done: set[str]):
     def line(file: str, session, bound):
         found = Predictor(artifact, session=session).logits(split.texts, split.pairs)
         parity = compare_logits(reference, found, task, split)
-        within = None
-        if bound is not None:
-            try:
-                check_parity(parity, bound, float(np.abs(reference).max()), file)
-                within = True
-            except Exception as error:  # noqa: BLE001 - what is beyond the bound is a row too
-                within = str(error)
+        faults = [] if bound is None else drift(parity, bound, float(np.abs(reference).max()))
+        within = None if bound is None else "; ".join(faults) or True
         return {**common, "file": file, "parity": parity.to_json(), "within": within}
 
-    for export in wanted:
+    for name, export in wanted.items():
         with tempfile.TemporaryDirectory() as beside:
             try:
                 write_model(artifact, export, Path(beside))
             except ArtifactError as error:
                 if artifact.facts["quantization"]:
                     raise
-                yield {**common, "file": export.file, "parity": None, "within": f"not written: {error}"}
+                yield {**common, "file": name, "parity": None, "within": f"not written: {error}"}
                 continue
             session = read_export(Path(beside), export, artifact)
-            yield line(export.file, session, ROUNDED if export.is_rounded else EXACT)
+            yield line(name, session, ROUNDED if export.is_rounded else EXACT)
     if with_rival:
         yield line(RIVAL, rival_session(artifact), None)
 
 
 def show(lines: list[dict]) -> None:
-    """Per task and file: artifacts, rows, the least agreement, the largest difference and the worst change."""
-    print(
-        "| task | file | artifacts | rows | least agreement | largest difference of a logit | score, points | beyond |"
-    )
-    print("|---" * 8 + "|")
-    groups: dict[tuple[str, str], list[dict]] = {}
+    """Per model, task and file: artifacts, rows, the least agreement, the largest difference and the worst change."""
+    heads = ["model", "task", "file", "artifacts", "rows", "least agreement", "largest difference of a logit"]
+    heads += ["score, points", "beyond"]
+    print(f"| {' | '.join(heads)} |")
+    print("|---" * len(heads) + "|")
+    groups: dict[tuple[str, str, str], list[dict]] = {}
     for row in lines:
         if row["parity"] is not None:
-            groups.setdefault((row["task"], row["file"]), []).append(row)
-    for (task, file), rows in sorted(groups.items()):
+            groups.setdefault((row["model"], row["task"], row["file"]), []).append(row)
+    for (model, task, file), rows in sorted(groups.items()):
         parities = [row["parity"] for row in rows]
         changes = [100 * parity["score_change"] for parity in parities]
         print(
-            f"| {task} | {file} | {len(rows)} | {sum(p['rows'] for p in parities):,} "
+            f"| {model} | {task} | {file} | {len(rows)} | {sum(p['rows'] for p in parities):,} "
             f"| {min(p['agreement'] for p in parities):.2%} | {max(p['largest_difference'] for p in parities):.1e} "
             f"| {min(changes):+.2f} to {max(changes):+.2f} "
             f"| {sum(row['within'] not in (True, None) for row in rows)} |"
@@ -135,16 +140,24 @@ def show(lines: list[dict]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="*", type=Path)
-    parser.add_argument("--model", default="minilm-l3")
-    parser.add_argument("--tasks", nargs="+", default=["sst2", "cola", "banking77"])
+    parser.add_argument("--model", default="minilm-l6")
+    parser.add_argument("--tasks", nargs="+", default=["sst2", "cola", "mrpc", "qnli", "banking77"])
+    parser.add_argument("--without-openvino", action="store_true")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("-o", "--out", type=Path, required=True)
     arguments = parser.parse_args()
     lines = [json.loads(line) for line in arguments.out.read_text().splitlines()] if arguments.out.exists() else []
     if not arguments.table:
+        if not arguments.without_openvino and find_spec("openvino") is None:
+            sys.exit("OpenVINO is not installed; install it, or give --without-openvino.")
         done = {f"{row['weights_sha256']} {row['file']}" for row in lines}
-        for path, spec in chosen_runs(arguments.runs, arguments.model, arguments.tasks):
-            for row in rows_of(path, spec, done):
+        chosen = chosen_runs(arguments.runs, arguments.model, arguments.tasks)
+        for task in arguments.tasks:
+            found = sum(spec["data"]["task"] == task for _, spec in chosen)
+            if found != NUM_SUBSETS:
+                sys.exit(f"{task}: {found} of {NUM_SUBSETS} subsets of methods of {arguments.model} are in these runs.")
+        for path, spec in chosen:
+            for row in rows_of(path, spec, done, wanted_exports(not arguments.without_openvino)):
                 lines.append(row)
                 with arguments.out.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(row, sort_keys=True) + "\n")

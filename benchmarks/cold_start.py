@@ -33,7 +33,7 @@ PIPELINE = (
 )
 OURS = (
     "import sys; from multipress.cli.main import main; "
-    "main(['predict', sys.argv[1], 'a great film', *sys.argv[2:]])" + _COUNT
+    "assert not main(['predict', sys.argv[1], 'a great film', *sys.argv[2:]])" + _COUNT
 )
 
 
