@@ -32,8 +32,7 @@ from multipress.measure.intervals import change_interval
 from multipress.measure.parity import compare_logits
 from multipress.measure.rival import rival_model
 from multipress.measure.speed import SHAPES, time_in_turns
-from multipress.precision import cpu_flags
-from multipress.reproducibility import computer, library_versions
+from multipress.reproducibility import computer, cpu_flags, library_versions
 from multipress.runtime import Predictor, TextEncoder, pad_batch
 from multipress.runtime.graph_file import read_graph
 from multipress.runtime.graph_writer import write_graph

@@ -89,7 +89,7 @@ def describe_sizes(plan: Plan) -> Iterator[str]:
         spec = job.spec
         methods = [method for method in Recipe.from_specs(spec.methods).methods if method.stage != Stage.OBJECTIVE]
         name = f"{spec.model}, {' + '.join(map(_changed_settings, methods)) or 'dense'}"
-        if spec.start or spec.mask_from or spec.model in plan.absent or name in said:
+        if spec.before or spec.mask_from or spec.model in plan.absent or name in said:
             continue
         said.add(name)
         ahead = size_before_training(replace(spec, methods=Recipe(methods).specs()), plan.places)

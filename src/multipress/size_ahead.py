@@ -31,8 +31,8 @@ from multipress.tasks import load_task
 __all__ = ["SizeAhead", "check_limit", "size_before_training"]
 
 # Of the size, what may be above a limit before the training is refused: as far as the sizes of trained models were from
-# what was said of them (docs/log.md).
-TOLERANCE = 0.02
+# what was said of them, and those whose bits the training finds (docs/log.md).
+TOLERANCE, RATE_TOLERANCE = 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -44,21 +44,25 @@ class SizeAhead:
         package_bytes: Of all that must be shipped to predict.
         is_upper_limit: The training itself decides how much less it becomes: bits have a price in the loss, and no rate
             is asked for.
+        is_lower_limit: It may become more: rows that are made from the training rows bring words of their own.
+        tolerance: How far it may be from what comes, as a share.
     """
 
     weights_bytes: int
     package_bytes: int
-    is_upper_limit: bool
+    is_upper_limit: bool = False
+    is_lower_limit: bool = False
+    tolerance: float = TOLERANCE
 
     def text(self) -> str:
         """In words, such as `about 3.21 MB, 2.98 MB of it weights`."""
-        about = "at most" if self.is_upper_limit else "about"
+        about = "at most" if self.is_upper_limit else "at least" if self.is_lower_limit else "about"
         return f"{about} {self.package_bytes / 1e6:.2f} MB, {self.weights_bytes / 1e6:.2f} MB of it weights"
 
 
 def check_limit(spec: RunSpec, max_mb: float, ahead: SizeAhead) -> None:
     """Raise `SettingError` if what a run will store is larger than a limit, in MB, whatever the training does."""
-    if not ahead.is_upper_limit and ahead.package_bytes > (1 + TOLERANCE) * max_mb * 1e6:
+    if not ahead.is_upper_limit and ahead.package_bytes > (1 + ahead.tolerance) * max_mb * 1e6:
         above = ahead.package_bytes / 1e6 - max_mb
         raise SettingError(
             f"With these settings {spec.model} will have {ahead.text()}: {above:.2f} MB above the limit of {max_mb:g} "
@@ -91,8 +95,8 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
     )
     model = pretrained.model.eval()
     drop_positions(model, spec.training.max_length)
-    methods = [method for method in Recipe.from_specs(specs).methods if method.stage != Stage.OBJECTIVE]
-    recipe = Recipe(methods)
+    every = Recipe.from_specs(specs).methods
+    recipe = Recipe([method for method in every if method.stage != Stage.OBJECTIVE])
 
     def words(general: bool) -> torch.Tensor:
         encodings = TextEncoder(pretrained.tokenizer_json, spec.training.max_length).encode(
@@ -112,5 +116,11 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
         artifact = save_model(
             Path(folder) / "artifact", recipe.convert(trained), tokenizer_json=pretrained.tokenizer_json, facts=facts
         )
-    priced = any(method.settings().get("rate_weight") for method in methods)
-    return SizeAhead(artifact.weights_bytes, artifact.package_bytes, priced)
+    settings = {key: value for method in every for key, value in method.settings().items()}
+    return SizeAhead(
+        artifact.weights_bytes,
+        artifact.package_bytes,
+        is_upper_limit=bool(settings.get("rate_weight")),
+        is_lower_limit=bool(settings.get("augment")) and any(method.name == "vocabulary" for method in specs),
+        tolerance=RATE_TOLERANCE if settings.get("rate") else TOLERANCE,
+    )

@@ -312,6 +312,29 @@ def test_the_size_is_known_before_the_training(methods, files, tiny_folder, tmp_
     assert ahead["package_bytes"] == pytest.approx(measured["package_bytes"], rel=0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("methods", "within"),
+    [
+        (["quantization"], 0.01),
+        (["quantization:bits=3,group=32", "pruning:sparsity=0.6,updates=2"], 0.01),
+        (["quantization:rate=1.5,steps=tensor"], 0.1),
+        (["quantization:rate=1,steps=tensor", "vocabulary:general=false"], 0.1),
+    ],
+    ids=str,
+)
+def test_the_size_of_a_real_encoder_is_known_as_exactly_as_is_said(methods, within, tmp_path, capsys):
+    rows = ["--task", "banking77", "--max-train-rows", "800", "--max-eval-rows", "20", "--max-length", "32"]
+    command = ["train", "minilm-l3", *rows, "--epochs", "4", "--batch-size", "16", "--json"]
+    command += [part for method in methods for part in ("--method", method)]
+    assert main([*command, "--dry-run"]) == 0
+    ahead = json.loads(capsys.readouterr().out)
+    assert main([*command, "-o", str(tmp_path / "out")]) == 0
+    measured = {row["name"]: row["value"] for row in json.loads(capsys.readouterr().out)["measurements"]}
+    for name in ("weights_bytes", "package_bytes"):
+        assert ahead[name] == pytest.approx(measured[name], rel=within), name
+
+
 def test_a_limit_that_cannot_be_kept_is_refused_before_the_training(files, tiny_folder, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["train", str(tiny_folder), *files, *QUICK, "-o", str(out)]

@@ -148,6 +148,10 @@ def test_inspect_says_what_is_stored(artifact, run):
         assert row["shape"] == list(tensor.values.shape)
         assert (row["bits"], row["nonzeros"]) == (tensor.bits, int((tensor.values != 0).sum()))
         assert {"bytes", "entropy_bound_bytes"} <= set(row)
+        assert row["bits_per_weight"] == 8 * row["bytes"] / tensor.values.size
+    weights = sum(row["share"] for row in result["tensors"])
+    parts = sum(row["share"] for row in result["groups"] if row["weights"])
+    assert weights == pytest.approx(parts)
 
 
 def test_inspect_shows_the_package_by_parts(artifact, run):

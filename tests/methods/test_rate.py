@@ -213,8 +213,11 @@ def test_settings_that_cannot_be():
         Quantization(steps="tensor")
     with pytest.raises(SettingError, match=r"rate is 0\.0"):
         Quantization(rate=0.0)
-    with pytest.raises(SettingError, match=r"rate is 4\.5"):
-        Quantization(rate=4.5, bits=4)
+    with pytest.raises(SettingError, match=r"rate is 8\.5"):
+        Quantization(rate=8.5)
+    for settings in ({"bits": 4}, {"embedding_bits": 3}):
+        with pytest.raises(SettingError, match="choose the bits themselves"):
+            Quantization(rate=1.0, **settings)
     with pytest.raises(SettingError, match="give one"):
         Quantization(rate=1.0, rate_weight=0.1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,10 @@ def inspect(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Show where the bytes are: of each tensor shape, bits, non-zeros and bytes, then the package by parts."""
+    """Show where the bytes are: of each tensor shape, bits, non-zeros and bytes, then the package by parts.
+
+    `bits` is the width of the codes, `bits each` what is really stored of a weight, `share` of the whole package.
+    """
     from multipress.artifact import open_artifact
 
     opened = open_artifact(artifact)
@@ -35,12 +39,13 @@ def inspect(
         typer.echo(json.dumps(result))
         return
     width = max((len(row["name"]) for row in result["tensors"]), default=4)
-    typer.echo(f"{'name':{width}}  {'shape':>14}  bits  {'nonzeros':>10}  {'bytes':>10}  {'bound':>10}")
+    heads = f"{'shape':>14}  bits  bits each  {'nonzeros':>10}  {'bytes':>10}  {'bound':>10}   share"
+    typer.echo(f"{'name':{width}}  {heads}")
     for row in result["tensors"]:
         shape = "x".join(map(str, row["shape"])) or "scalar"
         typer.echo(
-            f"{row['name']:{width}}  {shape:>14}  {row['bits']:>4}  {row['nonzeros']:>10}  "
-            f"{row['bytes']:>10}  {row['entropy_bound_bytes']:>10}"
+            f"{row['name']:{width}}  {shape:>14}  {row['bits']:>4}  {row['bits_per_weight']:>9.2f}  "
+            f"{row['nonzeros']:>10}  {row['bytes']:>10}  {row['entropy_bound_bytes']:>10}  {row['share']:6.1%}"
         )
     _show_groups(result["groups"])
     for name in ("weights_bytes", "package_bytes", "ideal_bytes", "entropy_bound_bytes", "dense_bytes"):
@@ -61,12 +66,20 @@ def _show_groups(groups: list[dict[str, Any]]) -> None:
 
 
 def inspect_artifact(artifact: Artifact) -> dict[str, Any]:
-    """What the manifest says: all sizes of `measure_size`; shape, bits, nonzeros, bytes by tensor and by group."""
+    """What the manifest says: all sizes of `measure_size`; shape, bits, nonzeros, bytes by tensor and by group.
+
+    Of each tensor and group `bits_per_weight` are the bits that are stored, and `share` is that of the package's bytes.
+    """
     from multipress.measure import group_sizes, measure_size
 
     sizes: dict[str, Any] = {row.name: row.value for row in measure_size(artifact)}
     tensors = [
-        {"name": name} | {key: value for key, value in record.items() if key != "sha256"}
+        {"name": name}
+        | {key: value for key, value in record.items() if key != "sha256"}
+        | {
+            "bits_per_weight": 8 * record["bytes"] / max(1, prod(record["shape"])),
+            "share": record["bytes"] / artifact.package_bytes,
+        }
         for name, record in artifact.manifest["tensors"].items()
     ]
     facts = {key: artifact.facts.get(key) for key in ("run_id", "task", "quantization", "pruned")}

@@ -28,7 +28,7 @@ def read_bounded(folder: Path, name: str, max_bytes: int) -> bytes:
                 raise ArtifactError(
                     f"{name} of {folder} has {status.st_size} bytes, but at most {max_bytes} are right. Copy it again."
                 )
-            return file.read(max_bytes + 1)
+            return file.read(status.st_size)  # as much as it asks for is made beforehand
     except FileNotFoundError:
         raise ArtifactError(f"{folder} has no {name}. It is no artifact, or its writing was cut short.") from None
     except OSError as error:
