@@ -1,5 +1,6 @@
 """New translators: their shapes, weights, tokenizer, and how they write; transformers is the reference."""
 
+import itertools
 import json
 
 import numpy as np
@@ -97,18 +98,18 @@ def test_a_row_longer_than_a_batch_is_a_batch_of_its_own():
     assert sorted(map(len, batches)) == [1, 2]
 
 
-@pytest.mark.usefixtures("in_floats")
 @torch.no_grad()
 def test_without_a_beam_each_word_is_the_likeliest_next_one():
     model, rows = tiny_translator().eval(), parallel_rows(5)
     found = write_translations(model, rows.encodings, beams=1)
     for row, written in zip(rows.encodings, found, strict=True):
         ids, total = [0], 0.0
-        while len(ids) <= 2 * max(len(r.ids) for r in rows.encodings) + 10:  # no cache, no batch
+        most = 2 * len(row.ids) + 10
+        while True:  # no cache, no batch
             logits = model(input_ids=torch.tensor([row.ids]), decoder_input_ids=torch.tensor([ids])).logits[0, -1]
             step = logits.clone()
             step[0] = -torch.inf  # the padding is never written
-            ids.append(int(step.argmax()))
+            ids.append(int(step.argmax()) if len(ids) < most else 1)
             total += float(logits.log_softmax(-1)[ids[-1]])
             if ids[-1] == 1:
                 break
@@ -116,23 +117,49 @@ def test_without_a_beam_each_word_is_the_likeliest_next_one():
         assert written.score == pytest.approx(total / (len(ids) - 1) ** 0.6, abs=1e-4)
 
 
-@pytest.mark.usefixtures("in_floats")
+@pytest.mark.parametrize("bias", [0.0, 6.0])  # translations that go on to their limit, and others that end
 @torch.no_grad()
-def test_the_score_is_the_probability_by_length_and_the_batch_does_not_matter():
+def test_the_score_is_the_probability_by_length_and_the_batch_does_not_matter(bias):
     model, rows = tiny_translator().eval(), parallel_rows(8)
-    model.final_logits_bias[0, 1] = 6.0  # translations end
+    model.final_logits_bias[0, 1] = bias
     found = write_translations(model, rows.encodings, length_penalty=0.6)
-    most = 2 * max(len(row.ids) for row in rows.encodings) + 10
+    assert len({len(row.ids) for row in rows.encodings}) > 1
     for row, written in zip(rows.encodings, found, strict=True):
-        has_end = len(written.ids) < most
-        ids = [0, *written.ids, *([1] if has_end else [])]
+        ids = [0, *written.ids, 1]
         steps = model(input_ids=torch.tensor([row.ids]), decoder_input_ids=torch.tensor([ids[:-1]])).logits[0]
         total = steps.log_softmax(-1)[range(len(ids) - 1), ids[1:]].sum()
         assert written.score == pytest.approx(float(total) / (len(ids) - 1) ** 0.6, abs=1e-4)
-    ended = [index for index, row in enumerate(found) if len(row.ids) < most]
-    assert len(ended) > 3
-    alone = [write_translations(model, [rows.encodings[index]], length_penalty=0.6)[0] for index in ended]
-    assert [row.ids for row in alone] == [found[index].ids for index in ended]
+    at_most = [len(written.ids) == 2 * len(row.ids) + 9 for row, written in zip(rows.encodings, found, strict=True)]
+    assert any(at_most) if bias == 0 else not all(at_most)
+    alone = [write_translations(model, [row], length_penalty=0.6)[0] for row in rows.encodings]
+    assert [row.ids for row in alone] == [row.ids for row in found]
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 2.0])
+@torch.no_grad()
+def test_a_wide_beam_finds_the_best_of_all_translations(penalty, monkeypatch):
+    """Every translation of up to four of six words, the most that may be, is scored without beam and cache."""
+    monkeypatch.setattr("multipress.models.decoding.MORE_TOKENS", -1)
+    model = tiny_translator(words=8).eval()
+    texts = [[first, second, 1] for first, second in itertools.product(range(2, 8), repeat=2)][::5]
+    found = write_translations(
+        model, [Encoding(ids, [0] * len(ids)) for ids in texts], beams=216, length_penalty=penalty
+    )
+    greedy = write_translations(
+        model, [Encoding(ids, [0] * len(ids)) for ids in texts], beams=1, length_penalty=penalty
+    )
+    for ids, written in zip(texts, found, strict=True):
+        best = (-float("inf"), ())
+        for length in range(5):
+            every = torch.tensor(list(itertools.product(range(2, 8), repeat=length)), dtype=torch.long)
+            every = every.view(6**length, length)
+            full = torch.cat([torch.zeros(len(every), 1, dtype=torch.long), every, torch.ones(len(every), 1).long()], 1)
+            logits = model(input_ids=torch.tensor([ids] * len(full)), decoder_input_ids=full[:, :-1]).logits
+            totals = logits.log_softmax(-1).gather(2, full[:, 1:, None])[..., 0].sum(1) / (length + 1) ** penalty
+            best = max(best, (float(totals.max()), tuple(every[totals.argmax()].tolist())))
+        assert (tuple(written.ids), written.score) == (best[1], pytest.approx(best[0], abs=1e-4))
+    if penalty:
+        assert any(one.score > other.score + 1e-3 for one, other in zip(found, greedy, strict=True))
 
 
 def test_the_loss_is_the_mean_over_words_with_smoothed_labels():
