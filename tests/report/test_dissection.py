@@ -112,26 +112,41 @@ def test_only_the_pages_own_style_may_run_and_nothing_is_fetched(rows):
     assert not re.search(r"https?://|url\(", page)
 
 
-def test_rows_beside_runs_are_found_by_what_they_were_compared_with(rows, tmp_path):
+def test_rows_beside_runs_are_found_by_what_they_were_compared_with_and_on_what(rows, tmp_path):
     store = Store(tmp_path)
-    for run_id in ("0" * 12, "1" * 12, "2" * 12):
+    first, second, other = ("0" * 12, "1" * 12, "2" * 12)
+    for run_id in (first, second, other):
         store.register(run_id, RunSpec("train", "tiny", DataSpec(task="t")).to_json())
         store.claim(run_id).commit()
-    kept = {"0" * 12: "dissect_aaaaaaaa-1", "1" * 12: "speed_1x20-1"}
-    for run_id, name in kept.items():
+
+    def keep(run_id, name, kept):
         attempt = store.claim(run_id, name)
-        (attempt.folder / "measurements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (attempt.folder / "measurements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
         attempt.commit()
-    assert store.measured("0" * 12) == ["dissect_aaaaaaaa-1"]
-    assert read_dissections(store, kept) == {"dense": rows}
-    attempt = store.claim("2" * 12, "dissect_aaaaaaaa-1")
-    (attempt.folder / "measurements.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    attempt.commit()
-    names = {row["context"]["artifact"] for row in read_dissections(store, [*kept, "2" * 12])["dense"]}
-    assert names == {"small", "small, other", f"small ({'2' * 12})", f"small, other ({'2' * 12})"}
-    assert read_dissections(store, ["1" * 12]) == {}
-    attempt = store.claim("2" * 12, "dissect_bbbbbbbb-1")
+
+    keep(first, "dissect_aaaaaaaa-1", rows)
+    keep(second, "speed_1x20-1", rows)
+    assert store.measured(first) == ["dissect_aaaaaaaa-1"]
+    assert read_dissections(store, {first: "", second: ""}) == {"dense": rows}
+    assert read_dissections(store, {second: ""}) == {}
+    keep(other, "dissect_aaaaaaaa-1", rows)
+    names = {row["context"]["artifact"] for row in read_dissections(store, {first: "", other: ""})["dense"]}
+    assert names == {"small", "small, other", f"small ({other})", f"small, other ({other})"}
+    # The table of a study has names that say which settings differ.
+    (called,) = read_dissections(store, {first: "P60"}).values()
+    assert {row["context"]["artifact"] for row in called} == {"P60"}
+    # Another look at the same text with other probes joins; another text is a part of its own.
+    again = [{**row, "context": {**row["context"], "seeds": 9}} for row in rows]
+    more = [*again, {**rows[0], "name": "more"}]
+    keep(first, "dissect_bbbbbbbb-1", more)
+    (found,) = read_dissections(store, {first: ""}).values()
+    assert [row["name"] for row in found] == [row["name"] for row in more]
+    keep(first, "dissect_cccccccc-1", [{**row, "context": {**row["context"], "text": "my text"}} for row in rows])
+    parts = read_dissections(store, {first: ""})
+    assert list(parts) == ["dense, on WikiText-2", "dense, on my text"]
+    assert list(map(len, parts.values())) == [len(more), len(rows)]
+    attempt = store.claim(other, "dissect_bbbbbbbb-1")
     (attempt.folder / "measurements.jsonl").write_text("no\n")
     attempt.commit()
     with pytest.raises(StoreError, match="damaged"):
-        read_dissections(store, ["2" * 12])
+        read_dissections(store, {other: ""})

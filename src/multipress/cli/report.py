@@ -70,7 +70,9 @@ def write_report(
         path.parent.mkdir(parents=True, exist_ok=True)
     first_runs = [group["run_ids"][0] for group in analysis["groups"]]
     origin = provenance(store, analysis["cells"])
-    dissections = read_dissections(store, first_runs)
+    cells = {cell["run_id"]: cell for cell in analysis["cells"]}
+    names = {name: "{model} {task} {label} seed {seed}".format_map(cells[name]) for name in first_runs}
+    dissections = read_dissections(store, names)
     write_text(out, report_page(analysis, studies, origin, command, _made(store, first_runs), dissections))
     if figure is not None:
         write_text(figure, figure_svg(analysis))

@@ -165,7 +165,8 @@ def between(pair: PairFacts, reference: HeadFacts, artifact: HeadFacts, rows: np
     """The measures of a pair of blocks on some rows: those of `ATTENTIONS` that compare.
 
     Heads of the reference that are degenerate, or where all of the artifact's are, are left out of the means: any two
-    that always look at one place would be called alike. With none left, the means are 0 and the divergence 1.
+    that always look at one place would be called alike. With none left, the means are 0 and the divergence 1. Which are
+    degenerate is told from all rows, so that an interval is one of the same heads.
 
     Args:
         pair: How their heads compare.
@@ -173,7 +174,8 @@ def between(pair: PairFacts, reference: HeadFacts, artifact: HeadFacts, rows: np
         artifact: What the artifact's heads do.
         rows: Positions of the rows, or a mask.
     """
-    of_reference, of_artifact = ~reference.degenerate(rows), ~artifact.degenerate(rows)
+    every = np.ones(len(pair.xx), dtype=bool)
+    of_reference, of_artifact = ~reference.degenerate(every), ~artifact.degenerate(every)
     correlation = np.where(of_artifact, pair.correlation[rows].mean(axis=0), -np.inf)  # (H, K)
     divergence = np.where(of_artifact, pair.divergence[rows].mean(axis=0), np.inf)
     xx, yy, xy = (value[rows].sum(axis=0) for value in (pair.xx, pair.yy, pair.xy))

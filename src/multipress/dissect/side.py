@@ -20,7 +20,8 @@ class Side:
 
     Args:
         artifact: The opened artifact.
-        label: Its model, task, methods and seed in few words; its folder's name if it does not say.
+        label: Its model, task, methods and seed in few words; its folder's name if it does not say. Beside others see
+            `told_apart`.
         sha256: Hash of its manifest, which has the hashes of all else.
     """
 
@@ -41,17 +42,31 @@ def open_side(folder: Path) -> Side:
         ArtifactError: it is damaged or none.
     """
     artifact = open_artifact(folder)
-    return Side(artifact, _label(artifact), file_sha256(artifact.folder / MANIFEST))
+    (label,) = _labels([artifact])
+    return Side(artifact, label, file_sha256(artifact.folder / MANIFEST))
 
 
-def _label(artifact: Artifact) -> str:
+def _labels(artifacts: Sequence[Artifact]) -> list[str]:
+    """Names in which settings stand that differ between the artifacts, such as how weights to prune were chosen."""
+    rows = [_asked(artifact) for artifact in artifacts]
+    different = [row for number, row in enumerate(rows) if row is not None and row not in rows[:number]]
+    names = [f"{cell.model} {cell.task} {cell.label} seed {cell.seed}" for cell in read_cells(different)]
+    return [
+        artifact.folder.resolve().name if row is None else names[different.index(row)]
+        for artifact, row in zip(artifacts, rows, strict=True)
+    ]
+
+
+def _asked(artifact: Artifact) -> dict[str, Any] | None:
+    """What was asked for, as a row of a study's table; None if the artifact does not say."""
     spec = artifact.facts.get("spec")
     if not isinstance(spec, dict) or not spec.get("model"):
-        return artifact.folder.resolve().name
+        return None
     stages: list[list[dict[str, Any]]] = [*spec.get("before", []), spec.get("methods", [])]
     settings = {method["name"]: method["settings"] for stage in stages for method in stage}
     names = [[method["name"] for method in stage] for stage in stages]
-    row = {
+    is_rewound = spec.get("mask_from") and spec["mask_from"] != spec.get("start", "")
+    return {
         "run_id": "",
         "model": spec["model"],
         "task": artifact.facts["task"]["name"],
@@ -61,9 +76,8 @@ def _label(artifact: Artifact) -> str:
         "state": "done",
         "score": None,
         **({"stages": names} if len(stages) > 1 else {}),
+        **({"rewound": True} if is_rewound else {}),
     }
-    (cell,) = read_cells([row])
-    return f"{cell.model} {cell.task} {cell.label} seed {cell.seed}"
 
 
 def same_depth(count: int, of: int) -> list[int]:
@@ -72,9 +86,9 @@ def same_depth(count: int, of: int) -> list[int]:
 
 
 def told_apart(sides: Sequence[Side]) -> list[str]:
-    """A name for each side that no other of them has: its label, with its run or folder where labels repeat."""
-    labels = [side.label for side in sides]
+    """A name for each side that no other has: its label, with settings that differ; its run or folder if need be."""
+    labels = _labels([side.artifact for side in sides])
     return [
-        side.label if labels.count(side.label) == 1 else f"{side.label} ({side.run_id or side.artifact.folder})"
-        for side in sides
+        label if labels.count(label) == 1 else f"{label} ({side.run_id or side.artifact.folder})"
+        for side, label in zip(sides, labels, strict=True)
     ]
