@@ -33,6 +33,7 @@ class Rows:
         num_made: How many rows, the last ones, were made of others: they have no labels (-1 or NaN stands there), and
             do not make the training longer.
         targets: Token ids of the text that is to be written for each row, for a translator; it has no other labels.
+        num_cut: How many rows, and how many texts to be written, were longer than a row may be and are cut.
     """
 
     encodings: list[Encoding]
@@ -40,6 +41,7 @@ class Rows:
     pad_id: int
     num_made: int = 0
     targets: list[list[int]] | None = None
+    num_cut: int = 0
 
     @property
     def lengths(self) -> np.ndarray:

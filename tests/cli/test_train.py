@@ -62,6 +62,13 @@ def test_own_files_are_trained_stored_measured_and_predicted(files, tiny_folder,
     assert not (tmp_path / "out.partial").exists()
 
 
+def test_training_texts_that_were_cut_are_counted(files, tiny_folder, tmp_path, capsys):
+    assert main(["train", str(tiny_folder), *files, *QUICK, "-o", str(tmp_path / "whole")]) == 0
+    assert "were cut" not in capsys.readouterr().err
+    assert main(["train", str(tiny_folder), *files, *QUICK, "--max-length", "5", "-o", str(tmp_path / "cut")]) == 0
+    assert "16 training texts are longer than 5 tokens and were cut." in capsys.readouterr().err
+
+
 def test_distillation_without_a_teacher_fine_tunes_the_model_itself_first(files, tiny_folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["train", str(tiny_folder), *files, *QUICK, "--method", "distillation", "-o", str(out)]) == 0

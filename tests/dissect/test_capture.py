@@ -1,12 +1,14 @@
 """What is on disk is what the model computes, of every family."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
 
 from multipress.dissect.capture import Wanted, capture
 from multipress.dissect.reading import Reading
-from multipress.errors import ArtifactError, SettingError
+from multipress.errors import ArtifactError, RunError, SettingError
 from multipress.models.families import FAMILIES
 from multipress.runtime.tokenizer import Encoding
 from tiny import family_config
@@ -76,6 +78,16 @@ def test_little_memory_gives_the_same_numbers(tmp_path):
 def test_too_little_memory_for_a_row_is_said_first(tmp_path):
     with pytest.raises(SettingError, match="needs"):
         capture(model_of("bert"), wanted_all(), tmp_path, memory_mb=0.001)
+
+
+def test_a_full_disk_is_an_error_before_anything_is_written_to_it(tmp_path, monkeypatch):
+    def full(descriptor, start, size):
+        assert size > 100
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(RunError, match=r"no place for .* MB.*No space left on device.*TMPDIR"):
+        capture(model_of("bert"), wanted_all(), tmp_path)
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path):

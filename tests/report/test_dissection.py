@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dissected import dissected_rows, marked, measured
+from dissected import dissected_rows, marked, measured, zeros
 from multipress.errors import StoreError
 from multipress.report.dissection import dissection_page, dissection_sections
 from multipress.report.dissection_rows import read_dissections
-from multipress.report.dissection_words import dissection_table, findings
+from multipress.report.dissection_words import dissection_table, findings, lost_probes
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
 
@@ -39,6 +39,32 @@ def test_what_an_interval_does_not_support_is_not_said(rows):
     (sentence,) = findings(unsure)
     assert "all layers are about as much like" in sentence
     assert "no layer uses clearly more or fewer components" in sentence
+
+
+def test_a_loss_must_stand_however_many_probes_and_layers_were_looked_at():
+    one = measured("probe_accuracy", {0: 0.6}, spread=0.01, change=-0.013, probe="pos")  # a chance of .011 alone
+    assert [row["context"]["probe"] for row in lost_probes(one, "small")] == ["pos"]
+    others = [row for n in range(9) for row in measured("probe_accuracy", {0: 0.6}, change=0.0, probe=f"p{n}")]
+    assert lost_probes([*one, *others], "small") == []
+    sure = measured("probe_accuracy", {0: 0.6}, change=-0.05, probe="arc")
+    assert [row["context"]["probe"] for row in lost_probes([*one, *sure, *others], "small")] == ["arc"]
+
+
+def test_what_is_lost_first_as_zeros_grow_is_said():
+    def dissected(name, share, **changes):
+        found = [zeros(1, "query", share)]
+        for probe in ("pos", "arc", "tense", "topic"):
+            found += measured("probe_accuracy", {0: 0.6}, change=changes.get(probe, 0.0), probe=probe)
+        return [{**row, "context": {**row["context"], "artifact": name}} for row in found]
+
+    rounds = dissected("tiny sst2 P49[3 rounds] seed 0", 49, arc=-0.1, pos=-0.05)
+    rounds += dissected("tiny sst2 P20[1 round] seed 0", 20, arc=-0.1, tense=-0.1)
+    rounds += dissected("tiny sst2 P20[1 round, importance=random] seed 0", 20, topic=-0.1)
+    (sentence,) = [sentence for sentence in findings(rounds) if sentence.startswith("As zeros grow")]
+    assert sentence == (
+        "As zeros grow (20%, 49% of the blocks): first to find less, and with more zeros too: arc from 20% on, then "
+        "pos from 49% on; no lasting loss: tense, topic."
+    )
 
 
 def test_the_terminal_shows_a_line_for_each_layer(rows):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from multipress.dissect.reading import Reading, Span, averages, sums
-from multipress.errors import ArtifactError, SettingError
+from multipress.errors import ArtifactError, RunError, SettingError
 from multipress.models.encoder import model_batch, model_inputs, reader_inputs
 from multipress.models.families import family_of
 from multipress.precision import device
@@ -196,13 +197,12 @@ class _Writer:
         """Make the files, once."""
         if self._states or self._maps:
             return
-        make = np.lib.format.open_memmap
         for layer, state in enumerate(states):
             shape = (int(self._places[0][-1]), state.shape[-1])
-            self._states.append(make(self._folder / f"states-{layer}.npy", "w+", np.float32, shape))
+            self._states.append(_room(self._folder / f"states-{layer}.npy", shape))
         for layer, one in enumerate(maps, 1):
             shape = (one.shape[1], int(self._places[1][-1]))
-            self._maps.append(make(self._folder / f"maps-{layer}.npy", "w+", np.float32, shape))
+            self._maps.append(_room(self._folder / f"maps-{layer}.npy", shape))
 
     def _add_states(self, row: int, states: Sequence[Tensor]) -> None:
         """Write the vectors of one row's spans; `states` are (T, D) of each layer."""
@@ -232,6 +232,25 @@ class _Writer:
     def close(self) -> Capture:
         """The arrays, mapped."""
         return Capture(self._states, self._maps, self._num_units, self._num_spans, self._num_seen)
+
+
+def _room(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    """A mapped file of float32 whose place on the disk is taken: writing where there is none would end the process.
+
+    Raises:
+        RunError: there is not so much place.
+    """
+    array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            raise RunError(
+                f"{path.parent} has no place for {array.nbytes / 1e6:,.0f} MB of what is looked at: {error.strerror}. "
+                "Make room, give less text, or name a larger folder in TMPDIR."
+            ) from None
+    return array
 
 
 def _num_units(wanted: Wanted) -> np.ndarray:

@@ -80,12 +80,10 @@ def state_rows(
                 values = compare(theirs[other], ours[layer], cross_moments(against, state, whole))
                 found += [Found(name, value, "share", dict(context)) for name, value in values.items()]
         on_layer(layer + 1, len(ours))
-    kept, kept_there = (_kept_to_last(one, layers) for one, layers in ((artifact, ours), (reference, theirs)))
-    for layer, value in enumerate(kept):
-        there = kept_there[deep[layer]]
-        context = {"layer": layer, "against_layer": deep[layer]}
-        context |= {"against_value": there, "change": value - there}
-        found.append(Found("neurons_same_index_in_last", value, "share", context))
+    kept, kept_there = _kept_to_last(artifact, bounds), _kept_to_last(reference, bounds)
+    for layer, (own, *without) in enumerate(kept):
+        there, *there_without = kept_there[deep[layer]]
+        found += _changes(own, there, without, there_without, {"layer": layer, "against_layer": deep[layer]})
     return found, matches
 
 
@@ -151,14 +149,22 @@ def _dimensions(state: np.ndarray, bounds: np.ndarray) -> list[float]:
     return two_nn_without(state[places], np.searchsorted(bounds, places, side="right") - 1)
 
 
-def _kept_to_last(capture: Capture, layers: list[Layer]) -> list[float]:
-    """For each layer the share of its neurons whose best match in the last layer is the neuron of the same number."""
-    found = []
-    last = capture.states[-1]
-    whole = np.array([0, len(last)])
-    for state, layer in zip(capture.states, layers, strict=True):
-        (_, where), _ = best_matches(layer, layers[-1], cross_moments(state, last, whole))
-        found.append(float(np.mean(where == np.arange(len(where)))))
+def _kept_to_last(capture: Capture, bounds: np.ndarray) -> list[list[dict[str, float]]]:
+    """For each layer the share of its neurons whose best match in the last layer is the neuron of the same number.
+
+    On all words, then without each group.
+    """
+
+    def share(own: Cross, last: Cross, both: Cross) -> dict[str, float]:
+        (_, where), _ = best_matches(Layer(own), Layer(last), both)
+        return {"neurons_same_index_in_last": float(np.mean(where == np.arange(len(where))))}
+
+    end = capture.states[-1]
+    last, found = cross_moments(end, end, bounds), []
+    for state in capture.states:
+        sums = (cross_moments(state, state, bounds), last, cross_moments(state, end, bounds))
+        without = [share(*(one.without(group) for one in sums)) for group in range(GROUPS)]
+        found.append([share(*(one.total() for one in sums)), *without])
     return found
 
 

@@ -253,7 +253,7 @@ def _arcs(row: int, tokens: list[str], heads: list[int], split: int) -> Iterator
             continue
         for other, label in ((head - 1, "arc"), (int(random.choice(others)), "none")):
             spans = ((row, other, other + 1), (row, word, word + 1))
-            yield _Found(spans, label, f"{tokens[other]} {tokens[word]}", split)
+            yield _Found(spans, label, tokens[word], split)  # the control is of one word: pairs are seldom met again
 
 
 def _senses(data_dir: Path, source: str) -> tuple[list[list[str]], Callable[[str], Iterator[_Found]]]:
@@ -321,8 +321,7 @@ def _coreferences(row: int, words: list[str], mentions: list[tuple[Span, str]], 
         if not same or not others:
             continue
         for other, label in ((same[-1], "same"), (others[int(random.integers(len(others)))], "other")):
-            kinds = f"{words[other[1] - 1]} {words[span[1] - 1]}"
-            yield _Found(((row, *other), (row, *span)), label, kinds, split)
+            yield _Found(((row, *other), (row, *span)), label, words[span[1] - 1], split)
 
 
 def _minimal_pairs(data_dir: Path, source: str) -> tuple[list[list[str]], Callable[[str], Iterator[_Found]]]:

@@ -166,7 +166,8 @@ class Executor:
             tokenizer_json=pretrained.tokenizer_json,
             facts=_facts(run_id, spec, data),
         )
-        self._measure(artifact, data, pretrained, folder)
+        cut = f"{rows.num_cut:,} training texts are longer than {spec.training.max_length} tokens and were cut."
+        self._measure(artifact, data, pretrained, folder, [cut] if rows.num_cut else [])
         write_text(artifact.folder / "README.md", self._card(artifact, folder, spec))
         for share in spec.kept:
             path = saving.kept_path(share)
@@ -210,8 +211,10 @@ class Executor:
             parameter.copy_(torch.from_numpy(weights[name]))
         return {name: torch.from_numpy(weights[name] != 0) for name, count in pruned.items() if count}
 
-    def _measure(self, artifact: Artifact, data: TaskData, pretrained: PretrainedModel, folder: Path) -> None:
-        """Score and weigh a stored artifact; writes measurements, predictions and circumstances."""
+    def _measure(
+        self, artifact: Artifact, data: TaskData, pretrained: PretrainedModel, folder: Path, notes: list[str]
+    ) -> None:
+        """Score and weigh a stored artifact; writes measurements, predictions and circumstances, notes in them."""
         quality, outputs = measure_quality(artifact, data.dev, data.task)
         unseen = data.dev_unseen
         if 0 < unseen.sum() < len(unseen):
@@ -227,7 +230,7 @@ class Executor:
         lines = (json.dumps(row.to_json(), sort_keys=True) + "\n" for row in measurements)
         write_text(folder / "measurements.jsonl", "".join(lines))
         write_outputs(folder, data.task, outputs, data.dev.labels)
-        notes = [*data.notes, *filter(None, [pretrained.note])]
+        notes = [*data.notes, *notes, *filter(None, [pretrained.note])]
         if data.task.target == "classes" and len(np.unique(outputs.argmax(axis=1))) == 1:
             notes.append(
                 "The model gives one class for every row: it has learned nothing yet. Train for more steps, or with a "
@@ -299,7 +302,7 @@ class Executor:
         assert rows.labels is not None
         nothing = -1 if rows.labels.dtype == np.int64 else np.nan
         labels = np.concatenate([rows.labels, np.full(len(more), nothing, rows.labels.dtype)])
-        return Rows([*rows.encodings, *more], labels, rows.pad_id, num_made=len(more))
+        return replace(rows, encodings=[*rows.encodings, *more], labels=labels, num_made=len(more))
 
     def _taught(self, run_id: str, what: str, num_rows: int) -> torch.Tensor:
         """The `logits` or `states` of a `label` run; the file is mapped: only what is looked at is in memory."""
@@ -340,12 +343,14 @@ class Executor:
         if key not in self._rows:
             encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
             encodings = encoder.encode(data.train.texts, data.train.pairs)
+            num_cut = encoder.num_truncated
             if data.task.target == "text":
                 writer = TextEncoder(pretrained.tokenizer_json, spec.training.max_length, is_target=True)
                 targets = [row.ids for row in writer.encode(data.train.labels.tolist())]
-                self._rows = {key: Rows(encodings, None, encoder.pad_id, targets=targets)}
+                num_cut += writer.num_truncated
+                self._rows = {key: Rows(encodings, None, encoder.pad_id, targets=targets, num_cut=num_cut)}
             else:
-                self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id)}
+                self._rows = {key: Rows(encodings, data.train.labels, encoder.pad_id, num_cut=num_cut)}
         return self._rows[key]
 
 

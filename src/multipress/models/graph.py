@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from multipress.artifact import max_tokens
 from multipress.errors import MissingExtraError
 from multipress.models.encoder import read_first_token_only
 from multipress.models.families import family_of
@@ -88,7 +89,8 @@ def _read_plain_mask(model: nn.Module) -> nn.Module:
 def _export(model: nn.Module) -> bytes:
     """The ONNX model with every weight as a further input."""
     inputs = family_of(model).inputs
-    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in inputs}
+    length = min(8, max_tokens(model.config.to_dict()) or 8)  # type: ignore[operator, union-attr]
+    example = {name: torch.ones(2, length, dtype=torch.int64) for name in inputs}
     free = {name: {0: "batch", 1: "tokens"} for name in inputs} | {"logits": {0: "batch"}}
     file = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():

@@ -59,7 +59,8 @@ _HEADS_NOTE = (
 _ZEROS_NOTE = "Share of the weights that are zero as stored: pruned, or rounded to zero. Darker is more."
 _PROBES_NOTE = (
     "Accuracy of a linear classifier on each frozen layer; below it the change against the reference in points, bold "
-    "where its 95 % interval, over test sentences, leaves out zero. Of many looked at, one in twenty is bold by chance."
+    "where its 95 % interval, over test sentences, leaves out zero (of many looked at, one in twenty is bold by "
+    "chance), then selectivity: how much less the classifier finds of labels drawn at random for each kind of word."
 )
 
 
@@ -313,23 +314,29 @@ def _zeros(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
 
 def _probes(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
     by_artifact: dict[str, dict[str, dict[int, Row]]] = {}
+    selective: dict[tuple[str, str, int], float] = {}
     for row in rows:
+        context = row["context"]
         if row["name"] == "probe_accuracy":
-            context = row["context"]
             own = by_artifact.setdefault(context["artifact"], {}).setdefault(context["probe"], {})
             own[context["layer"]] = row
+        elif row["name"] == "probe_selectivity":
+            selective[context["artifact"], context["probe"], context["layer"]] = row["value"]
     parts = []
     for artifact in filter(by_artifact.__contains__, artifacts):
         tasks = by_artifact[artifact]
         layers = sorted({layer for own in tasks.values() for layer in own})
-        lines = list(_probe_lines(tasks, layers))
+        own_selective = {place[1:]: value for place, value in selective.items() if place[0] == artifact}
+        lines = list(_probe_lines(tasks, layers, own_selective))
         parts.append(f"<h3>{escaped(artifact)}</h3>{_table(['probe', *map(str, layers)], lines)}")
     if not parts:
         return ""
     return f"<section><h2>What probes find</h2>{_note(_PROBES_NOTE)}{''.join(parts)}</section>"
 
 
-def _probe_lines(tasks: Mapping[str, Mapping[int, Row]], layers: Sequence[int]) -> Iterator[str]:
+def _probe_lines(
+    tasks: Mapping[str, Mapping[int, Row]], layers: Sequence[int], selective: Mapping[tuple[str, int], float]
+) -> Iterator[str]:
     show: Callable[[Row], str] = lambda row: f"{row['value']:.3f}"
     for name, own in tasks.items():
         cells = []
@@ -339,5 +346,7 @@ def _probe_lines(tasks: Mapping[str, Mapping[int, Row]], layers: Sequence[int]) 
             kind = ' class="sure"' if sure else ""
             title = escaped(f"change {_interval(context, 'change_', 4)}; accuracy {_interval(context)}")
             change = f"{100 * context['change']:+.1f}"
+            if (name, layer) in selective:
+                change += f", {selective[name, layer]:.2f}"
             cells.append(f'<td{kind} title="{title}">{show(own[layer])}<br><small>{change}</small></td>')
         yield _line(name, cells)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 __all__ = [
@@ -30,6 +32,9 @@ _COLUMNS = (
     ("attention_maxcorr", "heads", 3),
 )
 _MOST_PROBES = 5
+LEVEL = 0.05
+# What differs between rounds of pruning of one model: the share that is gone, and which round it is.
+_ROUND = re.compile(r"\bP[\d.]+|\d+ rounds?\b")
 
 
 def artifacts_of(rows: Sequence[Row]) -> list[str]:
@@ -57,16 +62,28 @@ def is_matrix(row: Row) -> bool:
 def lost_probes(rows: Sequence[Row], artifact: str) -> list[Row]:
     """Of each probe the layer where the artifact's loss against the reference is surest; the largest loss first.
 
-    Only those whose interval lies below zero.
+    Only losses that stand when all layers of all its probes are looked at: chances are corrected for their number.
+
+    References:
+        Holm (1979).
     """
-    worst: dict[str, Row] = {}
-    for row in rows:
-        context = row["context"]
-        if row["name"] == "probe_accuracy" and context["artifact"] == artifact and context["change_high"] < 0:
-            known = worst.get(context["probe"])
-            if known is None or context["change_high"] < known["context"]["change_high"]:
-                worst[context["probe"]] = row
-    return sorted(worst.values(), key=lambda row: float(row["context"]["change"]))
+    looked = [row for row in rows if row["name"] == "probe_accuracy" and row["context"]["artifact"] == artifact]
+    looked.sort(key=_chance)
+    sure = 0
+    while sure < len(looked) and _chance(looked[sure]) * (len(looked) - sure) < LEVEL:
+        sure += 1
+    lost: dict[str, Row] = {}
+    for row in looked[:sure]:
+        if row["context"]["change"] < 0:
+            lost.setdefault(row["context"]["probe"], row)
+    return sorted(lost.values(), key=lambda row: float(row["context"]["change"]))
+
+
+def _chance(row: Row) -> float:
+    """The chance of as large a change, either way, where there is none; by the interval, a normal one of 95 %."""
+    context = row["context"]
+    error = (context["change_high"] - context["change"]) / NormalDist().inv_cdf(0.975)
+    return 2 * NormalDist().cdf(-abs(context["change"]) / error) if error else float(context["change"] == 0)
 
 
 def findings(rows: Sequence[Row]) -> list[str]:
@@ -85,7 +102,40 @@ def findings(rows: Sequence[Row]) -> list[str]:
             *_probe_words(rows, artifact),
         ]
         said.append(f"{artifact}: {'; '.join(parts)}.")
-    return said
+    return [*said, *_first_lost(rows)]
+
+
+def _first_lost(rows: Sequence[Row]) -> list[str]:
+    """For artifacts that differ in how much was pruned alone: which probes are lost first."""
+    families: dict[str, list[tuple[float, str]]] = {}
+    for artifact in artifacts_of(rows):
+        zeros = pruned_shares(rows, artifact).values()
+        if zeros:
+            share = sum(pruned for pruned, _ in zeros) / sum(size for _, size in zeros)
+            families.setdefault(_ROUND.sub("P", artifact), []).append((share, artifact))
+    return [sentence for rounds in families.values() for sentence in _lost_with_zeros(rows, sorted(rounds))]
+
+
+def _lost_with_zeros(rows: Sequence[Row], rounds: Sequence[tuple[float, str]]) -> list[str]:
+    """From which share of zeros on each probe finds less; `rounds` are shares and artifacts, the fewest zeros first."""
+    names = {artifact for _, artifact in rounds}
+    of_rounds = [r["context"] for r in rows if r["name"] == "probe_accuracy" and r["context"]["artifact"] in names]
+    probes = list(dict.fromkeys(context["probe"] for context in of_rounds))
+    if len(rounds) < 2 or not probes:
+        return []
+    lost = [{row["context"]["probe"] for row in lost_probes(rows, artifact)} for _, artifact in rounds]
+    since = {
+        probe: next((n for n in range(len(rounds)) if all(probe in one for one in lost[n:])), None) for probe in probes
+    }
+    groups = [
+        f"{', '.join(probe for probe in probes if since[probe] == n)} from {share:.0%} on"
+        for n, (share, _) in enumerate(rounds)
+        if n in since.values()
+    ]
+    kept = [probe for probe in probes if since[probe] is None]
+    parts = [f"first to find less, and with more zeros too: {', then '.join(groups)}"] if groups else []
+    parts += [f"no lasting loss: {', '.join(kept)}"] if kept else []
+    return [f"As zeros grow ({', '.join(f'{share:.0%}' for share, _ in rounds)} of the blocks): {'; '.join(parts)}."]
 
 
 def _similarity_words(layers: Mapping[int, Row]) -> list[str]:
@@ -129,17 +179,21 @@ def _attention_words(blocks: Mapping[int, Row]) -> list[str]:
     return [f"attention changed most in layer {least['context']['layer']} (heads' maxcorr {least['value']:.3f})"]
 
 
-def _zero_words(rows: Sequence[Row], artifact: str) -> list[str]:
-    zeros: dict[tuple[int, str], list[int]] = {}
+def pruned_shares(rows: Sequence[Row], artifact: str) -> dict[tuple[int, str], tuple[int, int]]:
+    """Of each block's matrices by layer and kind how many weights were pruned, of how many; empty if none was."""
+    zeros: dict[tuple[int, str], tuple[int, int]] = {}
     for row in rows:
         context = row["context"]
         if row["name"] == "zero_share" and context["artifact"] == artifact and is_matrix(row):
-            total = zeros.setdefault((context["layer"], context["matrix"]), [0, 0])
-            total[0] += context["pruned"]
-            total[1] += context["size"]
-    if not any(pruned for pruned, _ in zeros.values()):
+            pruned, size = zeros.get((context["layer"], context["matrix"]), (0, 0))
+            zeros[context["layer"], context["matrix"]] = (pruned + context["pruned"], size + context["size"])
+    return zeros if any(pruned for pruned, _ in zeros.values()) else {}
+
+
+def _zero_words(rows: Sequence[Row], artifact: str) -> list[str]:
+    shares = {place: pruned / size for place, (pruned, size) in pruned_shares(rows, artifact).items()}
+    if not shares:
         return []
-    shares = {place: pruned / size for place, (pruned, size) in zeros.items()}
     most, least = max(shares, key=lambda place: shares[place]), min(shares, key=lambda place: shares[place])
     return [
         (
@@ -161,7 +215,7 @@ def _probe_words(rows: Sequence[Row], artifact: str) -> list[str]:
         f"{100 * row['context']['change_high']:+.1f})"
         for row in lost[:_MOST_PROBES]
     ]
-    return [f"probes find less: {', '.join(shown)}"]
+    return [f"probes find less, corrected for the number of looks: {', '.join(shown)}"]
 
 
 def dissection_table(rows: Sequence[Row]) -> list[str]:
