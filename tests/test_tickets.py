@@ -153,5 +153,7 @@ def test_the_studies_of_the_paper_are_its_rounds():
         assert (rounds.rounds, rounds.share, rounds.weight_rounds) == (8, 0.2, (4, 8))
     with pytest.raises(SpecError, match="weight_rounds"):
         TicketSpec(rounds=2, weight_rounds=(3,))
+    with pytest.raises(SpecError, match="rounds of magnitude"):
+        TicketSpec(rounds=2, weight_rounds=(2,), importance=("random",))
     with pytest.raises(SpecError, match="rate_to"):
         TicketSpec(rounds=2, rate_to=(1.0,))

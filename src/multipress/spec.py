@@ -329,6 +329,10 @@ class TicketSpec:
         for name, known in (("rewind", ("rate", "weights")), ("importance", ("magnitude", "random"))):
             if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
                 raise SpecError(f"tickets.{name} is {list(getattr(self, name))!r}; choose from: {', '.join(known)}.")
+        if self.weight_rounds and "magnitude" not in self.importance:
+            raise SpecError(
+                "tickets.weight_rounds are rounds of magnitude pruning, which tickets.importance leaves out."
+            )
 
 
 Stages = tuple[tuple[str, ...], ...]
