@@ -322,17 +322,19 @@ class TicketSpec:
         for value in self.rate_to:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
                 raise SpecError(f"tickets.rate_to holds {value!r}, but must hold shares from 0 to below 1.")
-        if not all(type(number) is int and 1 <= number <= self.rounds for number in self.weight_rounds):
-            raise SpecError(f"tickets.weight_rounds is {list(self.weight_rounds)}; rounds are 1 to {self.rounds}.")
-        if self.weight_rounds and self.rewind != ("rate",):
-            raise SpecError('tickets.weight_rounds needs rewind = "rate": it rewinds weights in some rounds of those.')
         for name, known in (("rewind", ("rate", "weights")), ("importance", ("magnitude", "random"))):
             if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
                 raise SpecError(f"tickets.{name} is {list(getattr(self, name))!r}; choose from: {', '.join(known)}.")
-        if self.weight_rounds and "magnitude" not in self.importance:
-            raise SpecError(
-                "tickets.weight_rounds are rounds of magnitude pruning, which tickets.importance leaves out."
-            )
+        if self.weight_rounds:
+            self._check_weight_rounds()
+
+    def _check_weight_rounds(self) -> None:
+        if not all(type(number) is int and 1 <= number <= self.rounds for number in self.weight_rounds):
+            raise SpecError(f"tickets.weight_rounds is {list(self.weight_rounds)}; rounds are 1 to {self.rounds}.")
+        if self.rewind != ("rate",):
+            raise SpecError('tickets.weight_rounds needs rewind = "rate": it rewinds weights in some rounds of those.')
+        if "magnitude" not in self.importance:
+            raise SpecError("tickets.weight_rounds are rounds of magnitude pruning; tickets.importance leaves it out.")
 
 
 Stages = tuple[tuple[str, ...], ...]
