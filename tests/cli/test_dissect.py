@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification
 
-from multipress.checkpoint import save_model
+from multipress.artifact import open_artifact
+from multipress.checkpoint import load_model, save_model
 from multipress.dissect.probe_tasks import PROBES
 from multipress.models.encoder import encoder_linears
 from multipress.spec import DataSpec, RunSpec
@@ -69,6 +70,21 @@ def test_rows_say_what_differs_layer_by_layer(folders, text, run):
         row for row in by_name["zero_share"] if row["context"]["matrix"] == "key" and not row["context"]["is_bias"]
     ]
     assert all(row["value"] >= 0.5 for row in halved)
+
+
+@pytest.mark.parametrize("head", ["classifier", "none"])
+def test_a_model_as_users_have_it_is_dissected_too(folders, text, run, tmp_path, head):
+    """The dense artifact's model, saved by transformers: its numbers are the same, but for their 16 bits."""
+    _, dense = folders
+    model = load_model(dense)
+    (model if head == "classifier" else model.bert).save_pretrained(tmp_path / "plain")
+    (tmp_path / "plain" / "tokenizer.json").write_text(open_artifact(dense).tokenizer_json())
+    code, out, err = run("dissect", dense, "--against", tmp_path / "plain", "--data", text, "--json")
+    assert code == 0, err
+    rows = [row for row in json.loads(out) if row["name"] == "linear_cka"]
+    assert {row["context"]["against"] for row in rows} == {"plain"}
+    alike = [row["value"] for row in rows if row["context"]["layer"] == row["context"]["against_layer"]]
+    assert alike == pytest.approx([1.0] * 3, abs=1e-6)
 
 
 def test_an_artifact_against_itself_differs_in_nothing(folders, text, run):
@@ -233,6 +249,7 @@ def test_bad_input_is_one_line_and_exit_code_2(folders, text, run, tmp_path, mon
         (("dissect", small, "--against", dense, "--data", text, "--probes", "pos"), "MULTIPRESS_DATA"),
         (("dissect", small, "--against", dense, "--data", tmp_path / "none.txt"), "none.txt"),
         (("dissect", small, "--against", tmp_path), "artifact"),
+        (("dissect", small, "--against", tmp_path / "nowhere"), "nowhere"),
         (("dissect", small, "--against", dense, "--data", tmp_path / "short.txt", "--words", 60), "64"),
         (("dissect", small, "--against", dense, "--data", tmp_path / "short.txt", "--words", 9), "at least 20"),
     ]

@@ -137,7 +137,7 @@ def test_such_a_translator_is_trained_stored_and_translates(folder, sides, tmp_p
     assert len(Translator(artifact)(["How do I top up?"])) == 1
     with pytest.raises(ArtifactError, match=r"other pieces than it reads.*multipress\.open"):
         load_tokenizer(tmp_path / "out")
-    both = [str(tmp_path / "out"), "--against", str(tmp_path / "out")]
+    both = [str(tmp_path / "out"), "--against", str(folder)]  # what it was trained from, as it is
     on = ["--data", str(tmp_path / "dev.jsonl"), "--text", "source", "--label", "target"]
     assert main(["dissect", *both, *on, "-o", str(tmp_path / "page.html")]) == 0
 

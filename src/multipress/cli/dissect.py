@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -22,8 +23,10 @@ __all__ = ["dissect"]
 
 
 def dissect(
-    artifacts: Annotated[list[Path], typer.Argument(metavar="ARTIFACT...", help="Folders of artifacts.")],
-    against: Annotated[Path, typer.Option("--against", help="The artifact that they are compared with.")],
+    artifacts: Annotated[
+        list[Path], typer.Argument(metavar="ARTIFACT...", help="Folders of artifacts; or models, as they are.")
+    ],
+    against: Annotated[Path, typer.Option("--against", help="The artifact or model that they are compared with.")],
     data: Annotated[
         str, typer.Option("--data", help="A file with a text column, or .txt; WikiText-2 if left out.")
     ] = "",
@@ -54,7 +57,7 @@ def dissect(
     """Compare hidden states, attention, zeros and what probes find, layer by layer, with another artifact's."""
     from multipress.dissect.probe_tasks import probe_names
     from multipress.dissect.run import ask, smallest_matches
-    from multipress.dissect.side import open_side, told_apart
+    from multipress.dissect.side import open_side, stored, told_apart
     from multipress.durable import write_text
     from multipress.report.dissection import dissection_figure, dissection_page
     from multipress.report.dissection_rows import dissection_csv
@@ -65,8 +68,8 @@ def dissect(
     asked = ask(
         data, words, text, label, probes=names, data_dir=folder, seeds=seeds, memory_mb=memory_mb, threads=threads
     )
-    sides, reference = [open_side(artifact) for artifact in artifacts], open_side(against)
-    with Parts() as show:
+    with TemporaryDirectory(prefix="multipress-dissect-") as made, Parts() as show:
+        *sides, reference = (open_side(stored(str(name), Path(made))) for name in [*artifacts, against])
         answers = _answers(reference, sides, asked, runs, show)
     labels = told_apart(sides)
     rows = [

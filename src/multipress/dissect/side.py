@@ -9,9 +9,16 @@ from typing import Any
 
 from multipress.analysis.cells import read_cells
 from multipress.artifact import MANIFEST, Artifact, open_artifact
+from multipress.checkpoint import save_model
+from multipress.models import load_pretrained
+from multipress.models.families import family_of
+from multipress.models.pretrained import identify
 from multipress.reproducibility import file_sha256
+from multipress.tasks import Task
 
-__all__ = ["Side", "open_side", "same_depth", "told_apart"]
+__all__ = ["Side", "open_side", "same_depth", "stored", "told_apart"]
+
+_LONGEST = 512  # tokens of a row of a model that is no artifact
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,32 @@ class Side:
     def run_id(self) -> str:
         """The run that made it; empty for none."""
         return str(self.artifact.facts.get("run_id", ""))
+
+
+def stored(name: str, folder: Path) -> Path:
+    """The folder of an artifact; that of a model as users have it, with its weights rounded to 16 bits, is made.
+
+    Args:
+        name: An artifact's folder; or a model's folder, short name or hub id. An encoder may have no head.
+        folder: Where artifacts of models are made.
+
+    Raises:
+        ModelError: it is neither.
+    """
+    path = Path(name)
+    if (path / MANIFEST).is_file() or (path.is_dir() and not (path / "config.json").is_file()):
+        return path  # what is wrong with it is told where it is opened
+    checked = identify(name)
+    writes = family_of(checked.config).writes
+    labels = () if writes else checked.label_names or tuple(map(str, range(max(2, checked.num_labels))))
+    pretrained = load_pretrained(name, label_names=labels, seed=0)
+    kind = ("text", "bleu") if writes else ("classes", "accuracy")
+    task = Task(path.name, kind[0], labels, (kind[1],), kind[1])
+    facts = {"run_id": "", "task": task.to_json(), "max_length": min(checked.max_length or _LONGEST, _LONGEST)}
+    made = folder / pretrained.sha256[:12] / path.resolve().name
+    if not made.exists():
+        save_model(made, pretrained.model, tokenizer_json=pretrained.tokenizer_json, facts=facts)
+    return made
 
 
 def open_side(folder: Path) -> Side:
