@@ -38,6 +38,7 @@ _PUBLIC = {
             "SettingError",
             "SpecError",
             "StoreError",
+            "TruncationWarning",
         )
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torch
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import load_model
-from multipress.errors import ArtifactError, DataError
+from multipress.errors import ArtifactError, DataError, TruncationWarning
 from multipress.models.decoding import BEAMS, LENGTH_PENALTY, write_translations
 from multipress.precision import device, route, use_route
-from multipress.runtime.predictor import Translation
+from multipress.runtime.predictor import Translation, told_cut
 from multipress.runtime.tokenizer import TextEncoder
 
 __all__ = ["Translator"]
@@ -78,9 +79,18 @@ class Translator:
 
         Raises:
             DataError: `texts` is no list of texts, or there are second texts.
+
+        Warns:
+            TruncationWarning: texts were cut.
         """
         if pairs is not None:
             raise DataError("A translator reads one text a row, but was given pairs.")
+        found = self._translations(texts, on_progress)
+        if self.num_truncated:
+            warnings.warn(told_cut(self.num_truncated, len(texts), self.max_length), TruncationWarning, stacklevel=2)
+        return found
+
+    def _translations(self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None) -> list[Translation]:
         rows = self._encoder.encode(texts)
         self.num_truncated = self._encoder.num_truncated
         threads = torch.get_num_threads()
@@ -101,4 +111,4 @@ class Translator:
 
     def outputs(self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None = None) -> np.ndarray:
         """The translations alone, (N,) objects."""
-        return np.array([found.translation for found in self(texts, on_progress=on_progress)], dtype=object)
+        return np.array([found.translation for found in self._translations(texts, on_progress)], dtype=object)

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+import multipress as mp
 from multipress.artifact import open_artifact
 from multipress.errors import ArtifactError, DataError
 from multipress.runtime import Predictor
@@ -98,7 +99,8 @@ def test_a_task_of_numbers_gives_the_number(number):
 
 def test_rows_that_were_cut_are_counted_and_no_rows_give_no_predictions(artifact):
     predictor = Predictor(artifact)
-    predictor(TEXTS)
+    with pytest.warns(mp.TruncationWarning, match=r"^1 of \d+ rows are longer than \d+ tokens and were cut"):
+        predictor(TEXTS)
     assert predictor.num_truncated == 1
     assert predictor([]) == []
     assert predictor.num_truncated == 0

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from multipress.errors import SettingError
+from multipress.errors import SettingError, TruncationWarning
 from multipress.plain_text import plain
 
 __all__ = ["predict"]
@@ -37,6 +38,7 @@ def predict(
 ) -> None:
     """Predict the labels of texts, or translate them."""
     from multipress.runtime import open_predictor
+    from multipress.runtime.predictor import told_cut
 
     if (file is None) == (not texts):
         raise SettingError("Give either texts or --file FILE.")
@@ -49,18 +51,17 @@ def predict(
 
         usual = Columns.of(predictor.artifact.facts)
         rows, pairs = load_texts(file, is_pair=is_pair, text=tuple(columns or ()), usual=usual)
-    predictions = predictor(rows, pairs)
-    empty = sum(not row.strip() for row in rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)  # it is told below
+        predictions = predictor(rows, pairs)
+    empty = sum(not all(row.strip() for row in own) for own in zip(*filter(None, (rows, pairs)), strict=True))
     if empty:
         typer.echo(
             f"warning: {empty} of {len(rows)} rows are empty; what is predicted for them means nothing.", err=True
         )
     if predictor.num_truncated:
-        typer.echo(
-            f"warning: {predictor.num_truncated} of {len(rows)} rows are longer than "
-            f"{predictor.max_length} tokens and were cut.",
-            err=True,
-        )
+        told = told_cut(predictor.num_truncated, len(rows), predictor.max_length)
+        typer.echo(f"warning: {told}", err=True)
     if as_json:
         typer.echo(json.dumps([prediction.to_json() for prediction in predictions]))
         return

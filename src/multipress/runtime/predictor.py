@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
-from multipress.errors import ArtifactError, DataError, MissingExtraError, SettingError
+from multipress.errors import ArtifactError, DataError, MissingExtraError, SettingError, TruncationWarning
 from multipress.runtime.decoded import decoded_tensors
 from multipress.runtime.graph_file import Graph, read_graph
 from multipress.runtime.graph_sizes import check_sizes
@@ -21,7 +22,7 @@ from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 from multipress.runtime.simple_graph import simple_graph
 from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
 
-__all__ = ["ENGINES", "PRECISIONS", "Prediction", "Predictor", "Translation", "open_predictor"]
+__all__ = ["ENGINES", "PRECISIONS", "Prediction", "Predictor", "Translation", "open_predictor", "told_cut"]
 
 PRECISIONS = ("fp32", "int8")
 ENGINES = ("onnxruntime", "openvino")
@@ -68,6 +69,11 @@ class Translation:
     def to_json(self) -> dict[str, Any]:
         """The translation as plain JSON values."""
         return {"translation": self.translation, "score": self.score}
+
+
+def told_cut(num_cut: int, num_rows: int, max_length: int) -> str:
+    """That rows were cut, in words."""
+    return f"{num_cut:,} of {num_rows:,} rows are longer than {max_length} tokens and were cut."
 
 
 def open_predictor(artifact: Artifact | Path | str, threads: int = 1, batch_size: int = 32, **options: Any) -> Any:
@@ -219,8 +225,14 @@ class Predictor:
         return self.session.run(batch)
 
     def __call__(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
-        """Predictions for each row, in the order given; arguments and errors as in `logits`."""
+        """Predictions for each row, in the order given; arguments and errors as in `logits`.
+
+        Warns:
+            TruncationWarning: rows were cut.
+        """
         logits = self.logits(texts, pairs).astype(np.float64)
+        if self.num_truncated:
+            warnings.warn(told_cut(self.num_truncated, len(texts), self.max_length), TruncationWarning, stacklevel=2)
         labels = self._labels
         if labels is None:
             return [Prediction(None, float(value), {}) for value in logits[:, 0]]
