@@ -89,6 +89,7 @@ DAMAGED = {
     "no text": frames(DOCUMENT, b"\0", b"\xff\0"),
     "a bomb of words": frames(DOCUMENT, b"\0" + b"\xff" * 400_000, b"a" * 255 + b"\0" * 400_001),
     "a bomb of no words": frames(DOCUMENT, bytes(3_000_000), bytes(3_000_000)),
+    "a bomb of empty lists": frames(b'{"a":[' + b"[]," * 4_000_000 + b"0]}", b"", b""),
     "a bomb of zeros": frames(*3 * [bytes(MAX_TOKENIZER_BYTES + 1)]),
 }
 
