@@ -118,7 +118,8 @@ class Artifact:
 
     def dense_weights(self) -> dict[str, np.ndarray]:
         """Every weight by name as float32; tied names share one array."""
-        weights = {name: tensor.dense() for name, tensor in self.tensors().items()}
+        tensors = self.tensors()
+        weights = {name: tensors.pop(name).dense() for name in list(tensors)}  # codes go as floats come
         return weights | {alias: weights[name] for alias, name in self.aliases.items()}
 
     def tokenizer_json(self) -> str:

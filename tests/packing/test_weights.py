@@ -86,6 +86,8 @@ def test_floats_that_cannot_be_packed_take_no_more_than_their_names_in_the_file(
     assert sum(record["bytes"] for record in records.values()) <= 2 * sum(one.values.size for one in tensors.values())
     for name, one in read_tensors(memoryview(data), records).items():
         assert one.values.tobytes() == tensors[name].values.tobytes()
+        # What was read keeps nothing of the file in memory.
+        assert not np.may_share_memory(one.values, np.frombuffer(data, dtype=np.uint8))
 
 
 @pytest.mark.parametrize("groups", [2, 8, 64])

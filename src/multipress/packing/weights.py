@@ -156,4 +156,5 @@ def _decode_entry(data: memoryview, entry: Entry) -> np.ndarray:
     body = data[entry.start : entry.end]
     if entry.dtype == "U8":
         return decode(body)
-    return np.frombuffer(body, dtype="<f2" if entry.dtype == "F16" else "<f4").reshape(entry.shape)
+    # A copy: what is left of the file would keep all of it in memory.
+    return np.frombuffer(body, dtype="<f2" if entry.dtype == "F16" else "<f4").reshape(entry.shape).copy()
