@@ -234,6 +234,7 @@ class _Fitting:
         card = winners_card(open_artifact(self._out), comparison, command, name, f"Found by a search. {ended}")
         write_text(self._out / "README.md", card)
         tried = sum(result.recipe.rate != 0 for result in tries.results)
+        alone_ms = None if self._budget.max_ms is None else tries.latency_now(self._out)
         found = Compressed(
             open_artifact(self._out),
             comparison,
@@ -241,16 +242,14 @@ class _Fitting:
             search.winner.recipe.text(),
             self.folder / "runs",
             tuple(self._notes),
-            missed_limits(comparison, self._budget, self._latency(tries)),
+            missed_limits(comparison, self._budget, alone_ms),
             only_guesses(comparison, rows),
             ended,
             search.ran_out,
+            alone_ms,
         )
         write_json(self.folder / RESULT, found.to_json())
         return found
-
-    def _latency(self, tries: Tries) -> float | None:
-        return None if self._budget.max_ms is None else tries.latency_now(self._out)
 
     def _check_place(self, tries: Tries) -> None:
         """Raise `ArtifactError` unless `out` is free or holds a winner of this search."""

@@ -37,6 +37,7 @@ class Compressed:
         guesses: Whether it is right no more often than the most common label is.
         ended: Why the search ended.
         ran_out: Whether that was for want of time.
+        alone_ms: What the winner takes for one text in integers, timed by itself in the end; None without such a limit.
     """
 
     artifact: Artifact
@@ -49,6 +50,7 @@ class Compressed:
     guesses: bool
     ended: str
     ran_out: bool
+    alone_ms: float | None = None
 
     def to_json(self) -> dict[str, object]:
         """All of it as plain JSON values."""
@@ -58,6 +60,7 @@ class Compressed:
             "recipe": self.recipe,
             "meets_budget": not self.missed,
             "missed": list(self.missed),
+            "latency_alone_ms": self.alone_ms,
             "no_better_than_guessing": self.guesses,
             "ended": self.ended,
             "run_id": self.artifact.facts["run_id"],
