@@ -1,8 +1,9 @@
-"""A reader of packets written from docs/format.md alone: plain Python, number by number, nothing of the package.
+"""A reader of weights and words written from docs/format.md alone: plain Python, number by number, nothing of ours.
 
 It knows no zstd, which is another library's; a stream of it is given to the function that the caller brings.
 """
 
+import json
 import struct
 
 
@@ -126,6 +127,34 @@ def ans(payload, alphabet, size, count):
     assert state == 0
     assert not words
     return groups
+
+
+def weights(data, manifest, unzstd):
+    """Shape and floats, in row-major order, of every tensor of a `model.safetensors` by name, tied ones too."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
+
+    def values(name):
+        entry = header[name]
+        kind, shape = {"F16": "float16", "F32": "float32", "U8": ""}[entry["dtype"]], tuple(entry["shape"])
+        items = body[slice(*entry["data_offsets"])]
+        if not kind:
+            kind, shape, items = decode_packet(items, unzstd)
+        letter, width = {"int8": ("b", 1), "float16": ("e", 2), "float32": ("f", 4)}[kind]
+        return shape, struct.unpack(f"<{len(items) // width}{letter}", items)
+
+    found = {}
+    for name, record in manifest["tensors"].items():
+        shape, numbers = values(name)
+        if record["bits"] <= 8:
+            sizes, scales = values(f"{name}.scale")
+            groups = sizes[1] if len(sizes) == 2 else 1
+            each = len(numbers) // len(scales)
+            assert len(scales) == 1 or len(scales) == shape[0] * groups
+            numbers = [number * scales[index // each] for index, number in enumerate(numbers)]
+        found[name] = (shape, list(numbers))
+    aliases = json.loads(header["__metadata__"].get("aliases", "{}"))
+    return found | {other: found[name] for other, name in aliases.items()}
 
 
 def tokenizer(data, unzstd):
