@@ -84,8 +84,10 @@ def test_openvino_files_answer_as_the_artifact(artifacts, tmp_path, export):
     assert set(report["models"][wanted.file]["files"]) == {wanted.file, wanted.file.replace(".xml", ".bin")}
     limit = 0.05 if export[1] == "bf16" else 1e-4
     assert report["models"][wanted.file]["parity"]["largest_difference"] < limit
-    predictor = Predictor(artifact, engine="openvino")
-    assert np.abs(predictor.logits(TEXTS) - Predictor(artifact).logits(TEXTS)).max() < 1e-4
+    expected = Predictor(artifact).logits(TEXTS)
+    for precision, share in (("fp32", 1e-5), ("int8", 0.05)):  # in int8 it rounds activations where there is VNNI
+        predictor = Predictor(artifact, engine="openvino", precision=precision)
+        assert np.abs(predictor.logits(TEXTS) - expected).max() < share * np.abs(expected).max()
 
 
 def test_openvino_int8_of_floats_is_refused_because_nothing_was_trained(artifacts, tmp_path):

@@ -250,7 +250,7 @@ def _open(artifact: Artifact, graph: Graph, threads: int, how: tuple[str, str], 
     precision, engine = how
     tensors = decoded_tensors(artifact, cache=cache)
     if precision == "int8":
-        if engine == "openvino":  # it computes integer products as floats, but keeps and decodes codes quickly
+        if engine == "openvino":  # it keeps codes; with VNNI it rounds activations and multiplies integers by itself
             return OpenVinoSession(write_graph(stored_graph(graph, tensors)), threads=threads)
         whole = write_graph(integer_graph(graph, tensors, only_here=True))
         return OnnxSession(whole, threads=threads, max_tokens=_MAX_TOKENS * threads)
