@@ -39,7 +39,8 @@ _OPEN = {
     ),
     "openvino/openvino_model_qint8_quantized.xml": (
         _openvino("openvino_model_qint8_quantized.xml", "f32"),
-        "Weights as 8-bit integers with their scales, which OpenVINO keeps; its products are of floats.",
+        "Weights as 8-bit integers with their scales, which OpenVINO keeps; where the processor has VNNI it rounds "
+        "activations too.",
     ),
 }
 

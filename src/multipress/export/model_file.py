@@ -59,7 +59,7 @@ def _openvino_graph(graph: Graph, artifact: Artifact, precision: str) -> Graph:
             "The artifact's weights are floats; OpenVINO's int8 keeps trained integers. Export it in fp32 or bf16, or "
             "train it with --method quantization."
         )
-    # OpenVINO computes integer products as floats; codes with their scales are what it keeps and decodes quickly.
+    # Products of integers it computes as floats; codes with their scales it keeps, and multiplies where there is VNNI.
     return stored_graph(graph, tensors)
 
 
