@@ -39,8 +39,7 @@ _OPEN = {
     ),
     "openvino/openvino_model_qint8_quantized.xml": (
         _openvino("openvino_model_qint8_quantized.xml", "f32"),
-        "Weights as 8-bit integers with their scales, which OpenVINO keeps; where the processor has VNNI it rounds "
-        "activations too.",
+        "Weights as 8-bit integers with their scales; where the processor has VNNI, OpenVINO rounds activations too.",
     ),
 }
 
