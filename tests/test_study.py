@@ -148,6 +148,23 @@ def test_a_study_refuses_a_teacher_with_another_tokenizer_before_it_runs(tiny_fo
     Plan(study(tiny_folder, methods={"distillation": {"hidden": 1.0, "teacher": str(other)}})).check()
 
 
+def test_predicted_time_of_a_translator_counts_tokens_words_and_beams(tmp_path, monkeypatch):
+    monkeypatch.setattr("multipress.estimate._rates", lambda: BlockRates(train=1e9, teach=2e9, read=4e9, update=1e-9))
+    for name, count in (("train", 200), ("dev", 20)):
+        rows = "".join(f"{name} {n} a b c d,target {n}\n" for n in range(count))
+        (tmp_path / f"{name}.csv").write_text("source,target\n" + rows)
+    data = DataSpec(train=str(tmp_path / "train.csv"), dev=str(tmp_path / "dev.csv"), target="text")
+    training = TrainingSpec(epochs=3, batch_tokens=500, max_length=32)
+    model = "transformer-l2-h64-v300"
+    plan = Plan(replace(study(tmp_path, models=(model,)), data=(data,), training=training))
+    weights = plan.multiplied_weights(model)
+    assert weights == 2 * 12 * 64**2 + 2 * 16 * 64**2 + 300 * 64  # a decoder's block looks at what was read too
+    of_train, of_dev = _num_tokens(plan, model, data, 32)
+    steps = 3 * -(-2 * of_train // 500)
+    expected = 3 * of_train * 6 * weights / 1e9 + steps * weights * 1e-9 + 5 * of_dev * 2 * weights / 4e9
+    assert predicted_seconds(plan, RunSpec("train", model, data, training)) == pytest.approx(expected + SECONDS_BESIDE)
+
+
 def test_translators_that_will_learn_other_pieces_teach_each_other_no_words(tmp_path):
     for name in ("train", "dev"):
         rows = "".join(f"{name} {n},target {n}\n" for n in range(20))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,6 +16,7 @@ from multipress.engines.job import Job
 from multipress.engines.local import default_workers
 from multipress.methods import Method, Stage
 from multipress.models.catalogue import SHRUNK_FROM, SHRUNK_STEPS, shrunk_folder
+from multipress.models.decoding import BEAMS
 from multipress.plan import Plan
 from multipress.precision import BlockRates, block_rates
 from multipress.recipe import Recipe
@@ -163,12 +165,16 @@ def predicted_seconds(plan: Plan, spec: RunSpec) -> float:
     step = 6 * weights / rates.train
     if "teacher_model" in Recipe.from_specs(spec.methods).needs(plan.data(spec.data).task.target):
         step += 2 * plan.multiplied_weights(plan.teacher_name()) / rates.teach
-    num_steps = spec.training.epochs * -(-len(plan.data(spec.data).train) // spec.training.batch_size)
+    data, how = plan.data(spec.data), spec.training
+    # Of what is written there are about as many tokens as of what is read.
+    in_epoch = 2 * train_tokens / how.batch_tokens if how.batch_tokens else len(data.train) / how.batch_size
+    num_steps = how.epochs * math.ceil(in_epoch)
+    read = 2 * weights / rates.read * (BEAMS + 1 if data.task.target == "text" else 1)
     compressing = any(method.name in ("pruning", "quantization") for method in spec.methods) * COMPRESSING_SECONDS
     compressing += any(m.settings.get("rate") or m.settings.get("rate_weight") for m in spec.methods) * CODED_SECONDS
     return (
-        share * (spec.training.epochs * train_tokens * step + num_steps * (compressing + rates.update) * weights)
-        + dev_tokens * 2 * weights / rates.read
+        share * (how.epochs * train_tokens * step + num_steps * (compressing + rates.update) * weights)
+        + dev_tokens * read
         + SECONDS_BESIDE
     )
 

@@ -195,12 +195,13 @@ class Plan:
         return sum(prod(shape) for shape in self._shapes_of(model).values())
 
     def multiplied_weights(self, model: str) -> float:
-        """Weights of the blocks' matrices that each token is multiplied with."""
+        """Weights that each token is multiplied with: the blocks' matrices, and the words' of what is written."""
         config = self.identify(model).config
         family = family_of(config)
         inside = tuple(f"{family.prefix}.{place}." for place in (family.blocks, family.decoder_blocks) if place)
         shapes = self._shapes_of(model)
         weights = sum(prod(shape) for name, shape in shapes.items() if name.startswith(inside) and len(shape) == 2)
+        weights += config.vocab_size * config.hidden_size * family.writes
         # BERT's last block computes its queries, output and feed-forward network for the first token only.
         return float(weights * (1 - 5 / 6 / config.num_hidden_layers * family.has_first_token))
 
