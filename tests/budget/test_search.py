@@ -457,3 +457,23 @@ def test_proposals_keep_to_the_size_and_learn_from_earlier_searches():
     search(Budget(max_mb=0.3), plain)
     assert plain.rounds[:3] == known.rounds[:3]
     assert plain.rounds[3:] != known.rounds[3:]
+
+
+def test_proposed_learning_rates_lie_between_those_that_were_worse_on_both_sides():
+    class OneGood(Known):
+        def score(self, recipe):
+            return 0.8 - 0.1 * abs(math.log(recipe.learning_rate / 3e-4))
+
+    known = OneGood()
+    search(Budget(max_mb=0.4), known)
+    best, tried = 0.0, []
+    proposed = known.rounds[4:]  # after the rules
+    assert len(proposed) >= PATIENCE
+    for one in known.rounds:
+        if one in proposed:
+            lower = max(rate for score, rate in tried if rate < best)
+            higher = min(rate for score, rate in tried if rate > best)
+            for recipe in one:
+                assert lower * 0.9 <= recipe.learning_rate <= higher * 1.1 or recipe.bits < 8
+        tried += [(known.score(recipe), recipe.learning_rate) for recipe in one if recipe.bits == 8]
+        best = max(tried)[1]

@@ -15,9 +15,11 @@ from multipress.budget.tries import Recipe, Result
 __all__ = ["RATE", "Proposals"]
 
 RANDOM = 6  # tries before anything is learned from them
-LEARNING_RATES = 10.0  # factor from the usual learning rate, up and down: beyond what the rules try
+LEARNING_RATES = 10.0  # factor from the usual learning rate, up and down, where none was tried: beyond the rules
 EPOCHS = 4  # the same of the epochs, up
 SOFTEST = 8.0  # highest temperature of the teacher's answers; the lowest is 1
+
+_ALL_RATES = (1 / LEARNING_RATES, LEARNING_RATES)
 
 RATE = "rate"  # the kind of a recipe whose bits are a mean of an entropy coder, or plain 8 bits
 Fill = Callable[[Recipe, str, float], Recipe]
@@ -27,7 +29,8 @@ Told = Callable[[Result | None], None]
 class Proposals:
     """Asks Optuna for learning rate, epochs, temperature, words, kind and, where the smallest is looked for, the bytes.
 
-    The same tries give the same proposals.
+    The same tries give the same proposals. Learning rates lie between those that were tried nearest to the best one's,
+    below and above, and were worse.
 
     Args:
         base: Recipe of the model, whose learning rate and epochs are the middle of what is asked for.
@@ -56,6 +59,7 @@ class Proposals:
         self._fill = fill
         self._usual = usual
         self._loss = loss
+        self._rates: list[tuple[float, float]] = []  # of each try its loss and its learning rate, in usual ones
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=RANDOM, constant_liar=True)
@@ -77,15 +81,13 @@ class Proposals:
                 "kind": _kind(recipe),
                 "bytes": float(result.package_bytes),
             }
+            space = self._space(result.package_bytes, result.package_bytes, self.most_epochs)
             try:
-                trial = optuna.trial.create_trial(
-                    params=values,
-                    distributions=self._space(result.package_bytes, result.package_bytes, self.most_epochs),
-                    value=self._loss(result),
-                )
+                trial = optuna.trial.create_trial(params=values, distributions=space, value=self._loss(result))
             except ValueError:
                 continue  # beyond what is asked for here
             self._study.add_trial(trial)
+            self._note(result)
 
     def next(self, count: int, smallest: float, largest: float, most_epochs: int) -> list[tuple[Recipe, Told]]:
         """Recipes to try side by side, each with what is to be told of its result.
@@ -96,9 +98,9 @@ class Proposals:
             largest: Most bytes.
             most_epochs: Passes that there is time for, from `fewest_epochs` to `most_epochs`.
         """
-        made = []
+        made, around = [], self._around_the_best()
         for _ in range(count):
-            trial = self._study.ask(self._space(smallest, largest, most_epochs))
+            trial = self._study.ask(self._space(smallest, largest, most_epochs, around))
             chosen = trial.params
             soft = float(f"{chosen['temperature']:.2g}")
             recipe = replace(self._base, words=chosen["words"], epochs=chosen["epochs"], temperature=soft)
@@ -116,8 +118,21 @@ class Proposals:
                 self._study.tell(trial, state=TrialState.FAIL)
             else:
                 self._study.tell(trial, self._loss(result))
+                self._note(result)
 
         return tell
+
+    def _note(self, result: Result) -> None:
+        self._rates.append((self._loss(result), result.recipe.learning_rate / self._usual(result.recipe)))
+
+    def _around_the_best(self) -> tuple[float, float]:
+        """The learning rates tried nearest to the best one's, below and above, in usual ones."""
+        if not self._rates:
+            return _ALL_RATES
+        _, best = min(self._rates)
+        lower = max((rate for _, rate in self._rates if rate < best), default=_ALL_RATES[0])
+        higher = min((rate for _, rate in self._rates if rate > best), default=_ALL_RATES[1])
+        return lower, higher
 
     def _told_nothing(self, trial: Any) -> Told:
         tell = self._told(trial)
@@ -133,11 +148,13 @@ class Proposals:
         """Most passes over the rows of a proposal."""
         return EPOCHS * self._base.epochs
 
-    def _space(self, smallest: float, largest: float, most_epochs: int) -> dict[str, Any]:
+    def _space(
+        self, smallest: float, largest: float, most_epochs: int, rates: tuple[float, float] = _ALL_RATES
+    ) -> dict[str, Any]:
         from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
         return {
-            "learning_rate": FloatDistribution(1 / LEARNING_RATES, LEARNING_RATES, log=True),
+            "learning_rate": FloatDistribution(*rates, log=True),
             "epochs": IntDistribution(self.fewest_epochs, most_epochs),
             "temperature": FloatDistribution(1.0, SOFTEST, log=True),
             "words": CategoricalDistribution(self._words),
