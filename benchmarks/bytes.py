@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import tempfile
@@ -156,6 +157,7 @@ def rows_of_rivals(dense: Dense, task: Task, rows: Split, torchao: bool) -> list
         logits = Predictor(dense.artifact, session=session(decode(data))).logits(rows.texts, rows.pairs)
         packed = zstandard.ZstdCompressor(level=LEVEL).compress(data)
         row = {"name": name, "score": score_logits(task, logits, rows.labels)}
+        row["weights"] = sum(array.size for array in dense.floats.values())
         found.append(row | {"bytes": len(data), "decode_s": fastest(decode, data)})
         behind = {"name": f"{name} + zstd", "bytes": len(packed)}
         found.append(row | behind | {"decode_s": fastest(behind_zstd(decode), packed)})
@@ -175,6 +177,7 @@ def row_of_ours(name: str, artifact: Artifact, task: Task, rows: Split) -> dict:
     return {
         "name": f"ours: {name}",
         "score": score_logits(task, logits, rows.labels),
+        "weights": sum(math.prod(record["shape"]) for record in records.values()),
         "bytes": artifact.weights_bytes,
         "package_bytes": artifact.package_bytes,
         "bound_bytes": sizes["entropy_bound_bytes"],
@@ -202,12 +205,11 @@ def main() -> None:
         rows = rows.take(range(min(len(rows), arguments.max_rows or len(rows))))
         found = rows_of_rivals(dense, task, rows, not arguments.without_torchao)
         found.append(row_of_ours("dense", dense.artifact, task, rows))
-        num_weights = sum(array.size for array in dense.floats.values())
         for text in arguments.ours:
             name, folder = text.split("=", 1)
             found.append(row_of_ours(name, open_artifact(Path(folder)), task, rows))
     for row in found:
-        row["decode_mb_s"] = num_weights / 1e6 / row["decode_s"]
+        row["decode_mb_s"] = row["weights"] / 1e6 / row["decode_s"]
     show(found)
     if arguments.out:
         versions = library_versions("torch", "torchao", "onnxruntime", "safetensors", "zstandard", "multipress")

@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 # Public name -> (module, name there). Text, not imports: nothing is loaded before it is asked for.
 _PUBLIC = {
     "compress": ("multipress.budget.compress", "compress"),
+    "TruncationWarning": ("multipress.runtime.predictor", "TruncationWarning"),
     "open": ("multipress.runtime", "open_predictor"),
     "load": ("multipress.checkpoint", "load_model"),
     "push_to_hub": ("multipress.hub", "push_to_hub"),
@@ -38,7 +39,6 @@ _PUBLIC = {
             "SettingError",
             "SpecError",
             "StoreError",
-            "TruncationWarning",
         )
     },
 }

@@ -14,8 +14,6 @@ MultipressError                 exit code 1
 └── RunError                    a run failed
     └── DivergedError           the loss became NaN or infinite
 
-TruncationWarning               no error: texts were cut
-
 Each message says what is wrong, what was found, and what to do. The command line prints it without a
 traceback and exits with `exit_code`.
 """
@@ -36,7 +34,6 @@ __all__ = [
     "SettingError",
     "SpecError",
     "StoreError",
-    "TruncationWarning",
 ]
 
 
@@ -104,7 +101,3 @@ class DivergedError(RunError):
     def __init__(self, step: int) -> None:
         super().__init__(f"The loss is not a number at step {step}. Lower the learning rate or change the seed.")
         self.step = step
-
-
-class TruncationWarning(UserWarning):
-    """Texts are longer than the model reads and were cut."""

@@ -89,13 +89,19 @@ def describe_sizes(plan: Plan) -> Iterator[str]:
         yield f"sizes on {data.task or 'the first task'}, the whole package:"
     for job in plan.cells(rates):
         spec = job.spec
-        methods = [method for method in Recipe.from_specs(spec.methods).methods if method.stage != Stage.OBJECTIVE]
+        methods = [method for method in Recipe.from_specs(spec.methods).methods if _changes_size(method, spec)]
         name = f"{spec.model}, {' + '.join(map(_changed_settings, methods)) or 'dense'}"
         if spec.before or spec.mask_from or spec.model in plan.absent or name in said:
             continue
         said.add(name)
         ahead = size_before_training(replace(spec, methods=Recipe(methods).specs()), plan.places)
         yield f"  {name}: {ahead.text()}"
+
+
+def _changes_size(method: Method, spec: RunSpec) -> bool:
+    """Whether a method has a part in the size: what is only minimized has none, but rows that it makes bring words."""
+    brings_words = method.settings().get("augment") and any(one.name == "vocabulary" for one in spec.methods)
+    return method.stage != Stage.OBJECTIVE or bool(brings_words)
 
 
 def _changed_settings(method: Method) -> str:

@@ -11,10 +11,10 @@ import torch
 
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import load_model
-from multipress.errors import ArtifactError, DataError, TruncationWarning
+from multipress.errors import ArtifactError, DataError
 from multipress.models.decoding import BEAMS, LENGTH_PENALTY, write_translations
 from multipress.precision import device, route, use_route
-from multipress.runtime.predictor import Translation, told_cut
+from multipress.runtime.predictor import Translation, TruncationWarning, told_cut
 from multipress.runtime.tokenizer import TextEncoder
 
 __all__ = ["Translator"]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from xml.etree import ElementTree
 
 import numpy as np
@@ -244,12 +245,16 @@ def test_bad_input_is_one_line_and_exit_code_2(folders, text, run, tmp_path, mon
     monkeypatch.delenv("MULTIPRESS_DATA", raising=False)
     small, dense = folders
     (tmp_path / "short.txt").write_text("w1 w2 w3\n" * 25)
+    partial = shutil.copytree(dense, tmp_path / "partial")
+    (partial / "manifest.json").unlink()
     cases = [
         (("dissect", small, "--against", dense, "--probes", "nonsense"), "coreference_arc"),
         (("dissect", small, "--against", dense, "--data", text, "--probes", "pos"), "MULTIPRESS_DATA"),
         (("dissect", small, "--against", dense, "--data", tmp_path / "none.txt"), "none.txt"),
         (("dissect", small, "--against", tmp_path), "artifact"),
         (("dissect", small, "--against", tmp_path / "nowhere"), "nowhere"),
+        (("dissect", small, "--against", "transformer-tiny"), "no weights yet"),
+        (("dissect", small, "--against", partial), "manifest.json"),
         (("dissect", small, "--against", dense, "--data", tmp_path / "short.txt", "--words", 60), "64"),
         (("dissect", small, "--against", dense, "--data", tmp_path / "short.txt", "--words", 9), "at least 20"),
     ]

@@ -94,6 +94,8 @@ def test_openvino_int8_of_floats_is_refused_because_nothing_was_trained(artifact
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     with pytest.raises(InputError, match="weights are floats"):
         export_artifact(artifacts["floats"], Export("openvino", "int8"), tmp_path, rows(artifacts["floats"]))
+    with pytest.raises(InputError, match="weights are floats"):
+        Predictor(artifacts["floats"], engine="openvino", precision="int8")
 
 
 def test_one_folder_holds_several_exports_of_one_artifact_only(artifacts, tmp_path):

@@ -216,7 +216,7 @@ def test_settings_that_cannot_be():
     with pytest.raises(SettingError, match=r"rate is 8\.5"):
         Quantization(rate=8.5)
     for settings in ({"bits": 4}, {"embedding_bits": 3}):
-        with pytest.raises(SettingError, match="choose the bits themselves"):
+        with pytest.raises(SettingError, match="leave bits and embedding_bits out"):
             Quantization(rate=1.0, **settings)
     with pytest.raises(SettingError, match="give one"):
         Quantization(rate=1.0, rate_weight=0.1)

@@ -57,9 +57,9 @@ def test_what_is_lost_first_as_zeros_grow_is_said():
             found += measured("probe_accuracy", {0: 0.6}, change=changes.get(probe, 0.0), probe=probe)
         return [{**row, "context": {**row["context"], "artifact": name}} for row in found]
 
-    rounds = dissected("tiny sst2 P49[3 rounds] seed 0", 49, arc=-0.1, pos=-0.05)
-    rounds += dissected("tiny sst2 P20[1 round] seed 0", 20, arc=-0.1, tense=-0.1)
-    rounds += dissected("tiny sst2 P20[1 round, importance=random] seed 0", 20, topic=-0.1)
+    rounds = dissected("tiny sst2 P49[importance=magnitude][3 rounds] seed 0", 49, arc=-0.1, pos=-0.05)
+    rounds += dissected("tiny sst2 P20[importance=magnitude] seed 0", 20, arc=-0.1, tense=-0.1)
+    rounds += dissected("tiny sst2 P20[importance=random] seed 0", 20, topic=-0.1)
     (sentence,) = [sentence for sentence in findings(rounds) if sentence.startswith("As zeros grow")]
     assert sentence == (
         "As zeros grow (20%, 49% of the blocks): first to find less, and with more zeros too: arc from 20% on, then "
@@ -169,6 +169,14 @@ def test_rows_beside_runs_are_found_by_what_they_were_compared_with_and_on_what(
     assert [row["name"] for row in found] == [row["name"] for row in more]
     keep(first, "dissect_cccccccc-1", [{**row, "context": {**row["context"], "text": "my text"}} for row in rows])
     parts = read_dissections(store, {first: ""})
+    few = [{**row, "context": {**row["context"], "text": "my text", "words": 99}} for row in rows]
+    keep(second, "dissect_dddddddd-1", few)
+    several = read_dissections(store, {first: "", second: ""})
+    assert list(several) == ["dense, on WikiText-2", "dense, on my text, 9,814 words", "dense, on my text, 99 words"]
+    # What an older version found is not mixed with what a newer one did.
+    keep(second, "dissect_aaaaaaaa-10", [{**row, "value": 0.0} for row in rows])
+    (newer,) = read_dissections(store, {second: ""}).values()
+    assert {row["value"] for row in newer} == {0.0}
     assert list(parts) == ["dense, on WikiText-2", "dense, on my text"]
     assert list(map(len, parts.values())) == [len(more), len(rows)]
     attempt = store.claim(other, "dissect_bbbbbbbb-1")

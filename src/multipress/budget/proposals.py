@@ -19,6 +19,7 @@ LEARNING_RATES = 10.0  # factor from the usual learning rate, up and down, where
 EPOCHS = 4  # the same of the epochs, up
 SOFTEST = 8.0  # highest temperature of the teacher's answers; the lowest is 1
 
+AS_LARGE = 0.97  # share of a package's bytes above which another says what its learning rate did, not its bytes
 _ALL_RATES = (1 / LEARNING_RATES, LEARNING_RATES)
 
 RATE = "rate"  # the kind of a recipe whose bits are a mean of an entropy coder, or plain 8 bits
@@ -30,7 +31,7 @@ class Proposals:
     """Asks Optuna for learning rate, epochs, temperature, words, kind and, where the smallest is looked for, the bytes.
 
     The same tries give the same proposals. Learning rates lie between those that were tried nearest to the best one's,
-    below and above, and were worse.
+    below and above, and were worse with as many bytes.
 
     Args:
         base: Recipe of the model, whose learning rate and epochs are the middle of what is asked for.
@@ -59,7 +60,7 @@ class Proposals:
         self._fill = fill
         self._usual = usual
         self._loss = loss
-        self._rates: list[tuple[float, float]] = []  # of each try its loss and its learning rate, in usual ones
+        self._rates: list[tuple[float, float, int]] = []  # of each try loss, learning rate in usual ones, bytes
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(seed=0, n_startup_trials=RANDOM, constant_liar=True)
@@ -123,15 +124,17 @@ class Proposals:
         return tell
 
     def _note(self, result: Result) -> None:
-        self._rates.append((self._loss(result), result.recipe.learning_rate / self._usual(result.recipe)))
+        rate = result.recipe.learning_rate / self._usual(result.recipe)
+        self._rates.append((self._loss(result), rate, result.package_bytes))
 
     def _around_the_best(self) -> tuple[float, float]:
-        """The learning rates tried nearest to the best one's, below and above, in usual ones."""
+        """Learning rates nearest to the best one's, below and above, that were worse with as many bytes; usual ones."""
         if not self._rates:
             return _ALL_RATES
-        _, best = min(self._rates)
-        lower = max((rate for _, rate in self._rates if rate < best), default=_ALL_RATES[0])
-        higher = min((rate for _, rate in self._rates if rate > best), default=_ALL_RATES[1])
+        least, best, size = min(self._rates)
+        worse = [rate for loss, rate, other in self._rates if loss > least and other >= AS_LARGE * size]
+        lower = max((rate for rate in worse if rate < best), default=_ALL_RATES[0])
+        higher = min((rate for rate in worse if rate > best), default=_ALL_RATES[1])
         return lower, higher
 
     def _told_nothing(self, trial: Any) -> Told:

@@ -69,7 +69,7 @@ def dissect(
         data, words, text, label, probes=names, data_dir=folder, seeds=seeds, memory_mb=memory_mb, threads=threads
     )
     with TemporaryDirectory(prefix="multipress-dissect-") as made, Parts() as show:
-        *sides, reference = (open_side(stored(str(name), Path(made))) for name in [*artifacts, against])
+        *sides, reference = (open_side(stored(str(name), Path(made)), str(name)) for name in [*artifacts, against])
         answers = _answers(reference, sides, asked, runs, show)
     labels = told_apart(sides)
     rows = [

@@ -49,8 +49,8 @@ def export(
         bool,
         typer.Option(
             "--allow-drift",
-            help="Write it even if its answers are not the artifact's: every label in fp32; in int8 and bf16 98 % of "
-            "them, and the score within a point.",
+            help="Write it even if its answers are not the artifact's: in fp32 every label, logits to 1e-4 of the "
+            "largest and the score to .1 point; in int8 and bf16 98 % of the labels and the score to a point.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,

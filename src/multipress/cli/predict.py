@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from multipress.errors import SettingError, TruncationWarning
+from multipress.errors import SettingError
 from multipress.plain_text import plain
 
 __all__ = ["predict"]
@@ -38,7 +38,7 @@ def predict(
 ) -> None:
     """Predict the labels of texts, or translate them."""
     from multipress.runtime import open_predictor
-    from multipress.runtime.predictor import told_cut
+    from multipress.runtime.predictor import TruncationWarning, told_cut
 
     if (file is None) == (not texts):
         raise SettingError("Give either texts or --file FILE.")

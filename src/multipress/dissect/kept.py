@@ -35,7 +35,7 @@ def check_runs(store: Store, sides: list[Side]) -> None:
         manifest = done / "artifact" / MANIFEST if done is not None else Path()
         if done is None or not manifest.is_file() or file_sha256(manifest) != side.sha256:
             raise StoreError(
-                f"{side.artifact.folder} was not made by a run of {store.folder} (its run is {run_id or 'not named'}), "
+                f"{side.given} was not made by a run of {store.folder} (its run is {run_id or 'not named'}), "
                 "so its rows have no place there. Leave --runs out, or name the folder of its run."
             )
 

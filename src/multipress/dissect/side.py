@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from multipress.analysis.cells import read_cells
 from multipress.artifact import MANIFEST, Artifact, open_artifact
 from multipress.checkpoint import save_model
+from multipress.errors import ModelError
 from multipress.models import load_pretrained
 from multipress.models.families import family_of
 from multipress.models.pretrained import identify
@@ -30,11 +32,13 @@ class Side:
         label: Its model, task, methods and seed in few words; its folder's name if it does not say. Beside others see
             `told_apart`.
         sha256: Hash of its manifest, which has the hashes of all else.
+        given: What the user called it.
     """
 
     artifact: Artifact
     label: str
     sha256: str
+    given: str
 
     @property
     def run_id(self) -> str:
@@ -50,12 +54,14 @@ def stored(name: str, folder: Path) -> Path:
         folder: Where artifacts of models are made.
 
     Raises:
-        ModelError: it is neither.
+        ModelError: it is neither, or the name of a translator that is to be made.
     """
     path = Path(name)
-    if (path / MANIFEST).is_file() or (path.is_dir() and not (path / "config.json").is_file()):
+    if (path / MANIFEST).is_file() or (path.is_dir() and not _is_model(path)):
         return path  # what is wrong with it is told where it is opened
     checked = identify(name)
+    if not checked.tokenizer_json:
+        raise ModelError(f"{name} is a shape, and has no weights yet. Name a trained model or an artifact.")
     writes = family_of(checked.config).writes
     labels = () if writes else checked.label_names or tuple(map(str, range(max(2, checked.num_labels))))
     pretrained = load_pretrained(name, label_names=labels, seed=0)
@@ -68,15 +74,27 @@ def stored(name: str, folder: Path) -> Path:
     return made
 
 
-def open_side(folder: Path) -> Side:
-    """Open an artifact.
+def _is_model(folder: Path) -> bool:
+    """Whether it has the `config.json` of a model, and not what is left of an artifact."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:
+        return True
+    stored = config.get("quantization_config") if isinstance(config, dict) else None
+    return not (isinstance(stored, dict) and stored.get("quant_method") == "multipress")
+
+
+def open_side(folder: Path, given: str = "") -> Side:
+    """Open an artifact; `given` is what the user called it, if not the folder.
 
     Raises:
         ArtifactError: it is damaged or none.
     """
     artifact = open_artifact(folder)
     (label,) = _labels([artifact])
-    return Side(artifact, label, file_sha256(artifact.folder / MANIFEST))
+    return Side(artifact, label, file_sha256(artifact.folder / MANIFEST), given or str(folder))
 
 
 def _labels(artifacts: Sequence[Artifact]) -> list[str]:
@@ -122,6 +140,6 @@ def told_apart(sides: Sequence[Side]) -> list[str]:
     """A name for each side that no other has: its label, with settings that differ; its run or folder if need be."""
     labels = _labels([side.artifact for side in sides])
     return [
-        label if labels.count(label) == 1 else f"{label} ({side.run_id or side.artifact.folder})"
+        label if labels.count(label) == 1 else f"{label} ({side.run_id or side.given})"
         for side, label in zip(sides, labels, strict=True)
     ]

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 from multipress.artifact import Artifact
 from multipress.block_shapes import padded
 from multipress.durable import write_bytes
-from multipress.errors import ArtifactError, MissingExtraError
+from multipress.errors import MissingExtraError
 from multipress.export.files import Export
 from multipress.runtime.decoded import decoded_tensors
 from multipress.runtime.graph_file import Graph, read_graph
@@ -53,14 +53,8 @@ def write_model(artifact: Artifact, export: Export, folder: Path) -> None:
 def _openvino_graph(graph: Graph, artifact: Artifact, precision: str) -> Graph:
     if precision != "int8":
         return float_graph(graph, artifact.dense_weights())
-    tensors = decoded_tensors(artifact)
-    if not any(tensors[name].scale is not None for name in graph.weights):
-        raise ArtifactError(
-            "The artifact's weights are floats; OpenVINO's int8 keeps trained integers. Export it in fp32 or bf16, or "
-            "train it with --method quantization."
-        )
     # Products of integers it computes as floats; codes with their scales it keeps, and multiplies where there is VNNI.
-    return stored_graph(graph, tensors)
+    return stored_graph(graph, decoded_tensors(artifact))
 
 
 def _write_openvino(graph: Graph, path: Path, precision: str) -> None:

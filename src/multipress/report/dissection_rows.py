@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from multipress.errors import StoreError
@@ -19,16 +21,20 @@ _COLUMNS = (
     *("name", "artifact", "against", "part", "layer", "against_layer", "probe", "value", "unit", "low", "high"),
     *("against_value", "change", "change_low", "change_high"),
 )
-# What a row's context says of the number; the rest says where it was measured.
+# What a row's context says of the number, the two models and the text; the rest says where it was measured.
 _FOUND = {"low", "high", "against_value", "change", "change_low", "change_high", "match", "zeros", "pruned"}
-_FOUND |= {"seeds", "seed_sd", "test_examples", "train_examples", "text", "words", "rows"}
+_FOUND |= {"seeds", "seed_sd", "test_examples", "train_examples", "text", "words", "rows", "against"}
+_NAME = re.compile(r"dissect_\w+-(\d+)")  # what was asked, and the version of the measures
+_Part = tuple[str, str, int]  # the reference, the text, and how many words of it
 
 
 def read_dissections(store: Store, names: Mapping[str, str]) -> dict[str, list[Row]]:
     """Rows of runs by what they were compared with, each fit for `dissection_sections`; empty where there are none.
 
     Where runs were dissected on several texts, each text is a part of its own, and its name stands behind: numbers of
-    two texts are not mixed. What was asked on one text more than once, with other probes, is one part.
+    two texts are not mixed. What was asked on one text more than once, with other probes, is one part; of a probe that
+    was trained with more seeds these count. What an older version of the measures found is left out where a newer one
+    looked too.
 
     Args:
         store: A folder of runs.
@@ -37,27 +43,41 @@ def read_dissections(store: Store, names: Mapping[str, str]) -> dict[str, list[R
     Raises:
         StoreError: rows are damaged.
     """
-    found: dict[tuple[str, str], dict[str, dict[str, Row]]] = {}  # by reference and text, run, and what was measured
+    found: dict[_Part, dict[str, dict[str, Row]]] = {}  # by run and what was measured
     for run_id, own in names.items():
-        for name in store.measured(run_id):
-            done = store.done(run_id, name)
-            if done is None or not name.startswith("dissect_"):
-                continue
+        for done in _newest(store, run_id):
             try:
                 rows = [json.loads(line) for line in read_text(done / "measurements.jsonl").splitlines()]
-                text = next((row["context"]["text"] for row in rows if "text" in row["context"]), "")
-                part = found.setdefault((rows[0]["context"]["against"], text), {}).setdefault(run_id, {})
+                read: Row = next((row["context"] for row in rows if "text" in row["context"]), {})
+                text = (read.get("text", ""), read.get("words", 0))
+                part = found.setdefault((rows[0]["context"]["against"], *text), {})
+                by_place = part.setdefault(run_id, {})
                 for row in rows:
-                    part[_measured(row)] = _named(row, own)
+                    known = by_place.get(_measured(row), row)
+                    if row["context"].get("seeds", 0) >= known["context"].get("seeds", 0):
+                        by_place[_measured(row)] = _named(row, own)
             except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
                 raise StoreError(f"{done} is damaged: {error!r}. Delete it and dissect the artifact again.") from None
-    references = [against for against, _ in found]
     return {
-        against if references.count(against) == 1 else f"{against}, on {text}": [
-            row for rows in _told_apart(by_run) for row in rows
-        ]
-        for (against, text), by_run in found.items()
+        _title(part, list(found)): [row for rows in _told_apart(by_run) for row in rows]
+        for part, by_run in found.items()
     }
+
+
+def _newest(store: Store, run_id: str) -> list[Path]:
+    """Where the rows of a run's dissections lie: those of the newest version of the measures."""
+    versions = {name: int(made[1]) for name in store.measured(run_id) if (made := _NAME.fullmatch(name))}
+    newest = max(versions.values(), default=0)
+    places = (store.done(run_id, name) for name, version in versions.items() if version == newest)
+    return [place for place in places if place is not None]
+
+
+def _title(part: _Part, every: Sequence[_Part]) -> str:
+    """The reference, with the text and its words where that alone says which part it is."""
+    against, text, words = part
+    if sum(one[0] == against for one in every) == 1:
+        return against
+    return f"{against}, on {text}" + (f", {words:,} words" if sum(one[:2] == part[:2] for one in every) > 1 else "")
 
 
 def _measured(row: Row) -> str:

@@ -33,8 +33,8 @@ _COLUMNS = (
 )
 _MOST_PROBES = 5
 LEVEL = 0.05
-# What differs between rounds of pruning of one model: the share that is gone, and which round it is.
-_ROUND = re.compile(r"\bP[\d.]+|\d+ rounds?\b")
+# What differs between rounds of pruning of one model: the share that is gone, and which round it is (the first: none).
+_SHARE, _ROUND = re.compile(r"\bP[\d.]+"), re.compile(r"\[\d+ rounds\]")
 
 
 def artifacts_of(rows: Sequence[Row]) -> list[str]:
@@ -112,7 +112,7 @@ def _first_lost(rows: Sequence[Row]) -> list[str]:
         zeros = pruned_shares(rows, artifact).values()
         if zeros:
             share = sum(pruned for pruned, _ in zeros) / sum(size for _, size in zeros)
-            families.setdefault(_ROUND.sub("P", artifact), []).append((share, artifact))
+            families.setdefault(_ROUND.sub("", _SHARE.sub("P", artifact)), []).append((share, artifact))
     return [sentence for rounds in families.values() for sentence in _lost_with_zeros(rows, sorted(rounds))]
 
 

@@ -63,7 +63,15 @@ def stored_graph(graph: Graph, tensors: Mapping[str, StoredTensor]) -> Graph:
         graph: A graph without weights.
         tensors: Stored tensors by name, those of `graph.weights` among them. Floats stay floats; what has a scale a
             group is rounded to 8 bits, one scale a row.
+
+    Raises:
+        ArtifactError: no weight is stored as integers.
     """
+    if not any(tensors[name].scale is not None for name in graph.weights):
+        raise ArtifactError(
+            "The artifact's weights are floats, and OpenVINO's int8 keeps trained integers. Take fp32, or train it "
+            "with --method quantization."
+        )
     made, constants = [], dict(graph.constants)
     for name in graph.weights:
         tensor = tensors[name]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from multipress.artifact import Artifact, open_artifact
-from multipress.errors import ArtifactError, DataError, MissingExtraError, SettingError, TruncationWarning
+from multipress.errors import ArtifactError, DataError, MissingExtraError, SettingError
 from multipress.runtime.decoded import decoded_tensors
 from multipress.runtime.graph_file import Graph, read_graph
 from multipress.runtime.graph_sizes import check_sizes
@@ -22,7 +22,16 @@ from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 from multipress.runtime.simple_graph import simple_graph
 from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
 
-__all__ = ["ENGINES", "PRECISIONS", "Prediction", "Predictor", "Translation", "open_predictor", "told_cut"]
+__all__ = [
+    "ENGINES",
+    "PRECISIONS",
+    "Prediction",
+    "Predictor",
+    "Translation",
+    "TruncationWarning",
+    "open_predictor",
+    "told_cut",
+]
 
 PRECISIONS = ("fp32", "int8")
 ENGINES = ("onnxruntime", "openvino")
@@ -33,6 +42,10 @@ _MULTIPLE = 4
 # took a fifth less time in eight parts (six blocks of 384, AMD Zen 3).
 _MAX_TOKENS = 512
 _LARGE_BYTES = 100_000
+
+
+class TruncationWarning(UserWarning):
+    """Texts are longer than the model reads and were cut."""
 
 
 @dataclass(frozen=True)

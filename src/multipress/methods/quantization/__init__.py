@@ -22,7 +22,8 @@ Settings:
     steps: `row` (default): a learned scale a row; `tensor`: one for all its rows.
     rate: none (default), or the mean bits of a weight that an entropy coder may take, such as 1.5. They are a part of
         the loss, at a price that lets them fall to this number over half of the training, and the scales are learned:
-        the training decides which weights may be coarse or zero. So the size is known beforehand.
+        the training decides which weights may be coarse or zero. So the size is known beforehand. Integers are
+        those of 8 bits then.
     rate_weight: 0 (default): none. Above 0 the same bits are a part of the loss at this price: the size follows.
 
 Cost:

@@ -118,11 +118,13 @@ class Quantization(Method):
         check_choice("quantization", "steps", self.steps, ("row", "tensor"))
         if not 0 <= self.rate_weight < math.inf:
             raise SettingError(f"quantization.rate_weight is {self.rate_weight}, but must be at least 0.")
-        if self.rate is not None and not 0 < self.rate <= self.bits:
-            raise SettingError(f"quantization.rate is {self.rate}, but must be above 0 and at most bits, {self.bits}.")
         if self._is_coded and (self.bits, self.embedding_bits or 8) != (8, 8):
             # Few integers around zero would cut most weights off, and those would not learn.
-            raise SettingError("quantization.rate and rate_weight choose the bits themselves: leave bits out.")
+            raise SettingError(
+                "quantization.rate and rate_weight choose the bits themselves: leave bits and embedding_bits out."
+            )
+        if self.rate is not None and not 0 < self.rate <= self.bits:
+            raise SettingError(f"quantization.rate is {self.rate}, but must be above 0 and at most {self.bits}.")
         if self.rate is not None and self.rate_weight:
             raise SettingError("quantization has a rate and a rate_weight. The one sets the other: give one.")
         if self.steps == "tensor" and not (self.learned_step or self._is_coded):
