@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from multipress.budget.limits import Budget
+from multipress.budget.proposals import AS_LARGE
 from multipress.budget.search import NEAR, PATIENCE, PLAIN_RATE, Search
 from multipress.budget.sizes import FEWEST_BITS, MARGIN, MOST_BITS, line_by_words, smallest_bytes
 from multipress.budget.told import nearest
@@ -466,14 +467,13 @@ def test_proposed_learning_rates_lie_between_those_that_were_worse_on_both_sides
 
     known = OneGood()
     search(Budget(max_mb=0.4), known)
-    best, tried = 0.0, []
-    proposed = known.rounds[4:]  # after the rules
-    assert len(proposed) >= PATIENCE
-    for one in known.rounds:
-        if one in proposed:
-            lower = max(rate for score, rate in tried if rate < best)
-            higher = min(rate for score, rate in tried if rate > best)
+    tried = []
+    for number, one in enumerate(known.rounds):
+        if number > 3:  # after the rules
+            score, best, size = max(tried)
+            worse = [rate for other, rate, bytes_ in tried if other < score and bytes_ >= AS_LARGE * size]
+            lower, higher = max(rate for rate in worse if rate < best), min(rate for rate in worse if rate > best)
             for recipe in one:
                 assert lower * 0.9 <= recipe.learning_rate <= higher * 1.1 or recipe.bits < 8
-        tried += [(known.score(recipe), recipe.learning_rate) for recipe in one if recipe.bits == 8]
-        best = max(tried)[1]
+        tried += [(known.score(r), r.learning_rate, known.bytes(r)) for r in one if r.bits == 8]
+    assert len(known.rounds) >= 4 + PATIENCE
