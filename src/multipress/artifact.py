@@ -48,13 +48,17 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST",
     "MAX_TOKENIZER_BYTES",
+    "METHOD",
     "Artifact",
     "StoredTensor",
+    "is_artifacts",
     "max_tokens",
     "open_artifact",
     "round_floats",
     "write_artifact",
 ]
+
+METHOD = "multipress"  # the `quant_method` of an artifact's config
 
 _MAX_MANIFEST_BYTES = 16_000_000
 # Smaller files stay in memory, the weights never: decoded they are there already.
@@ -181,7 +185,7 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
             or the folder holds other files.
     """
     version = FORMAT_VERSION if block_shapes is None else BLOCK_SHAPES_VERSION
-    stored = {"quant_method": "multipress", "format_version": version, **(facts.get("quantization") or {})}
+    stored = {"quant_method": METHOD, "format_version": version, **(facts.get("quantization") or {})}
     if block_shapes is not None:
         stored["block_shapes"] = list(map(list, block_shapes))
     config = {**config, "quantization_config": stored}
@@ -265,6 +269,12 @@ def _trace(path: Path) -> _Trace:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def is_artifacts(config: Any) -> bool:
+    """Whether what a `config.json` holds is an artifact's, which stores its weights in a way of its own."""
+    stored = config.get("quantization_config") if isinstance(config, dict) else None
+    return isinstance(stored, dict) and stored.get("quant_method") == METHOD
 
 
 def max_tokens(config: Mapping[str, Any]) -> int | None:

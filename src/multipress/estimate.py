@@ -22,7 +22,7 @@ from multipress.precision import BlockRates, block_rates
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import TOKENS_A_STEP
-from multipress.size_ahead import size_before_training
+from multipress.size_ahead import brings_words, size_before_training
 from multipress.spec import TEACHING_KINDS, DataSpec, RunSpec
 from multipress.store import Store
 from multipress.study import choose_rates
@@ -89,19 +89,14 @@ def describe_sizes(plan: Plan) -> Iterator[str]:
         yield f"sizes on {data.task or 'the first task'}, the whole package:"
     for job in plan.cells(rates):
         spec = job.spec
-        methods = [method for method in Recipe.from_specs(spec.methods).methods if _changes_size(method, spec)]
+        every = Recipe.from_specs(spec.methods).methods
+        methods = [method for method in every if method.stage != Stage.OBJECTIVE or brings_words(every)]
         name = f"{spec.model}, {' + '.join(map(_changed_settings, methods)) or 'dense'}"
         if spec.before or spec.mask_from or spec.model in plan.absent or name in said:
             continue
         said.add(name)
         ahead = size_before_training(replace(spec, methods=Recipe(methods).specs()), plan.places)
         yield f"  {name}: {ahead.text()}"
-
-
-def _changes_size(method: Method, spec: RunSpec) -> bool:
-    """Whether a method has a part in the size: what is only minimized has none, but rows that it makes bring words."""
-    brings_words = method.settings().get("augment") and any(one.name == "vocabulary" for one in spec.methods)
-    return method.stage != Stage.OBJECTIVE or bool(brings_words)
 
 
 def _changed_settings(method: Method) -> str:

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.quantizers import HfQuantizer, register_quantization_config, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from multipress.artifact import MANIFEST, Artifact, open_artifact
+from multipress.artifact import MANIFEST, METHOD, Artifact, is_artifacts, open_artifact
 from multipress.block_shapes import padded
 from multipress.errors import ArtifactError
 from multipress.methods.quantization import quantize_activations
@@ -29,10 +29,8 @@ from multipress.runtime.tokenizer import is_two_sided
 
 __all__ = ["ArtifactConfig", "ArtifactQuantizer", "load_tokenizer"]
 
-_METHOD = "multipress"
 
-
-@register_quantization_config(_METHOD)
+@register_quantization_config(METHOD)
 class ArtifactConfig(QuantizationConfigMixin):
     """The `quantization_config` of an artifact's `config.json`.
 
@@ -44,13 +42,13 @@ class ArtifactConfig(QuantizationConfigMixin):
     # The weights become floats, so the model that is loaded has no quantization of transformers' kind.
     dequantize = True
 
-    def __init__(self, quant_method: str = _METHOD, **values: Any) -> None:
+    def __init__(self, quant_method: str = METHOD, **values: Any) -> None:
         self.quant_method = quant_method  # type: ignore[assignment]
         for key, value in values.items():
             setattr(self, key, value)
 
 
-@register_quantizer(_METHOD)
+@register_quantizer(METHOD)
 class ArtifactQuantizer(HfQuantizer):
     """Gives transformers the weights of an artifact as floats."""
 
@@ -125,10 +123,9 @@ def _from_pretrained(name: Any, *inputs: Any, **settings: Any) -> Any:
     """Transformers' `AutoTokenizer.from_pretrained`, and of an artifact's folder `load_tokenizer`."""
     try:
         config = json.loads((Path(name) / "config.json").read_text(encoding="utf-8"))
-        is_ours = config["quantization_config"]["quant_method"] == _METHOD
-    except (OSError, ValueError, KeyError, TypeError):
-        is_ours = False
-    if not is_ours:
+    except (OSError, ValueError, TypeError):
+        config = None
+    if not is_artifacts(config):
         return _stock(name, *inputs, **settings)
     # What says where to look; a folder needs none of it.
     places = {"config", "revision", "_from_pipeline", "_commit_hash", "trust_remote_code", "use_fast", "token"}

@@ -8,6 +8,7 @@ Training moves weights little; what an entropy coder makes of them hardly change
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 from multipress.checkpoint import save_model
 from multipress.engines.job import ANYWHERE, Places
 from multipress.errors import SettingError
-from multipress.methods import Context, Stage
+from multipress.methods import Context, Method, Stage
 from multipress.models import load_pretrained
 from multipress.models.encoder import drop_positions
 from multipress.models.pretrained import identify
@@ -28,7 +29,7 @@ from multipress.spec import RunSpec
 from multipress.speed_ahead import shares_for_speedup
 from multipress.tasks import load_task
 
-__all__ = ["SizeAhead", "check_limit", "size_before_training"]
+__all__ = ["SizeAhead", "brings_words", "check_limit", "size_before_training"]
 
 # Of the size, what may be above a limit before the training is refused: as far as the sizes of trained models were from
 # what was said of them, and those whose bits the training finds (docs/log.md).
@@ -68,6 +69,13 @@ def check_limit(spec: RunSpec, max_mb: float, ahead: SizeAhead) -> None:
             f"With these settings {spec.model} will have {ahead.text()}: {above:.2f} MB above the limit of {max_mb:g} "
             "MB. Nothing was trained. Take fewer bits, a rate, more zeros, fewer words or a smaller model."
         )
+
+
+def brings_words(methods: Sequence[Method]) -> bool:
+    """Whether rows that are made of the training rows bring words that a dropped vocabulary then keeps."""
+    return any(method.settings().get("augment") for method in methods) and any(
+        method.name == "vocabulary" for method in methods
+    )
 
 
 def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
@@ -121,6 +129,6 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
         artifact.weights_bytes,
         artifact.package_bytes,
         is_upper_limit=bool(settings.get("rate_weight")),
-        is_lower_limit=bool(settings.get("augment")) and any(method.name == "vocabulary" for method in specs),
+        is_lower_limit=brings_words(every),
         tolerance=RATE_TOLERANCE if settings.get("rate") else TOLERANCE,
     )

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from multipress.analysis.cells import read_cells
-from multipress.artifact import MANIFEST, Artifact, open_artifact
+from multipress.artifact import MANIFEST, Artifact, is_artifacts, open_artifact
 from multipress.checkpoint import save_model
 from multipress.errors import ModelError
 from multipress.models import load_pretrained
 from multipress.models.families import family_of
 from multipress.models.pretrained import identify
 from multipress.reproducibility import file_sha256
+from multipress.store.table import asked_methods
 from multipress.tasks import Task
 
 __all__ = ["Side", "open_side", "same_depth", "stored", "told_apart"]
@@ -82,8 +83,7 @@ def _is_model(folder: Path) -> bool:
         return False
     except ValueError:
         return True
-    stored = config.get("quantization_config") if isinstance(config, dict) else None
-    return not (isinstance(stored, dict) and stored.get("quant_method") == "multipress")
+    return not is_artifacts(config)
 
 
 def open_side(folder: Path, given: str = "") -> Side:
@@ -113,21 +113,14 @@ def _asked(artifact: Artifact) -> dict[str, Any] | None:
     spec = artifact.facts.get("spec")
     if not isinstance(spec, dict) or not spec.get("model"):
         return None
-    stages: list[list[dict[str, Any]]] = [*spec.get("before", []), spec.get("methods", [])]
-    settings = {method["name"]: method["settings"] for stage in stages for method in stage}
-    names = [[method["name"] for method in stage] for stage in stages]
-    is_rewound = spec.get("mask_from") and spec["mask_from"] != spec.get("start", "")
     return {
         "run_id": "",
         "model": spec["model"],
         "task": artifact.facts["task"]["name"],
-        "methods": list(settings),
-        "settings": settings,
+        **asked_methods(spec),
         "seed": spec.get("seed"),
         "state": "done",
         "score": None,
-        **({"stages": names} if len(stages) > 1 else {}),
-        **({"rewound": True} if is_rewound else {}),
     }
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BertConfig, PreTrainedConfig, PreTrainedModel
 
-from multipress.artifact import max_tokens
+from multipress.artifact import is_artifacts, max_tokens
 from multipress.errors import ModelError, SettingError
 from multipress.models.catalogue import BERT_SIZES, PICKLE_SUFFIXES, Shape, Source, find_model, shrunk_shape
 from multipress.models.encoder import build_classifier, expected_shapes
@@ -253,7 +253,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path} is not JSON: {error}.") from None
     if not isinstance(values, dict):
         raise ModelError(f"{path} holds no JSON object.")
-    if isinstance(stored := values.get("quantization_config"), dict) and stored.get("quant_method") == "multipress":
+    if is_artifacts(values):
         raise ModelError(
             f"{folder} is an artifact, stored already. Make a model of it: multipress export {folder} --to safetensors "
             "-o NEW_FOLDER"

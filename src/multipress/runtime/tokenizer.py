@@ -167,18 +167,23 @@ def table_of_ids(ids: Any) -> dict[str, int]:
 
 def is_two_sided(tokenizer_json: str) -> bool:
     """Whether it holds one tokenizer for what is read and another for what is written."""
+    return _two_sides(tokenizer_json) is not None
+
+
+def _two_sides(tokenizer_json: str) -> dict[str, Any] | None:
+    """The document of two tokenizers; None of one."""
     if f'"{TARGET}"' not in tokenizer_json:
-        return False
+        return None
     document = json.loads(tokenizer_json)
-    return isinstance(document, dict) and TARGET in document
+    return document if isinstance(document, dict) and TARGET in document else None
 
 
 def _of_one_side(tokenizer_json: str, is_target: bool) -> tuple[str, dict[str, int]]:
     """The `tokenizer.json` of what is read or of what is written, and the table of ids, in their order, or none."""
     try:
-        if not is_two_sided(tokenizer_json):
+        document = _two_sides(tokenizer_json)
+        if document is None:
             return tokenizer_json, {}
-        document = json.loads(tokenizer_json)
         target, ids = document.pop(TARGET), document.pop(IDS)
         ids = table_of_ids(ids)
         if UNKNOWN not in ids:

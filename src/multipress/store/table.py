@@ -49,21 +49,24 @@ def cell_row(run: Run, attempt: Path | str | None) -> dict[str, Any]:
     return row
 
 
-def _asked(spec: dict[str, Any]) -> dict[str, Any]:
-    data, methods = spec.get("data", {}), spec.get("methods", [])
-    stages = [*spec.get("before", []), methods]
+def asked_methods(spec: dict[str, Any]) -> dict[str, Any]:
+    """`methods` and `settings` of a run's description; `stages` of several, and `rewound` where weights were."""
+    stages = [*spec.get("before", []), spec.get("methods", [])]
     by_name = {method["name"]: method["settings"] for stage in stages for method in stage}
-    chain: dict[str, Any] = (
-        {"stages": [[method["name"] for method in stage] for stage in stages]} if len(stages) > 1 else {}
-    )
+    found: dict[str, Any] = {"methods": list(by_name), "settings": by_name}
+    if len(stages) > 1:
+        found["stages"] = [[method["name"] for method in stage] for stage in stages]
     if spec.get("mask_from", "") != spec.get("start", "") and spec.get("mask_from"):
-        chain["rewound"] = True
+        found["rewound"] = True
+    return found
+
+
+def _asked(spec: dict[str, Any]) -> dict[str, Any]:
+    data = spec.get("data", {})
     return {
         "model": spec.get("model", ""),
         "task": data.get("task") or os.path.basename(data.get("train", "")),
-        "methods": list(by_name),
-        "settings": by_name,
-        **chain,
+        **asked_methods(spec),
         "seed": spec.get("seed"),
         "learning_rate": spec.get("training", {}).get("learning_rate"),
         "data": dict(data),

@@ -135,7 +135,10 @@ def load_validation(name: str, *, task: Task | None = None, data_dir: Path | Non
     return replace(loaded, facts=facts, notes=(*loaded.notes, *([note] if shared else [])))
 
 
-def _loaded(rows: Rows, task: Task, remedy: str = "Name what it is to read with --text.") -> LoadedRows:
+_NAME_TEXT = "Name what it is to read with --text."
+
+
+def _loaded(rows: Rows, task: Task, remedy: str = _NAME_TEXT) -> LoadedRows:
     _check_width(rows.table.source, 1 if rows.pairs is None else 2, task.is_pair, remedy)
     split = to_split(rows, task)
     notes = rows.notes
@@ -177,7 +180,7 @@ def load_texts(
     else:
         table = _read_known(file)
     columns = find_text(table, text or usual.text_of(table))
-    _check_width(table.source, len(columns), is_pair, "Name what it is to read with --text.")
+    _check_width(table.source, len(columns), is_pair, _NAME_TEXT)
     values = [[value or "" for value in read_texts(table, name)] for name in columns]
     return values[0], values[1] if is_pair else None
 
