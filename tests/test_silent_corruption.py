@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertForSequenceClassification, BertModel
 
+from multipress.artifact import open_artifact
 from multipress.checkpoint import load_model, save_model
 from multipress.engines.execute import Executor
 from multipress.engines.identity import THREADS, artifact_sha256, identity_facts, identity_of
@@ -109,9 +110,15 @@ def test_pruned_weights_stay_zero_under_momentum():
     assert sum(survivors) > 5000
 
 
-@pytest.mark.parametrize(("activation_bits", "precision"), [(None, "fp32"), (8, "fp32"), (None, "int8"), (8, "int8")])
-def test_predictions_do_not_depend_on_batch_mates_or_padding(tmp_path, activation_bits, precision):
-    store_model(tmp_path / "artifact", Quantization(bits=8, activation_bits=activation_bits))
+@pytest.mark.parametrize("settings", [{}, {"activation_bits": 8}, {"activation_bits": 8, "activation_scale": "static"}])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_predictions_do_not_depend_on_batch_mates_or_padding(tmp_path, settings, precision):
+    net, method = model(), Quantization(bits=8, **settings)
+    method.prepare(net, Context())
+    net.train()(torch.randint(5, 20, (4, 10)))  # what fixed scales come from
+    method.convert(net)
+    save_model(tmp_path / "artifact", net.eval(), tokenizer_json=word_piece(WORDS), facts=facts())
+    assert open_artifact(tmp_path / "artifact").has_static_activations == ("activation_scale" in settings)
     predictor = Predictor(tmp_path / "artifact", precision=precision)
     rows = texts()
     together = predictor.logits(rows)

@@ -112,6 +112,12 @@ class Artifact:
         """Whether it is a translator, which writes text, and no classifier."""
         return bool(self.manifest["facts"]["task"]["target"] == "text")
 
+    @property
+    def has_static_activations(self) -> bool:
+        """Whether the training fixed a scale for what goes into each linear layer."""
+        stored = self.config.get("quantization_config")
+        return isinstance(stored, dict) and stored.get("activation_scales") is not None
+
     def tensors(self) -> dict[str, StoredTensor]:
         """Every stored tensor by name, decoded; tied weights once.
 
@@ -185,7 +191,8 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
             or the folder holds other files.
     """
     version = FORMAT_VERSION if block_shapes is None else BLOCK_SHAPES_VERSION
-    stored = {"quant_method": METHOD, "format_version": version, **(facts.get("quantization") or {})}
+    more = config.get("quantization_config", {})
+    stored = {"quant_method": METHOD, "format_version": version, **(facts.get("quantization") or {}), **more}
     if block_shapes is not None:
         stored["block_shapes"] = list(map(list, block_shapes))
     config = {**config, "quantization_config": stored}

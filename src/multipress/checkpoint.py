@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from multipress.artifact import Artifact, StoredTensor, open_artifact, round_floats, write_artifact
 from multipress.block_shapes import read_block_shapes, whole_block
 from multipress.errors import ArtifactError, MultipressError
-from multipress.methods.quantization import quantize_activations
+from multipress.methods.quantization import activation_scales, quantize_activations
 from multipress.models.encoder import build_classifier, expected_shapes
 from multipress.models.families import config_values, family_of, read_config
 from multipress.models.graph import trace_graph
@@ -113,6 +113,8 @@ def _config(model: nn.Module, facts: dict[str, Any]) -> dict[str, Any]:
     config: Any = model.config
     family, labels = family_of(config), facts["task"]["labels"]
     values = config_values(config) | {"architectures": [family.classifier.__name__], "dtype": "float32"}
+    if (scales := activation_scales(model)) is not None:
+        values["quantization_config"] = {"activation_scales": scales}
     if family.writes:
         return values
     if labels:
@@ -157,7 +159,7 @@ def load_model(folder: Path) -> PreTrainedModel:
     found = {name: value for name, value in artifact.dense_weights().items() if name not in family.tied}
     weights = {name: torch.from_numpy(value) for name, value in found.items()}
     model = build_classifier(config, weights, block_shapes)
-    bits = artifact.config["quantization_config"].get("activation_bits")
-    if bits is not None:
-        quantize_activations(model, bits)
+    stored = artifact.config["quantization_config"]
+    if (bits := stored.get("activation_bits")) is not None:
+        quantize_activations(model, bits, stored.get("activation_scales"))
     return model.eval()

@@ -78,7 +78,7 @@ class ArtifactQuantizer(HfQuantizer):
             self._decoded = None
         bits = getattr(self.quantization_config, "activation_bits", None)
         if bits is not None:
-            quantize_activations(model, bits)
+            quantize_activations(model, bits, getattr(self.quantization_config, "activation_scales", None))
         return model
 
     @property

@@ -7,6 +7,7 @@ Standard library only. A `StudySpec` is what a study file asks for; a `RunSpec` 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from dataclasses import asdict, dataclass, field
@@ -275,8 +276,12 @@ def run_id(spec: RunSpec, facts: dict[str, Any]) -> str:
     del settings["model"]
     for name in ("train", "dev", "labels"):
         settings["data"].pop(name, None)
-    if not spec.data.metric:  # a setting that came later: where it is not used, the identity is what it was
+    # Settings that came later: where they are not used, the identity is what it was.
+    if not spec.data.metric:
         del settings["data"]["metric"]
+    for method in itertools.chain(settings["methods"], *settings.get("before", ())):
+        if method["settings"].get("activation_scale") == "dynamic":
+            del method["settings"]["activation_scale"]
     text = canonical_json({"settings": settings, "facts": facts})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

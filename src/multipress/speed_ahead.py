@@ -28,6 +28,7 @@ from multipress.durable import write_json
 from multipress.errors import SettingError, StoreError
 from multipress.measure.speed import time_in_turns
 from multipress.methods import build_method
+from multipress.methods.quantization import quantize_activations
 from multipress.models.families import config_values, family_of
 from multipress.models.graph import trace_graph
 from multipress.models.structure import block_shapes_of, drop_blocks, narrow
@@ -101,7 +102,7 @@ def shares_for_speedup(
     Raises:
         SettingError: no shape with a head and a neuron in each block is fast enough.
     """
-    precision = "int8" if any(method.name == "quantization" for method in methods) else "fp32"
+    precision = _precision(methods)
     resolved = []
     for method in methods:
         if method.name == "structured":
@@ -110,6 +111,14 @@ def shares_for_speedup(
                 method = MethodSpec(method.name, settings | _shares(settings, config, precision, on_note))
         resolved.append(method)
     return tuple(resolved)
+
+
+def _precision(methods: tuple[MethodSpec, ...]) -> str:
+    """How the model will be computed: `fp32`; or in integers, `int8`, or `int8 static` if activations are so too."""
+    for method in methods:
+        if method.name == "quantization":
+            return "int8 static" if method.settings.get("activation_scale") == "static" else "int8"
+    return "fp32"
 
 
 def _shares(
@@ -175,16 +184,19 @@ class _Timing:
 
     def _session(self, blocks: int, heads: float, neurons: float) -> OnnxSession:
         random = torch.random.get_rng_state()
-        model = self._model()
+        model: Any = self._model()
         torch.random.set_rng_state(random)
         count = self._config.num_hidden_layers
         drop_blocks(model, [block < blocks - 1 or block == count - 1 for block in range(count)])
         left = [max(1, round((1 - share) * size)) for share, size in zip((heads, neurons), self.block, strict=True)]
         narrow(model, [(left[0], left[1])] * blocks)
+        if self.precision == "int8 static":
+            layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+            quantize_activations(model, 8, dict.fromkeys(layers, 0.05))  # how long it takes depends on no scale
         graph = simple_graph(read_graph(trace_graph(model)))
         tensors, aliases = stored_tensors(model)
         tensors |= {alias: tensors[name] for alias, name in aliases.items()}
-        if self.precision == "int8":
+        if self.precision != "fp32":
             whole = integer_graph(graph, tensors, only_here=True)
         else:
             whole = float_graph(graph, {name: tensor.dense() for name, tensor in tensors.items()})

@@ -11,10 +11,14 @@ from hypothesis.extra.numpy import arrays
 from scipy import integrate, optimize, stats
 from torch import nn
 
-from multipress.errors import SettingError
+from multipress.errors import ArtifactError, SettingError
 from multipress.methods import Context
 from multipress.methods.quantization import Quantization, QuantizedWeight, quantize_rows, row_scale
-from multipress.methods.quantization.activations import quantize_activations
+from multipress.methods.quantization.activations import (
+    activation_scales,
+    quantize_activations,
+    round_by_layer,
+)
 from multipress.methods.quantization.grid import (
     BEST_STEP,
     fake_quantize,
@@ -224,10 +228,62 @@ def test_rounded_activations_pass_their_gradient():
     torch.testing.assert_close(values.grad, linear[0].weight.sum(0).expand(2, 16))
 
 
+def test_a_fixed_scale_follows_the_largest_values_of_the_training_and_stays_after_it():
+    torch.manual_seed(0)
+    model = round_by_layer(nn.Sequential(nn.Linear(16, 4)), 8)
+    batches = [torch.randn(3, 5, 16) * size for size in (1, 2, 0.5, 4)]
+    expected = 0.0
+    for batch in batches:
+        model(batch).sum().backward()
+        seen = float(batch.abs().max()) / 127
+        expected = seen if expected == 0 else 0.99 * expected + 0.01 * seen
+    assert activation_scales(model) == {"0": pytest.approx(expected, rel=1e-6)}
+    before = activation_scales(model)
+    model.eval()(batches[3]).sum().backward()
+    with torch.no_grad():
+        model.train()(batches[3])  # what is only looked at teaches nothing
+    assert activation_scales(model) == before
+    # The number that is stored gives the same 32 bits.
+    again = quantize_activations(nn.Sequential(nn.Linear(16, 4)), 8, before)
+    assert torch.equal(again[0].input_scale, model[0].input_scale)
+
+
+def test_with_a_fixed_scale_values_are_rounded_within_a_byte_and_those_beyond_learn_nothing():
+    model = quantize_activations(nn.Sequential(nn.Linear(16, 4)), 8, {"0": 0.01}).eval()
+    values = torch.linspace(-2, 2, 6 * 16).reshape(6, 16).requires_grad_()
+    found = model(values)
+    # A reference in float64: an unsigned byte with its zero at 128.
+    rounded = 0.01 * (np.clip(np.rint(values.detach().double().numpy() / 0.01) + 128, 0, 255) - 128)
+    expected = rounded @ model[0].weight.detach().numpy().T + model[0].bias.detach().numpy()
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
+    found.sum().backward()
+    inside = (values.detach() >= -1.28) & (values.detach() <= 1.27)
+    assert 0 < inside.sum() < inside.numel()
+    torch.testing.assert_close(values.grad, model[0].weight.sum(0) * inside)
+
+
+def test_before_a_layer_has_seen_a_batch_nothing_is_rounded():
+    plain = nn.Sequential(nn.Linear(16, 4))
+    rounding = round_by_layer(nn.Sequential(nn.Linear(16, 4)), 8)
+    rounding.load_state_dict(plain.state_dict() | {"0.input_scale": torch.zeros(())})
+    values = torch.randn(3, 16)
+    assert torch.equal(rounding.eval()(values), plain(values))
+
+
+@pytest.mark.parametrize(
+    "scales", [{}, {"0": 0.1}, {"0": 0.1, "1": 0.0}, {"0": 0.1, "1": float("nan")}, {"0": 0.1, "1": "1"}, [1, 2], 3]
+)
+def test_scales_that_are_not_those_of_the_layers_are_refused(scales):
+    with pytest.raises(ArtifactError, match="scales of activations are not those of the linear layers: "):
+        quantize_activations(nn.Sequential(nn.Linear(16, 4), nn.Linear(4, 2)), 8, scales)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"bits": 5},
+        {"activation_scale": "static"},
+        {"activation_bits": 8, "activation_scale": "tensor"},
         {"bits": 16},
         {"embedding_bits": 1},
         {"activation_bits": 4},

@@ -9,6 +9,7 @@ from torch import nn
 from multipress import speed_ahead
 from multipress.artifact import StoredTensor, round_floats
 from multipress.methods.quantization import quantize_activations
+from multipress.methods.quantization.activations import round_by_layer
 from multipress.models.families import FAMILIES
 from multipress.models.graph import trace_graph
 from multipress.reproducibility import computer
@@ -140,6 +141,42 @@ def test_a_training_with_rounded_activations_gives_the_same_integers(tiny_bert):
     assert near(OnnxSession(write_graph(whole)).run(pad_batch(rows(20), 0)), torch_logits(model, rows(20)))
     # What the training rounded is not rounded twice: one Round is left, that before the layer of the logits.
     assert sum(node.operator == "Round" for node in whole.nodes) == 1
+
+
+def with_scales(model: nn.Module) -> nn.Module:
+    """The model with scales of activations of a batch, of which the largest numbers are a little cut off."""
+    round_by_layer(model, 8).train()
+    model(torch.randint(5, 59, (4, 8)))
+    for part in model.modules():
+        if hasattr(part, "input_scale"):
+            part.input_scale.mul_(0.9)
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_scales_that_the_training_fixed_are_those_of_the_integers(name):
+    """Of every family: ours for this processor, as it is stored, and the floats of the artifact's own graph."""
+    model = with_scales(family(name))
+    tensors = stored(model, 8)
+    graph = read_graph(trace_graph(model))
+    batch, expected = pad_batch(rows(20), 0, multiple=4), torch_logits(model, rows(20))
+    dense = {name: tensor.dense() for name, tensor in tensors.items()}
+    assert near(OnnxSession(write_graph(float_graph(graph, dense))).run(batch), expected)
+    portable, here = integer_graph(graph, tensors), integer_graph(graph, tensors, only_here=True)
+    onnx.checker.check_model(write_graph(portable), full_check=True)
+    found = [OnnxSession(write_graph(one)).run(batch) for one in (portable, here)]
+    assert np.abs(found[0] - found[1]).max() < 1e-5
+    assert near(found[0], expected)
+    # No scale is computed; what the training rounded is not rounded twice; one product with its bias a layer.
+    linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    del linear[FAMILIES[name].output]
+    for one in (portable, here):
+        assert not {node.operator for node in one.nodes} & {"ReduceMax"}
+        assert sum(node.operator == "Round" for node in one.nodes) == 1
+    products = [node for node in here.nodes if node.operator == PRODUCT]
+    assert {node.inputs[1] for node in products} == {f"{name}.weight.codes" for name in linear}
+    biases = {f"{name}.bias" for name, part in linear.items() if part.bias is not None}
+    assert {name for node in products for name in node.inputs[6:]} == biases
 
 
 @pytest.mark.parametrize("is_exact", [True, False])

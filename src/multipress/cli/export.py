@@ -38,9 +38,7 @@ def export(
     ] = False,
     vnni: Annotated[
         bool,
-        typer.Option(
-            "--vnni", help="For processors with VNNI alone, faster there; written on one that has it (onnx int8)."
-        ),
+        typer.Option("--vnni", help="For processors with VNNI alone, faster there; written on one that has it (int8)."),
     ] = False,
     rival: Annotated[
         bool, typer.Option("--rival", help="Show the drift of ONNX Runtime's dynamic int8 beside it.")

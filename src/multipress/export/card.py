@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from multipress.artifact import Artifact
-from multipress.export.files import VNNI_FILE
+from multipress.export.files import OPENVINO_VNNI_FILE, VNNI_FILE
 from multipress.measure.parity import Parity
 
 __all__ = ["export_card"]
 
 _INTEGERS = """\
 Linear layers multiply the stored integers (of weights stored as floats or in groups: integers rounded from them, one
-scale a row) with activations rounded to 8 bits, one scale a token. Without VNNI too no sum is cut off: weights beyond 7
-bits are unsigned."""
+scale a row) with activations rounded to 8 bits, with one scale a token or, where the training fixed it, one a layer.
+Without VNNI too no sum is cut off: weights beyond 7 bits are unsigned."""
 _SIGNED = """\
 The same, all weights signed, for processors with VNNI alone: on others sums are cut off, and answers are wrong."""
 
@@ -40,6 +40,10 @@ _OPEN = {
     "openvino/openvino_model_qint8_quantized.xml": (
         _openvino("openvino_model_qint8_quantized.xml", "f32"),
         "Weights as 8-bit integers with their scales; where the processor has VNNI, OpenVINO rounds activations too.",
+    ),
+    OPENVINO_VNNI_FILE: (
+        _openvino("openvino_model_qint8_avx512_vnni.xml", "f32"),
+        "Linear layers multiply integers, with the scales of the training; for processors with VNNI alone.",
     ),
 }
 

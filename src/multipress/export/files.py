@@ -17,7 +17,7 @@ from multipress.runtime.graph_file import read_graph
 from multipress.runtime.products import has_exact_products
 from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 
-__all__ = ["FORMATS", "VNNI_FILE", "Export", "exports_in", "read_export"]
+__all__ = ["FORMATS", "OPENVINO_VNNI_FILE", "VNNI_FILE", "Export", "exports_in", "read_export"]
 
 # Format and precision to the model's file; an OpenVINO model has a second one, ending in .bin.
 _FILES = {
@@ -29,6 +29,7 @@ _FILES = {
     ("safetensors", "fp32"): "model.safetensors",
 }
 VNNI_FILE = "onnx/model_qint8_avx512_vnni.onnx"  # as sentence-transformers names it
+OPENVINO_VNNI_FILE = "openvino/openvino_model_qint8_avx512_vnni.xml"
 FORMATS = tuple(dict.fromkeys(name for name, _ in _FILES))
 
 
@@ -42,7 +43,8 @@ class Export:
         reduced_range: Whether 8-bit weights in ONNX's int8 are rounded once more, to 7 bits, which processors without
             VNNI multiply faster.
         vnni: Whether all weights in ONNX's int8 are signed: on processors with VNNI their products take up to a third
-            of the time; on others sums would be cut off.
+            of the time; on others sums would be cut off. In OpenVINO's int8 whether its products are of integers too,
+            which needs static scales of activations.
 
     Raises:
         SettingError: there is no such export.
@@ -61,13 +63,15 @@ class Export:
             raise SettingError(f"{self.to} is not written in {self.precision!r}; there are: {', '.join(known)}.")
         if self.reduced_range and (self.to, self.precision) != ("onnx", "int8"):
             raise SettingError("--reduced-range goes with --to onnx --precision int8 only.")
-        if self.vnni and ((self.to, self.precision) != ("onnx", "int8") or self.reduced_range):
-            raise SettingError("--vnni goes with --to onnx --precision int8 only, and not with --reduced-range.")
+        if self.vnni and (self.to == "safetensors" or self.precision != "int8" or self.reduced_range):
+            raise SettingError("--vnni goes with --precision int8 only, and not with --reduced-range.")
 
     @property
     def file(self) -> str:
         """The model's file inside the folder."""
-        return VNNI_FILE if self.vnni else _FILES[self.to, self.precision]
+        if self.vnni:
+            return VNNI_FILE if self.to == "onnx" else OPENVINO_VNNI_FILE
+        return _FILES[self.to, self.precision]
 
     @property
     def files(self) -> list[str]:
@@ -82,7 +86,7 @@ class Export:
 
 def exports_in(folder: Path) -> list[Export]:
     """The exports that a folder holds."""
-    known = [*(Export(*key) for key in _FILES), Export("onnx", "int8", vnni=True)]
+    known = [*(Export(*key) for key in _FILES), *(Export(to, "int8", vnni=True) for to in ("onnx", "openvino"))]
     return [export for export in known if (folder / export.file).is_file()]
 
 

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 from multipress.artifact import Artifact
 from multipress.block_shapes import padded
 from multipress.durable import write_bytes
-from multipress.errors import MissingExtraError
+from multipress.errors import ArtifactError, MissingExtraError
 from multipress.export.files import Export
 from multipress.runtime.decoded import decoded_tensors
 from multipress.runtime.graph_file import Graph, read_graph
@@ -41,7 +41,7 @@ def write_model(artifact: Artifact, export: Export, folder: Path) -> None:
         return
     graph = simple_graph(read_graph(artifact.graph()))
     if export.to == "openvino":
-        _write_openvino(_openvino_graph(graph, artifact, export.precision), path, export.precision)
+        _write_openvino(_openvino_graph(graph, artifact, export), path, export.precision)
     elif export.precision == "int8":
         largest = REDUCED_RANGE if export.reduced_range else FULL_RANGE
         integers = integer_graph(graph, decoded_tensors(artifact), largest, signed=export.vnni)
@@ -50,10 +50,17 @@ def write_model(artifact: Artifact, export: Export, folder: Path) -> None:
         write_bytes(path, write_graph(float_graph(graph, artifact.dense_weights())))
 
 
-def _openvino_graph(graph: Graph, artifact: Artifact, precision: str) -> Graph:
-    if precision != "int8":
+def _openvino_graph(graph: Graph, artifact: Artifact, export: Export) -> Graph:
+    if export.precision != "int8":
         return float_graph(graph, artifact.dense_weights())
-    # Products of integers it computes as floats; codes with their scales it keeps, and multiplies where there is VNNI.
+    if export.vnni:
+        if not artifact.has_static_activations:
+            raise ArtifactError(
+                "OpenVINO multiplies integers where each layer has one scale of its activations. Leave out --vnni, or "
+                "train with --method quantization:activation_bits=8,activation_scale=static."
+            )
+        return integer_graph(graph, decoded_tensors(artifact), signed=True)
+    # Scales of tokens it computes as floats; codes with their scales it keeps, and multiplies where there is VNNI.
     return stored_graph(graph, decoded_tensors(artifact))
 
 

@@ -29,7 +29,7 @@ def trace_graph(model: nn.Module) -> bytes:
     Inputs: `input_ids`, `attention_mask` and, if the family has them, `token_type_ids`, int64 (B, T). Output:
     `logits`, float32 (B, C).
     B and T are free. Each weight is an initializer named as in `model.state_dict()`, a tied one by one of its
-    names. The bytes depend on the model's shape alone, not on its weights.
+    names. The bytes depend on the model's shape alone, not on its weights, but for the scales of static activations.
 
     Args:
         model: A classifier of a known family. It is not changed.
@@ -41,6 +41,7 @@ def trace_graph(model: nn.Module) -> bytes:
         import onnx
     except ImportError:
         raise MissingExtraError('A graph needs the onnx library: pip install "multipress[train]".') from None
+    scales = {name: value.cpu() for name, value in model.named_buffers() if name.endswith(".input_scale")}
     model = _distinct(copy.deepcopy(model).float().cpu()).eval()
     _read_plain_mask(read_first_token_only(model))
     proto = onnx.load_from_string(_export(model))
@@ -50,7 +51,7 @@ def trace_graph(model: nn.Module) -> bytes:
     weights = list(proto.graph.input)[num_inputs:]
     del proto.graph.input[num_inputs:]
     names = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    buffers = dict(model.named_buffers())
+    buffers = dict(model.named_buffers()) | scales
     for value in weights:
         if value.name in names:
             proto.graph.initializer.append(_external(value))
@@ -61,13 +62,14 @@ def trace_graph(model: nn.Module) -> bytes:
 
 
 def _distinct(model: nn.Module) -> nn.Module:
-    """Overwrite each weight in place with a number of its own; return the model.
+    """Overwrite each weight, and each scale of activations, in place with a number of its own; return the model.
 
     The exporter merges weights of equal value (all biases of a new model, say) under one name.
     """
     with torch.no_grad():
-        for index, parameter in enumerate(model.parameters()):
-            parameter.fill_(index / 1024)
+        scales = [value for name, value in model.named_buffers() if name.endswith(".input_scale") and value > 0]
+        for index, value in enumerate([*model.parameters(), *scales]):
+            value.fill_((index + 1) / 1024)
     return model
 
 

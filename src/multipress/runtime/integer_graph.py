@@ -2,10 +2,10 @@
 
 A linear layer becomes: the largest absolute value of each token gives the token's scale (as in a training with 8-bit
 activations), the token is rounded to integers, an integer product with the stored codes follows, and both scales are
-multiplied in. A token's scale depends on that token alone, so a row's logits depend neither on padding nor on the
-other rows of a batch. Only operators of ONNX itself are written, so that other runtimes take the graph too. Where it is
-for ONNX Runtime on this processor alone, the product and a row's scale are one operator of its own; the numbers are the
-same, bit for bit.
+multiplied in. Where the training fixed a scale for the layer, that is taken instead: a layer is then two operators.
+Neither scale depends on other tokens of the batch, so a row's logits depend neither on padding nor on the other rows.
+Only operators of ONNX itself are written, so that other runtimes take the graph too. Where it is for ONNX Runtime on
+this processor alone, the product and the scales are one operator of its own; the numbers are the same.
 
 Instructions: without VNNI, x86 processors multiply 8-bit numbers in pairs and keep the sum in 16 bits with a sign. It
 is cut off where unsigned activations meet weights beyond -64 to 64: 2 x 255 x 127 is beyond 32,767. Here no sum is
@@ -159,9 +159,12 @@ class _Rewriter:
         self._nodes: list[Node] = []
         self._constants = dict(graph.constants)
         self._rounded: dict[str, tuple[str, str]] = {}  # of each input of a linear layer its integers and scale
+        self._made: set[str] = set()  # what needs no node any more
 
     def rewrite(self) -> Graph:
         for node in self._graph.nodes:
+            if node.outputs[0] in self._made:
+                continue
             weight = self._linear_weight(node)
             if weight is not None and node.outputs != ["logits"]:
                 self._linear(node, weight)
@@ -169,7 +172,7 @@ class _Rewriter:
                 self._table(node)
             else:
                 self._nodes.append(node)
-        if not self._rounded:
+        if not (self._rounded or self._made):
             raise ArtifactError("The model has no linear layer that can be computed in integers.")
         return self._finished()
 
@@ -206,7 +209,11 @@ class _Rewriter:
         return None
 
     def _linear(self, node: Node, weight: str) -> None:
-        integers, token_scale = self._rounded_input(self._before_rounding(node.inputs[0]))
+        name, step = self._before_rounding(node.inputs[0])
+        if step in self._constants:
+            self._static_linear(node, weight, name, step)
+            return
+        integers, token_scale = self._rounded_input(name)
         codes, zero, scale = self._codes(weight)
         (output,) = node.outputs
         bias = node.inputs[2:]
@@ -223,6 +230,47 @@ class _Rewriter:
         if bias:
             self._add("Add", [scaled, *bias], output)
 
+    def _static_linear(self, node: Node, weight: str, name: str, step: str) -> None:
+        """A layer whose input has one scale, fixed in the training.
+
+        Where the graph is stored, it says which integers stand for which floats, and a runtime makes one product of it.
+        """
+        integers, half = f"{name}.{self._constants[step]}", self._constant("zero", _HALF)
+        self._add_once("QuantizeLinear", [name, step, half], integers)
+        codes, zero, scale = self._codes(weight)
+        output, bias = self._with_bias(node)
+        if self._only_here:
+            self._add(PRODUCT, [integers, codes, step, scale, half, zero, *bias], output)
+            return
+        product = f"{output}.product" if bias else output
+        if node.operator == "Gemm":  # of floats a runtime would make a Gemm again
+            both = f"{weight}.{step}"
+            self._constants[both] = self._constants[step] * self._constants[scale]
+            self._add("MatMulInteger", [integers, codes, half, zero], f"{output}.sum")
+            self._add("Cast", [f"{output}.sum"], f"{output}.float", to=1)
+            self._add("Mul", [f"{output}.float", both], product)
+        else:
+            zeros = f"{weight}.zeros"
+            self._constants[zeros] = np.full(len(self._constants[scale]), self._constants[zero])
+            self._add_once("DequantizeLinear", [integers, step, half], f"{integers}.float")
+            self._add_once("DequantizeLinear", [codes, scale, zeros], f"{weight}.float", axis=1)
+            self._add("MatMul", [f"{integers}.float", f"{weight}.float"], product)
+        if bias:
+            self._add("Add", [product, *bias], output)
+
+    def _with_bias(self, node: Node) -> tuple[str, list[str]]:
+        """What a linear layer gives with its bias, and the bias; an `Add` of it that is the next node is then done."""
+        (output,) = node.outputs
+        if node.inputs[2:]:
+            return output, node.inputs[2:]
+        readers = [other for other in self._graph.nodes if output in other.inputs]
+        if len(readers) == 1 and readers[0].operator == "Add" and output not in self._graph.outputs:
+            (bias,) = (name for name in readers[0].inputs if name != output)
+            if len(self._graph.weights.get(bias, ())) == 1:
+                self._made.add(readers[0].outputs[0])
+                return readers[0].outputs[0], [bias]
+        return output, []
+
     def _rounded_input(self, name: str) -> tuple[str, str]:
         """Names of the integers of a layer's input and of its scales, one a token; made once for all that read it."""
         if name not in self._rounded:
@@ -237,16 +285,20 @@ class _Rewriter:
             self._rounded[name] = integers, scale
         return self._rounded[name]
 
-    def _before_rounding(self, name: str) -> str:
-        """What was rounded where a training rounded activations: its floats stand for the same integers."""
-        product = self._makers.get(name)
-        if product is None or product.operator != "Mul":
-            return name
-        rounded = self._makers.get(product.inputs[0])
-        if rounded is None or rounded.operator != "Round":
-            return name
-        ratio = self._makers[rounded.inputs[0]]
-        return ratio.inputs[0] if ratio.operator == "Div" and ratio.inputs[1] == product.inputs[1] else name
+    def _before_rounding(self, name: str) -> tuple[str, str]:
+        """What was rounded where a training rounded activations, and its scale: its floats stand for the same integers.
+
+        The scale is a constant where the training fixed it; empty where nothing was rounded.
+        """
+        nodes, place = [], name
+        for operator in ("Mul", "Clip", "Round", "Div"):
+            node = self._makers.get(place)
+            if node is not None and node.operator == operator:
+                nodes.append(node)
+                place = node.inputs[0]
+            elif operator != "Clip":
+                return name, ""
+        return (place, nodes[0].inputs[1]) if nodes[0].inputs[1] == nodes[-1].inputs[1] else (name, "")
 
     def _codes(self, weight: str) -> tuple[str, str, str]:
         """Names of a linear weight's codes (in, out), of their zero, and of their scales."""
@@ -277,6 +329,11 @@ class _Rewriter:
 
     def _add(self, operator: str, inputs: list[str], output: str, **attributes: int | list[int]) -> None:
         self._nodes.append(Node(operator, inputs, [output], attributes))
+
+    def _add_once(self, operator: str, inputs: list[str], output: str, **attributes: int | list[int]) -> None:
+        if output not in self._made:
+            self._made.add(output)
+            self._add(operator, inputs, output, **attributes)
 
     def _constant(self, name: str, value: np.generic) -> str:
         """The name of a number that many nodes read."""

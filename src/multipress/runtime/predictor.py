@@ -18,6 +18,7 @@ from multipress.runtime.graph_file import Graph, read_graph
 from multipress.runtime.graph_sizes import check_sizes
 from multipress.runtime.graph_writer import write_graph
 from multipress.runtime.integer_graph import float_graph, integer_graph, stored_graph, table_graph
+from multipress.runtime.products import has_exact_products
 from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 from multipress.runtime.simple_graph import simple_graph
 from multipress.runtime.tokenizer import Encoding, TextEncoder, batches_by_length, pad_batch
@@ -264,7 +265,9 @@ def _open(artifact: Artifact, graph: Graph, threads: int, how: tuple[str, str], 
     tensors = decoded_tensors(artifact, cache=cache)
     if precision == "int8":
         if engine == "openvino":  # it keeps codes; with VNNI it rounds activations and multiplies integers by itself
-            return OpenVinoSession(write_graph(stored_graph(graph, tensors)), threads=threads)
+            is_whole = artifact.has_static_activations and has_exact_products()
+            found = integer_graph(graph, tensors, signed=True) if is_whole else stored_graph(graph, tensors)
+            return OpenVinoSession(write_graph(found), threads=threads)
         whole = write_graph(integer_graph(graph, tensors, only_here=True))
         return OnnxSession(whole, threads=threads, max_tokens=_MAX_TOKENS * threads)
     if engine == "openvino":

@@ -13,6 +13,8 @@ Settings:
     embedding_bits: Bits of the embeddings; none (default): as `bits`.
     activation_bits: none (default): activations stay floats; 8: the input of each linear layer is rounded too, with
         one scale a token.
+    activation_scale: With 8-bit activations `dynamic` (default): a scale for each token, computed as it passes;
+        `static`: one for each layer, from the training: predictions in integers are faster (docs/log.md).
     learned_step: Whether the scales are learned (false: computed from the weights at each step).
     group: 0 (default): the weights of a row share one scale; 16, 32, 64 or 128: so many neighbours of a row do, which
         costs 16 bits a group. For 4 bits and below. A row whose length it does not divide keeps one scale.
@@ -47,8 +49,8 @@ Source:
     distribution that is fitted in each step. Words that no training row holds are stored in as many bits as the others.
 """
 
-from multipress.methods.quantization.activations import quantize_activations
+from multipress.methods.quantization.activations import activation_scales, quantize_activations
 from multipress.methods.quantization.grid import QuantizedWeight, quantize_rows, row_scale
 from multipress.methods.quantization.method import Quantization
 
-__all__ = ["Quantization", "QuantizedWeight", "quantize_activations", "quantize_rows", "row_scale"]
+__all__ = ["Quantization", "QuantizedWeight", "activation_scales", "quantize_activations", "quantize_rows", "row_scale"]

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 
 from multipress.errors import SettingError
 from multipress.methods.base import Context, Method, Stage, Step, check_choice, check_share, num_staying, staying
-from multipress.methods.quantization.activations import quantize_activations
+from multipress.methods.quantization.activations import round_by_layer, round_by_token
 from multipress.methods.quantization.grid import (
     QuantizedWeight,
     fake_quantize,
@@ -98,6 +98,7 @@ class Quantization(Method):
     bits: int = 8
     embedding_bits: int | None = None
     activation_bits: int | None = None
+    activation_scale: str = "dynamic"
     learned_step: bool = False
     group: int = 0
     start: float = 0.0
@@ -110,6 +111,9 @@ class Quantization(Method):
         check_choice("quantization", "bits", self.bits, (8, 6, 4, 3, 2))
         check_choice("quantization", "embedding_bits", self.embedding_bits, (None, 8, 6, 4, 3, 2))
         check_choice("quantization", "activation_bits", self.activation_bits, (None, 8))
+        check_choice("quantization", "activation_scale", self.activation_scale, ("dynamic", "static"))
+        if self.activation_scale == "static" and self.activation_bits is None:
+            raise SettingError("quantization.activation_scale is 'static', which needs activation_bits=8.")
         check_share("quantization", "start", self.start)
         if self.start == 1:
             raise SettingError("quantization.start is 1, so the training would never see the rounding.")
@@ -161,7 +165,8 @@ class Quantization(Method):
                 parametrize.register_parametrization(module, "weight", quantizer)
             self._quantizers[name] = (module, weight, quantizer)
         if self.activation_bits is not None:
-            quantize_activations(model, self.activation_bits)
+            rounding = round_by_layer if self.activation_scale == "static" else round_by_token
+            rounding(model, self.activation_bits)
         self._num_steps = context.num_steps
         if self._is_coded:
             model.register_buffer("price_of_bits", torch.tensor(self.rate_weight or FIRST_PRICE))
