@@ -34,7 +34,9 @@ def write(tokenizer_json, tmp_path_factory):
                 parameter.add_(0.1 * torch.randn(parameter.shape))
         if settings:
             method = Quantization(**settings)
-            model = method.convert(method.prepare(model, Context()))
+            model = method.prepare(model, Context()).train()
+            model(torch.randint(5, 59, (4, 10)))  # what fixed scales of activations come from
+            model = method.convert(model).eval()
         task = {"name": "text", "target": "classes", "labels": ["bad", "fair", "good"], "metrics": ["accuracy"]}
         facts = {"run_id": "0123456789ab", "task": {**task, "score": "accuracy", "is_pair": is_pair}, "max_length": 16}
         folder = tmp_path_factory.mktemp("artifacts") / "artifact"
@@ -61,7 +63,9 @@ def test_every_family_opens_in_the_auto_classes(write, family):
     assert np.abs(stock_logits(artifact.folder, TEXTS) - mp.open(artifact.folder).logits(TEXTS)).max() < 1e-4
 
 
-@pytest.mark.parametrize("settings", [{}, {"bits": 2}, {"bits": 8, "activation_bits": 8}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"bits": 2}, {"activation_bits": 8}, {"activation_bits": 8, "activation_scale": "static"}]
+)
 def test_pairs_floats_low_bits_and_rounded_activations_open_too(write, settings):
     import multipress.huggingface  # noqa: F401
 

@@ -162,6 +162,16 @@ def test_canonical_json_does_not_depend_on_the_order_of_keys(values):
     assert json.loads(canonical_json(values)) == values
 
 
+def test_settings_that_came_later_do_not_change_the_ids_of_runs_without_them():
+    old = MethodSpec("quantization", {"bits": 8, "activation_bits": 8})
+    with_default = MethodSpec("quantization", {**old.settings, "activation_scale": "dynamic"})
+    static = MethodSpec("quantization", {**old.settings, "activation_scale": "static"})
+    ids = [run_id(dataclasses.replace(RUN, methods=(one,)), FACTS) for one in (old, with_default, static)]
+    assert ids[0] == ids[1] != ids[2]
+    ids = [run_id(dataclasses.replace(RUN, before=((one,),), start="x"), FACTS) for one in (old, with_default, static)]
+    assert ids[0] == ids[1] != ids[2]
+
+
 def test_a_run_id_has_twelve_hex_digits_and_repeats():
     assert len(run_id(RUN, FACTS)) == 12
     assert int(run_id(RUN, FACTS), 16) >= 0

@@ -90,6 +90,56 @@ def test_openvino_files_answer_as_the_artifact(artifacts, tmp_path, export):
         assert np.abs(predictor.logits(TEXTS) - expected).max() < share * np.abs(expected).max()
 
 
+@pytest.fixture(scope="module")
+def static(tiny_bert, artifacts, tmp_path_factory):
+    """A model whose training fixed a scale for each layer's input."""
+    import torch
+
+    from multipress.checkpoint import save_model
+    from multipress.methods import Context
+    from multipress.methods.quantization import Quantization
+
+    artifact = artifacts["codes"]
+    model, method = tiny_bert(), Quantization(activation_bits=8, activation_scale="static")
+    method.prepare(model, Context()).train()
+    for _ in range(3):
+        model(torch.randint(5, 59, (8, 10)))
+    facts = {name: artifact.facts[name] for name in ("run_id", "task", "max_length")}
+    folder = tmp_path_factory.mktemp("static") / "artifact"
+    return save_model(folder, method.convert(model).eval(), tokenizer_json=artifact.tokenizer_json(), facts=facts)
+
+
+@pytest.mark.parametrize("reduced_range", [False, True])
+def test_fixed_scales_of_activations_are_exported_as_plain_onnx(static, tmp_path, reduced_range):
+    wanted = Export("onnx", "int8", reduced_range)
+    report = export_artifact(static, wanted, tmp_path, rows(static))
+    kinds = {node.op_type for node in onnx.load(tmp_path / wanted.file).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+    assert "ReduceMax" not in kinds
+    assert report["models"][wanted.file]["parity"]["agreement"] == 1
+    logits = Predictor(static, session=read_export(tmp_path, wanted, static)).logits(TEXTS)
+    expected = Predictor(static, precision="int8").logits(TEXTS)
+    assert np.abs(logits - expected).max() < (0.1 * np.abs(expected).max() if reduced_range else 1e-4)
+
+
+@pytest.mark.slow
+def test_openvino_multiplies_integers_where_scales_are_fixed(static, artifacts, tmp_path):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    wanted = Export("openvino", "int8", vnni=True)
+    with pytest.raises(InputError, match="one scale of its activations"):
+        export_artifact(artifacts["codes"], wanted, tmp_path / "other", rows(artifacts["codes"]))
+    if not has_exact_products():
+        pytest.skip("this processor cuts off sums of 8-bit products")
+    out = tmp_path / "out"
+    report = export_artifact(static, wanted, out, rows(static))
+    assert exports_in(out) == [wanted]
+    assert report["models"][wanted.file]["parity"]["largest_difference"] < 0.05
+    assert "for processors with VNNI alone" in (out / "README.md").read_text()
+    expected = Predictor(static).logits(TEXTS)
+    found = Predictor(static, engine="openvino", precision="int8").logits(TEXTS)
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+
+
 def test_openvino_int8_of_floats_is_refused_because_nothing_was_trained(artifacts, tmp_path):
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     with pytest.raises(InputError, match="weights are floats"):
@@ -182,7 +232,7 @@ def test_the_file_for_vnni_has_signed_weights_of_full_range_and_the_same_numbers
 @pytest.mark.parametrize(
     "wrong", [{"to": "onnx", "precision": "fp32"}, {"to": "onnx", "precision": "int8", "reduced_range": True}]
 )
-def test_vnni_goes_with_int8_of_onnx_alone(wrong):
+def test_vnni_goes_with_int8_alone(wrong):
     with pytest.raises(SettingError, match="--vnni goes with"):
         Export(**wrong, vnni=True)
 

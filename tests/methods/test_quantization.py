@@ -268,10 +268,13 @@ def test_before_a_layer_has_seen_a_batch_nothing_is_rounded():
     rounding.load_state_dict(plain.state_dict() | {"0.input_scale": torch.zeros(())})
     values = torch.randn(3, 16)
     assert torch.equal(rounding.eval()(values), plain(values))
+    stored = quantize_activations(nn.Sequential(nn.Linear(16, 4)), 8, activation_scales(rounding))
+    stored.load_state_dict(rounding.state_dict())
+    assert torch.equal(stored.eval()(values), plain(values))
 
 
 @pytest.mark.parametrize(
-    "scales", [{}, {"0": 0.1}, {"0": 0.1, "1": 0.0}, {"0": 0.1, "1": float("nan")}, {"0": 0.1, "1": "1"}, [1, 2], 3]
+    "scales", [{}, {"0": 0.1}, {"0": 0.1, "1": -0.1}, {"0": 0.1, "1": float("nan")}, {"0": 0.1, "1": "1"}, [1, 2], 3]
 )
 def test_scales_that_are_not_those_of_the_layers_are_refused(scales):
     with pytest.raises(ArtifactError, match="scales of activations are not those of the linear layers: "):

@@ -42,7 +42,7 @@ def quantize_activations(model: nn.Module, bits: int, scales: Any = None) -> nn.
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
 def round_by_token(model: nn.Module, bits: int) -> nn.Module:
@@ -64,8 +64,8 @@ def round_by_layer(model: nn.Module, bits: int) -> nn.Module:
     """Changes `model` so that the input of each linear layer is rounded, one scale a layer; returns it.
 
     In training mode the scale follows the largest absolute value of the batches, as a moving average (Jacob et al.
-    2018, section 3.1); in evaluation mode it stays. Until a layer has seen a batch nothing is rounded. Values beyond
-    the largest integer are cut off and learn nothing.
+    2018, section 3.1); in evaluation mode it stays. Until a layer has seen a batch its scale is 0, and nothing is
+    rounded. Values beyond the largest integer are cut off and learn nothing.
     """
     limit = 2.0 ** (bits - 1) - 1
 
