@@ -5,12 +5,12 @@
 DENSE is an artifact of the dense model, which the rivals compute: torch eager, ONNX Runtime in fp32 and with its
 dynamic int8, OpenVINO's int8 by nncf (`pip install nncf openvino`, or `--without-openvino`), calibrated on 300 rows of
 the train split; where the processor has bfloat16, OpenVINO computes the rest in it by default, and both are shown. OURS
-is an artifact that was trained with quantization, as `predict --precision int8` computes it, and as the file that
-`export` writes for any processor; further ones with `--more NAME=FOLDER`. All are timed batch by batch in turns on one
-processor, large batches half as often; p50 and p95 in milliseconds, and how many times as fast as ONNX Runtime's
-dynamic int8: by the medians, and the quartiles of the ratios of the same turns. Scores are those of the whole
-validation set, with their change against the dense model and against the rival, and 95 % intervals. For the cold start
-see `cold_start.py`.
+is an artifact that was trained with quantization, as `predict --precision int8` computes it, and as the files that
+`export` writes for any processor and for those with VNNI; further ones with `--more NAME=FOLDER`. All are timed batch
+by batch in turns on one processor, large batches half as often; p50 and p95 in milliseconds, and how many times as fast
+as ONNX Runtime's dynamic int8: by the medians, and the quartiles of the ratios of the same turns. Scores are those of
+the whole validation set, with their change against the dense model and against the rival, and 95 % intervals. For the
+cold start see `cold_start.py`.
 """
 
 from __future__ import annotations
@@ -91,14 +91,18 @@ def fp32_bytes(artifact) -> bytes:
     return write_graph(float_graph(read_graph(artifact.graph()), artifact.dense_weights()))
 
 
-def ours(name: str, artifact) -> dict:
+def ours(name: str, artifact, openvino: bool) -> dict:
     """An artifact in integers: as it is predicted here, as it is exported, and with 7 bits where that is faster."""
     graph, tensors = simple_graph(read_graph(artifact.graph())), tensors_of(artifact)
     found = {name: Predictor(artifact, precision="int8").session}
     found[f"{name}, exported"] = OnnxSession(write_graph(integer_graph(graph, tensors)))
-    if not has_exact_products():
+    if has_exact_products():
+        found[f"{name}, exported for VNNI"] = OnnxSession(write_graph(integer_graph(graph, tensors, signed=True)))
+    else:
         reduced = integer_graph(graph, tensors, REDUCED_RANGE, only_here=True)
         found[f"{name}, reduced range"] = OnnxSession(write_graph(reduced), max_tokens=512)
+    if openvino and artifact.has_static_activations:
+        found[f"{name}, by OpenVINO"] = Predictor(artifact, engine="openvino", precision="int8").session
     return {kind: (session, artifact, artifact.weights_bytes) for kind, session in found.items()}
 
 
@@ -119,7 +123,7 @@ def models(dense, mine, more, calibration, folder: Path) -> dict:
         found |= openvino_int8(dense, calibration, folder)
     found["ours fp32"] = (Predictor(mine).session, mine, mine.weights_bytes)
     for name, artifact in {"ours int8": mine, **more}.items():
-        found |= ours(name, artifact)
+        found |= ours(name, artifact, calibration is not None)
     return found
 
 

@@ -24,6 +24,11 @@ RECIPES = [
         Recipe("m", bits=3, sparsity=0.6, words="rows"),
         "3 bits, 60% of the weights zero, only the rows' words, learning rate 0.0001, 3 epochs",
     ),
+    (Recipe("m", static=True), "8 bits, activations with fixed scales, learning rate 0.0001, 3 epochs"),
+    (
+        Recipe("m", rate=1.25, static=True),
+        "1.25 bits a weight, activations with fixed scales, learning rate 0.0001, 3 epochs",
+    ),
     (Recipe("m", rate=0), "dense, learning rate 0.0001, 3 epochs"),
 ]
 

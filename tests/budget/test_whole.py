@@ -200,6 +200,9 @@ def test_within_a_latency_heads_and_neurons_or_layers_go(tuned, files, tmp_path,
     assert told["meets_budget"] == (told["latency_alone_ms"] <= 0.6)
     config = json.loads((out / "config.json").read_text())
     assert config["num_hidden_layers"] == 1 or "% of the heads" in told["recipe"]
+    # What is timed is computed in integers, fastest with scales that the training fixed.
+    assert "activations with fixed scales" in told["recipe"]
+    assert all(scale > 0 for scale in config["quantization_config"]["activation_scales"].values())
 
 
 def test_without_labels_the_score_is_an_agreement_and_the_warning_stays(tuned, files, tmp_path):

@@ -298,7 +298,13 @@ def test_methods_are_parsed_from_text():
 
 @pytest.mark.parametrize(
     "methods",
-    [[], ["quantization"], ["quantization:bits=3", "pruning:sparsity=0.6,updates=2"], ["pruning", "vocabulary"]],
+    [
+        [],
+        ["quantization"],
+        ["quantization:activation_bits=8,activation_scale=static"],
+        ["quantization:bits=3", "pruning:sparsity=0.6,updates=2"],
+        ["pruning", "vocabulary"],
+    ],
     ids=str,
 )
 def test_the_size_is_known_before_the_training(methods, files, tiny_folder, tmp_path, capsys):

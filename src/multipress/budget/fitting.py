@@ -197,7 +197,8 @@ class _Fitting:
             before, score = original, self._score_of_original(tries, original, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
-        base = shapes.fast_enough(replace(base, model=small, rate=None))
+        is_timed = self._budget.max_ms is not None
+        base = shapes.fast_enough(replace(base, model=small, rate=None, static=is_timed))
         elsewhere = self._elsewhere(tries)
         base = replace(base, learning_rate=best_learning_rate(elsewhere) or base.learning_rate)
         limits = [self._budget.max_mb, self._budget.max_ms, least]

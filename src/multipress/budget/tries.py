@@ -64,6 +64,7 @@ class Recipe:
         neurons: The same of the feed-forward neurons.
         bits: Bits of a weight, where there is no rate.
         sparsity: Share of the weights that are pruned.
+        static: Whether the scales of activations are fixed in the training, with which integers are computed faster.
     """
 
     model: str
@@ -76,6 +77,7 @@ class Recipe:
     neurons: float = 0.0
     bits: int = 8
     sparsity: float = 0.0
+    static: bool = False
 
     @classmethod
     def of(cls, spec: RunSpec) -> Recipe:
@@ -90,7 +92,9 @@ class Recipe:
         training = spec.training
         own = (spec.model, coded["rate"], words, training.learning_rate, training.epochs, softened)
         zeros = settings.get("pruning", {"sparsity": 0.0})["sparsity"]
-        return cls(*own, heads=shares["heads"], neurons=shares["neurons"], bits=coded["bits"], sparsity=zeros)
+        fixed = coded.get("activation_scale") == "static"
+        own_shares = {"heads": shares["heads"], "neurons": shares["neurons"]}
+        return cls(*own, **own_shares, bits=coded["bits"], sparsity=zeros, static=fixed)
 
     def text(self) -> str:
         """In words."""
@@ -98,6 +102,7 @@ class Recipe:
             return f"dense, learning rate {self.learning_rate:g}, {self.epochs} epochs"
         parts = f"{self.bits} bits" if self.rate is None else f"{self.rate:.2f} bits a weight"
         parts += f", {self.sparsity:.0%} of the weights zero" if self.sparsity else ""
+        parts += ", activations with fixed scales" if self.static else ""
         if cut := _CUT.fullmatch(Path(self.model).name):
             parts += f", {cut[1]} layer{'s'[: int(cut[1]) - 1]}"
         words = {"all": "", "general": ", unused words dropped", "rows": ", only the rows' words"}[self.words]
@@ -116,6 +121,8 @@ class Recipe:
             settings["distillation"] = {"teacher": teacher, "temperature": self.temperature}
         if self.rate is not None:
             settings["quantization"] = {"rate": self.rate, "steps": "tensor"}
+        if self.static:
+            settings["quantization"] |= {"activation_bits": 8, "activation_scale": "static"}
         if self.sparsity:
             settings["pruning"] = {"sparsity": self.sparsity}
         if self.heads or self.neurons:
