@@ -46,7 +46,7 @@ def wanted_exports(openvino: bool) -> dict[str, Export]:
     """Every export that this computer can compare, by the name of its rows."""
     found = [Export(to, "fp32") for to in FORMATS]
     found += [Export("onnx", "int8"), Export("openvino", "bf16"), Export("openvino", "int8")]
-    found += [Export("onnx", "int8", vnni=True)] if has_exact_products() else []
+    found += [Export(to, "int8", vnni=True) for to in ("onnx", "openvino") if has_exact_products()]
     named = {export.file: export for export in found} | {REDUCED: Export("onnx", "int8", reduced_range=True)}
     return {name: export for name, export in named.items() if openvino or export.to != "openvino"}
 
