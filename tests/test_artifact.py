@@ -288,6 +288,7 @@ def test_other_values_under_a_fitting_header_are_refused_when_decoded(folder):
     "changes",
     [
         {"format_version": 4},
+        {"format_version": 5},
         {"packing_version": 99},
         {"format_version": None},
         {"facts": []},
@@ -419,7 +420,7 @@ def test_the_format_before_the_manifest_was_sealed_is_refused(folder):
     del manifest["sha256"]
     manifest["format_version"] = 1
     (folder / "manifest.json").write_text(json.dumps(manifest, separators=(",", ":"), ensure_ascii=False))
-    with pytest.raises(ArtifactError, match="format_version 1; 2 and 3 and 4 can be read here"):
+    with pytest.raises(ArtifactError, match="format_version 1; 2 and 3 and 4 and 5 can be read here"):
         open_artifact(folder)
 
 

@@ -27,6 +27,7 @@ from multipress.manifest import (
     GRAPH,
     MANIFEST,
     MAX_GRAPH_BYTES,
+    SCALES_VERSION,
     TOKENIZER,
     check_manifest,
     is_translator,
@@ -115,8 +116,7 @@ class Artifact:
     @property
     def has_static_activations(self) -> bool:
         """Whether the training fixed a scale for what goes into each linear layer."""
-        stored = self.config.get("quantization_config")
-        return isinstance(stored, dict) and stored.get("activation_scales") is not None
+        return has_static_activations(self.config)
 
     def tensors(self) -> dict[str, StoredTensor]:
         """Every stored tensor by name, decoded; tied weights once.
@@ -179,19 +179,20 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
         folder: Made if needed; must hold nothing but an artifact.
         tensors: Weights by name; tied weights once.
         aliases: Other names of tied weights, each with a name in `tensors`.
-        config: The model's configuration; `quantization_config` is added here.
+        config: The model's configuration; `quantization_config` is added here, to `activation_scales` if there are any.
         tokenizer_json: Content of the tokenizer's `tokenizer.json`.
         graph: ONNX model whose external weights bear the names of `tensors`; None for a translator.
         facts: What the maker knows; see `Artifact.facts`.
-        block_shapes: Heads and neurons of each block, where they differ from what the config says; such an artifact
-            is of a later version of the format.
+        block_shapes: Heads and neurons of each block, where they differ from what the config says.
 
     Raises:
         ArtifactError: names clash, an alias has no target, more weights are said to be pruned than are zero,
             or the folder holds other files.
     """
-    version = FORMAT_VERSION if block_shapes is None else BLOCK_SHAPES_VERSION
     more = config.get("quantization_config", {})
+    version = FORMAT_VERSION if block_shapes is None else BLOCK_SHAPES_VERSION
+    if "activation_scales" in more:
+        version = SCALES_VERSION
     stored = {"quant_method": METHOD, "format_version": version, **(facts.get("quantization") or {}), **more}
     if block_shapes is not None:
         stored["block_shapes"] = list(map(list, block_shapes))
@@ -259,14 +260,22 @@ def open_artifact(folder: Path) -> Artifact:
     config = parse_object(files["config.json"], "config.json")
     if "auto_map" in config or not isinstance(config.get("model_type"), str):
         raise ArtifactError("config.json asks for code of its own (auto_map) or has no model_type. It is not ours.")
-    if (read_block_shapes(config) is not None) != (manifest["format_version"] == BLOCK_SHAPES_VERSION):
-        raise ArtifactError(f"config.json and {MANIFEST} differ in whether blocks have lost heads or neurons.")
+    _check_version(config, manifest["format_version"])
     total = sum(map(len, files.values())) + len(sealed)
     if manifest["package_bytes"] != total or manifest["weights_bytes"] != len(files[WEIGHTS]):
         raise ArtifactError(f"{MANIFEST} of {folder} states sizes that its files do not have ({total} bytes in all).")
     opened = {name: (traces[name], data if len(data) <= _KEPT_BYTES else None) for name, data in files.items()}
     opened[WEIGHTS] = (traces[WEIGHTS], None)
     return Artifact(folder, config, manifest, aliases, opened)
+
+
+def _check_version(config: dict[str, Any], version: int) -> None:
+    """What only later versions have, they have; raises `ArtifactError` otherwise."""
+    if has_static_activations(config) != (version == SCALES_VERSION):
+        raise ArtifactError(f"config.json and {MANIFEST} differ in whether layers have scales of activations.")
+    is_cut = read_block_shapes(config) is not None
+    if is_cut != (version == BLOCK_SHAPES_VERSION) and version != SCALES_VERSION:
+        raise ArtifactError(f"config.json and {MANIFEST} differ in whether blocks have lost heads or neurons.")
 
 
 def _trace(path: Path) -> _Trace:
@@ -276,6 +285,12 @@ def _trace(path: Path) -> _Trace:
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def has_static_activations(config: dict[str, Any]) -> bool:
+    """Whether a `config.json` holds a scale for what goes into each linear layer."""
+    stored = config.get("quantization_config")
+    return isinstance(stored, dict) and stored.get("activation_scales") is not None
 
 
 def is_artifacts(config: Any) -> bool:

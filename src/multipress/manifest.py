@@ -22,6 +22,7 @@ __all__ = [
     "MANIFEST",
     "MAX_GRAPH_BYTES",
     "TOKENIZER",
+    "SCALES_VERSION",
     "check_manifest",
     "is_translator",
     "json_bytes",
@@ -33,9 +34,10 @@ __all__ = [
 
 FORMAT_VERSION = 3  # the tokenizer is packed
 BLOCK_SHAPES_VERSION = 4  # and blocks have lost heads or neurons; others are still written as version 3
+SCALES_VERSION = 5  # and layers have scales of what goes into them; blocks may have lost heads or neurons
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"
-TOKENIZER = {2: "tokenizer.json", 3: "tokenizer.bin", 4: "tokenizer.bin"}  # by the format version; these are read
+TOKENIZER = {2: "tokenizer.json"} | dict.fromkeys((3, 4, 5), "tokenizer.bin")  # by the format version; these are read
 MAX_GRAPH_BYTES = 32_000_000
 _MAX_LENGTH = 1_000_000
 # Names become files' names when tensors are dumped.

@@ -20,6 +20,7 @@ from multipress.errors import SettingError
 from multipress.methods import Context, Method, Stage
 from multipress.models import load_pretrained
 from multipress.models.encoder import drop_positions
+from multipress.models.graph import INPUT_SCALE
 from multipress.models.pretrained import identify
 from multipress.models.vocabulary import words_to_keep
 from multipress.recipe import Recipe
@@ -115,7 +116,7 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
     trained = recipe.prepare(model, Context(data.task.target, spec.seed, words=words))
     recipe.on_step_end(trained, 1.0)
     for name, buffer in trained.named_buffers():
-        if name.endswith(".input_scale"):
+        if name.endswith(f".{INPUT_SCALE}"):
             buffer.fill_(0.012345678)  # with as many digits as one that was found
     facts = {
         "run_id": "0" * 12,

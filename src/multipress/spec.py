@@ -28,6 +28,7 @@ __all__ = [
     "TrainingSpec",
     "canonical_json",
     "default_training",
+    "known_settings",
     "SEARCH_NAME",
     "check_study_name",
     "run_id",
@@ -264,6 +265,11 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
 
 
+def known_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """A method's settings without those that came later and have their default: as earlier runs tell them."""
+    return {name: value for name, value in settings.items() if (name, value) != ("activation_scale", "dynamic")}
+
+
 def run_id(spec: RunSpec, facts: dict[str, Any]) -> str:
     """Identity of a run: 12 hex digits of the SHA-256 of all that can change its result.
 
@@ -280,8 +286,7 @@ def run_id(spec: RunSpec, facts: dict[str, Any]) -> str:
     if not spec.data.metric:
         del settings["data"]["metric"]
     for method in itertools.chain(settings["methods"], *settings.get("before", ())):
-        if method["settings"].get("activation_scale") == "dynamic":
-            del method["settings"]["activation_scale"]
+        method["settings"] = known_settings(method["settings"])
     text = canonical_json({"settings": settings, "facts": facts})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

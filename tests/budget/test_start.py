@@ -8,10 +8,13 @@ import torch
 from transformers import BertForSequenceClassification
 
 from multipress.artifact import open_artifact
-from multipress.budget.start import Outputs, check_labels, given_bytes, outputs_of, store_original
+from multipress.budget.start import Outputs, check_labels, dense_folder, given_bytes, outputs_of, store_original
 from multipress.checkpoint import save_model
 from multipress.engines.job import ANYWHERE
 from multipress.errors import ModelError
+from multipress.methods import Context
+from multipress.methods.quantization import Quantization
+from multipress.models import load_pretrained
 from multipress.runtime import Predictor
 from multipress.tasks import Task
 
@@ -54,6 +57,23 @@ def test_the_head_is_kept_with_each_output_under_its_name(classifier, labels, to
         again = outputs_of(folder, other, tmp_path / "search", ANYWHERE).model
         assert again != model
         assert store_original(again, other, 16, tmp_path / "search", ANYWHERE) != place
+
+
+def test_an_artifact_with_fixed_scales_is_a_model_to_begin_with_again(classifier, tokenizer_json, tmp_path):
+    """The scales are no weights of the model that it stands for."""
+    folder = classifier(TASK.labels)
+    model = BertForSequenceClassification.from_pretrained(folder)
+    method = Quantization(activation_bits=8, activation_scale="static")
+    method.prepare(model, Context()).train()
+    model(torch.randint(5, 40, (4, 8)))
+    facts = {"run_id": "0" * 12, "task": TASK.to_json(), "max_length": 16}
+    artifact = save_model(
+        tmp_path / "artifact", method.convert(model).eval(), tokenizer_json=tokenizer_json, facts=facts
+    )
+    assert artifact.has_static_activations
+    dense = dense_folder(str(artifact.folder), tmp_path)
+    found = load_pretrained(dense, label_names=TASK.labels, seed=0).model.state_dict()
+    assert all(np.array_equal(found[name].numpy(), weight) for name, weight in artifact.dense_weights().items())
 
 
 def test_other_labels_are_an_error_that_names_both(classifier, tmp_path):

@@ -36,6 +36,10 @@ RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     "format-3-groups": [("quantization", {"bits": 3, "group": 16})],
     "format-3-tensor-steps": [("pruning", {"sparsity": 0.9, "embeddings": True}), ("quantization", CODED)],
     "format-4": [("structured", {"heads": 0.5, "neurons": 0.5}), ("quantization", {"bits": 8})],
+    "format-5": [
+        ("structured", {"heads": 0.5, "neurons": 0.5}),
+        ("quantization", {"bits": 8, "activation_bits": 8, "activation_scale": "static"}),
+    ],
 }
 
 
@@ -49,8 +53,10 @@ def make(name: str) -> None:
             parameter.add_(0.1 * torch.randn(parameter.shape))
     recipe = Recipe.from_specs(tuple(MethodSpec(*part) for part in RECIPES[name]))
     model = recipe.prepare(model, Context())
+    model.train()  # scales of activations follow the batch
     model(input_ids=torch.full((2, 4), 5)).logits.sum().backward()  # what leaves is chosen by gradients
     recipe.on_step_end(model, 1.0)
+    model.eval()
     task = {"name": "text", "target": "classes", "labels": ["a", "b", "c"], "metrics": ["accuracy"]}
     facts = {"run_id": "0" * 12, "task": task | {"score": "accuracy", "is_pair": False}, "max_length": 12}
     save_model(HERE / name, recipe.convert(model), tokenizer_json=word_piece(WORDS), facts=facts)

@@ -10,7 +10,7 @@ import zstandard
 from golden.make import HERE, RECIPES, facts_of
 from multipress.artifact import FORMAT_VERSION, open_artifact
 from multipress.errors import ArtifactError
-from multipress.manifest import BLOCK_SHAPES_VERSION, TOKENIZER
+from multipress.manifest import BLOCK_SHAPES_VERSION, SCALES_VERSION, TOKENIZER
 from packing import reference_decoder
 
 EXPECTED = json.loads((HERE / "expected.json").read_text())
@@ -30,7 +30,7 @@ def test_it_decodes_and_predicts_as_when_it_was_made(name):
 def test_there_is_one_of_every_version_that_is_read():
     versions = {json.loads((HERE / name / "manifest.json").read_text())["format_version"] for name in RECIPES}
     assert versions == set(TOKENIZER)
-    assert {FORMAT_VERSION, BLOCK_SHAPES_VERSION} <= versions
+    assert {FORMAT_VERSION, BLOCK_SHAPES_VERSION, SCALES_VERSION} <= versions
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -269,16 +269,24 @@ def test_before_a_layer_has_seen_a_batch_nothing_is_rounded():
     values = torch.randn(3, 16)
     assert torch.equal(rounding.eval()(values), plain(values))
     stored = quantize_activations(nn.Sequential(nn.Linear(16, 4)), 8, activation_scales(rounding))
-    stored.load_state_dict(rounding.state_dict())
+    stored.load_state_dict(plain.state_dict())
     assert torch.equal(stored.eval()(values), plain(values))
 
 
 @pytest.mark.parametrize(
-    "scales", [{}, {"0": 0.1}, {"0": 0.1, "1": -0.1}, {"0": 0.1, "1": float("nan")}, {"0": 0.1, "1": "1"}, [1, 2], 3]
+    "scales",
+    [{}, {"0": 0.1}, [1, 2], 3, *({"0": 0.1, "1": wrong} for wrong in (-0.1, float("nan"), "1", 10**400, 1e300, True))],
 )
 def test_scales_that_are_not_those_of_the_layers_are_refused(scales):
     with pytest.raises(ArtifactError, match="scales of activations are not those of the linear layers: "):
         quantize_activations(nn.Sequential(nn.Linear(16, 4), nn.Linear(4, 2)), 8, scales)
+
+
+@pytest.mark.parametrize("bits", ["8", 5000, 4, True, 8.0])
+@pytest.mark.parametrize("scales", [None, {"0": 0.1}])
+def test_activations_of_other_bits_are_refused(bits, scales):
+    with pytest.raises(ArtifactError, match="activations have 8 bits"):
+        quantize_activations(nn.Sequential(nn.Linear(16, 4)), bits, scales)
 
 
 @pytest.mark.parametrize(

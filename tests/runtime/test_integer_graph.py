@@ -17,7 +17,14 @@ from multipress.runtime import Encoding, Predictor, pad_batch, predictor, produc
 from multipress.runtime import integer_graph as module
 from multipress.runtime.graph_file import Graph, Node, read_graph
 from multipress.runtime.graph_writer import PRODUCT, write_graph
-from multipress.runtime.integer_graph import REDUCED_RANGE, float_graph, integer_graph, round_rows, stored_graph
+from multipress.runtime.integer_graph import (
+    REDUCED_RANGE,
+    float_graph,
+    integer_graph,
+    round_rows,
+    stored_graph,
+    unrounded_graph,
+)
 from multipress.runtime.products import has_exact_products
 from multipress.runtime.session import OnnxSession
 from tiny import bert_config, family_config
@@ -143,6 +150,17 @@ def test_a_training_with_rounded_activations_gives_the_same_integers(tiny_bert):
     assert sum(node.operator == "Round" for node in whole.nodes) == 1
 
 
+@pytest.mark.parametrize("is_static", [False, True])
+def test_what_a_training_rounded_is_taken_away_for_what_rounds_by_itself(tiny_bert, is_static):
+    plain = tiny_bert()
+    tensors = {name: tensor.dense() for name, tensor in stored(plain, 16).items()}
+    model = with_scales(tiny_bert()) if is_static else quantize_activations(tiny_bert(), 8)
+    graph = unrounded_graph(read_graph(trace_graph(model)))
+    assert not {node.operator for node in graph.nodes} & {"Round", "Clip", "ReduceMax"}
+    found = OnnxSession(write_graph(float_graph(graph, tensors))).run(pad_batch(rows(9), 0))
+    assert np.abs(found - torch_logits(plain, rows(9))).max() < 1e-5
+
+
 def with_scales(model: nn.Module) -> nn.Module:
     """The model with scales of activations of a batch, of which the largest numbers are a little cut off."""
     round_by_layer(model, 8).train()
@@ -177,6 +195,29 @@ def test_scales_that_the_training_fixed_are_those_of_the_integers(name):
     assert {node.inputs[1] for node in products} == {f"{name}.weight.codes" for name in linear}
     biases = {f"{name}.bias" for name, part in linear.items() if part.bias is not None}
     assert {name for node in products for name in node.inputs[6:]} == biases
+
+
+@pytest.mark.parametrize("second", ["product", "bias"])
+def test_what_is_added_to_a_layer_is_its_bias_only_where_it_has_its_width(second):
+    """Twice the product itself, or one number for all: both stay an `Add` of their own."""
+    nodes = [
+        Node("Div", ["x", "step"], ["ratio"], {}),
+        Node("Round", ["ratio"], ["round"], {}),
+        Node("Mul", ["round", "step"], ["rounded"], {}),
+        Node("Transpose", ["weight"], ["turned"], {"perm": [1, 0]}),
+        Node("MatMul", ["rounded", "turned"], ["product"], {}),
+        Node("Add", ["product", second], ["logits"], {}),
+    ]
+    codes = np.array([[1, 2, -3], [4, -5, 6]], dtype=np.int8)
+    tensors = {"weight": StoredTensor(codes, np.ones(2, dtype=np.float16), 8), "bias": round_floats(np.float32([7]))}
+    inputs, outputs = {"tokens": ("rows", 3)}, {"logits": ("rows", 2)}
+    nodes = [Node("Cast", ["tokens"], ["x"], {"to": 1}), *nodes]
+    graph = Graph({"weight": (2, 3), "bias": (1,)}, {"step": np.float32(0.5)}, inputs, outputs, nodes)
+    for only_here in (False, True):
+        session = OnnxSession(write_graph(integer_graph(graph, tensors, only_here=only_here)))
+        tokens = np.array([[1, 2, 3], [-4, 0, 5]], dtype=np.int64)
+        product = (tokens @ codes.T).astype(np.float32)
+        assert np.array_equal(session.run({"tokens": tokens}), product + (product if second == "product" else 7))
 
 
 @pytest.mark.parametrize("is_exact", [True, False])

@@ -171,7 +171,8 @@ class _Fitting:
     def _fit(self, model: str, rows: SearchRows) -> Compressed:
         tries = self._tries(model, rows)
         self._check_place(tries)
-        base = Recipe(model, rate=0, learning_rate=CLASSIFIER_RATE, epochs=self._asked.epochs or 1)
+        is_timed = self._budget.max_ms is not None
+        base = Recipe(model, 0, learning_rate=CLASSIFIER_RATE, epochs=self._asked.epochs or 1, static=is_timed)
         chosen, num_rows = self._pace(tries, base, rows), rows.num_train
         rows, base = chosen.of(rows), replace(base, epochs=chosen.epochs)
         with closing(self._tries(model, rows, chosen.batch_size)) as tries:
@@ -197,8 +198,7 @@ class _Fitting:
             before, score = original, self._score_of_original(tries, original, rows)
         self._note(f"The model before: score {score:.4f} on {len(rows.select):,} rows to select by.")
         least = self._budget.least_score(score)
-        is_timed = self._budget.max_ms is not None
-        base = shapes.fast_enough(replace(base, model=small, rate=None, static=is_timed))
+        base = shapes.fast_enough(replace(base, model=small, rate=None))
         elsewhere = self._elsewhere(tries)
         base = replace(base, learning_rate=best_learning_rate(elsewhere) or base.learning_rate)
         limits = [self._budget.max_mb, self._budget.max_ms, least]

@@ -54,7 +54,7 @@ class Shapes:
 
     def sizes(self, base: Recipe) -> dict[str, Sizes]:
         """The sizes of a shape by the words that stay, looked at once."""
-        shape = Recipe(base.model, heads=base.heads, neurons=base.neurons)
+        shape = Recipe(base.model, heads=base.heads, neurons=base.neurons, static=base.static)
         if shape not in self._lines:
             self._lines[shape] = line_by_words(self._tries, shape)
         return self._lines[shape]
@@ -154,7 +154,9 @@ class Shapes:
         speedup = math.ceil(100 * each * self._num_layers(base.model) / (FASTER_THAN_ASKED * limit)) / 100
         asked = {"speedup": speedup, "batch": 1, "length": self._tries.timed_length}
         try:
-            quantized = MethodSpec("quantization", {"activation_scale": "static"})  # computed in integers
+            quantized = MethodSpec(
+                "quantization", {"activation_bits": 8, "activation_scale": "static"}
+            )  # computed in integers
             found = shares_for_speedup((quantized, MethodSpec("structured", asked)), config, self._note)
             ways.append(replace(base, heads=found[1].settings["heads"], neurons=found[1].settings["neurons"]))
         except SettingError:

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -369,7 +370,7 @@ class Tries:
         opened = open_artifact(artifact)
 
         sha256 = opened.manifest["files"]["model.safetensors"]["sha256"]
-        return self._timed(sha256, lambda: self.latency_now(artifact))
+        return self._timed(sha256, "int8", lambda: self.latency_now(artifact))
 
     def latency_now(self, artifact: Path) -> float:
         """The same, measured anew."""
@@ -379,8 +380,9 @@ class Tries:
     def encoder_latency(self, model: str) -> float:
         """The same of a whole model in 8 bits, before there is one."""
         checked = identify(model, self._places.models_dir)
-        return self._timed(checked.sha256, lambda: encoder_milliseconds(checked.config, self.timed_length))
+        timed = partial(encoder_milliseconds, checked.config, self.timed_length)
+        return self._timed(checked.sha256, "int8 static", timed)
 
-    def _timed(self, sha256: str, timed: Callable[[], float]) -> float:
+    def _timed(self, sha256: str, precision: str, timed: Callable[[], float]) -> float:
         here = [computer()["cpu"], library_versions("onnxruntime")]
-        return float(self._latencies.get([sha256, self.timed_length, "int8", here], timed))
+        return float(self._latencies.get([sha256, self.timed_length, precision, here], timed))

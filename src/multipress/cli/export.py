@@ -38,7 +38,11 @@ def export(
     ] = False,
     vnni: Annotated[
         bool,
-        typer.Option("--vnni", help="For processors with VNNI alone, faster there; written on one that has it (int8)."),
+        typer.Option(
+            "--vnni",
+            help="For processors with VNNI alone, faster there; written on one that has it (int8; of OpenVINO with "
+            "static scales).",
+        ),
     ] = False,
     rival: Annotated[
         bool, typer.Option("--rival", help="Show the drift of ONNX Runtime's dynamic int8 beside it.")

@@ -10,7 +10,7 @@ from multipress.artifact import Artifact
 from multipress.errors import MissingExtraError
 from multipress.runtime.graph_file import read_graph
 from multipress.runtime.graph_writer import write_graph
-from multipress.runtime.integer_graph import float_graph
+from multipress.runtime.integer_graph import float_graph, unrounded_graph
 from multipress.runtime.session import OnnxSession
 
 __all__ = ["rival_model", "rival_session"]
@@ -24,6 +24,8 @@ def rival_session(artifact: Artifact, threads: int = 1) -> OnnxSession:
 def rival_model(artifact: Artifact) -> bytes:
     """The ONNX file of `quantize_dynamic` of the artifact's model in floats, with that function's own settings.
 
+    Where the training rounded activations, the model in floats is the one without: the rival rounds them itself.
+
     Raises:
         MissingExtraError: the onnx library is not installed.
     """
@@ -35,7 +37,8 @@ def rival_model(artifact: Artifact) -> bytes:
         ) from None
     with tempfile.TemporaryDirectory() as folder:
         before, after = Path(folder) / "model.onnx", Path(folder) / "model_int8.onnx"
-        before.write_bytes(write_graph(float_graph(read_graph(artifact.graph()), artifact.dense_weights())))
+        graph = unrounded_graph(read_graph(artifact.graph()))
+        before.write_bytes(write_graph(float_graph(graph, artifact.dense_weights())))
         logging.disable(logging.WARNING)  # it advises to look at the documentation of something else
         try:
             quantize_dynamic(before, after)

@@ -15,7 +15,9 @@ from multipress.errors import MissingExtraError
 from multipress.models.encoder import read_first_token_only
 from multipress.models.families import family_of
 
-__all__ = ["trace_graph"]
+__all__ = ["INPUT_SCALE", "trace_graph"]
+
+INPUT_SCALE = "input_scale"  # the buffer of a layer whose input is rounded with one scale
 
 # The first opset with LayerNormalization as one operator.
 _OPSET = 17
@@ -41,8 +43,13 @@ def trace_graph(model: nn.Module) -> bytes:
         import onnx
     except ImportError:
         raise MissingExtraError('A graph needs the onnx library: pip install "multipress[train]".') from None
-    scales = {name: value.cpu() for name, value in model.named_buffers() if name.endswith(".input_scale")}
+    scales = {name: value.cpu() for name, value in model.named_buffers() if name.endswith(f".{INPUT_SCALE}")}
     model = _distinct(copy.deepcopy(model).float().cpu()).eval()
+    for module in model.modules():
+        if hasattr(module, INPUT_SCALE):
+            module.register_buffer(
+                INPUT_SCALE, module.get_buffer(INPUT_SCALE)
+            )  # the exporter names what is in a `state_dict` only
     _read_plain_mask(read_first_token_only(model))
     proto = onnx.load_from_string(_export(model))
     onnx.checker.check_model(proto)
@@ -67,7 +74,7 @@ def _distinct(model: nn.Module) -> nn.Module:
     The exporter merges weights of equal value (all biases of a new model, say) under one name.
     """
     with torch.no_grad():
-        scales = [value for name, value in model.named_buffers() if name.endswith(".input_scale") and value > 0]
+        scales = [value for name, value in model.named_buffers() if name.endswith(f".{INPUT_SCALE}") and value > 0]
         for index, value in enumerate([*model.parameters(), *scales]):
             value.fill_((index + 1) / 1024)
     return model

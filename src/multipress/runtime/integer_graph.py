@@ -31,7 +31,16 @@ from multipress.runtime.graph_writer import PRODUCT
 from multipress.runtime.products import has_exact_products
 from multipress.runtime.simple_graph import needed_nodes
 
-__all__ = ["FULL_RANGE", "REDUCED_RANGE", "float_graph", "integer_graph", "round_rows", "stored_graph", "table_graph"]
+__all__ = [
+    "FULL_RANGE",
+    "REDUCED_RANGE",
+    "float_graph",
+    "integer_graph",
+    "round_rows",
+    "stored_graph",
+    "table_graph",
+    "unrounded_graph",
+]
 
 FULL_RANGE = 127
 REDUCED_RANGE = 63  # what processors without VNNI multiply fastest
@@ -114,6 +123,15 @@ def integer_graph(
     return replace(whole, weights={}, constants=whole.constants | floats)
 
 
+def unrounded_graph(graph: Graph) -> Graph:
+    """The graph without what a training with 8-bit activations rounds before its linear layers.
+
+    Args:
+        graph: A graph without weights.
+    """
+    return _Rewriter(graph, {}).unrounded()
+
+
 def table_graph(graph: Graph, tensors: Mapping[str, StoredTensor]) -> Graph:
     """The graph with its tables of embeddings as codes inside: a few rows are made floats, not the table.
 
@@ -159,11 +177,12 @@ class _Rewriter:
         self._nodes: list[Node] = []
         self._constants = dict(graph.constants)
         self._rounded: dict[str, tuple[str, str]] = {}  # of each input of a linear layer its integers and scale
-        self._made: set[str] = set()  # what needs no node any more
+        self._made: set[str] = set()  # values that are made once for all that read them
+        self._joined: set[str] = set()  # values of nodes that are a part of another one now
 
     def rewrite(self) -> Graph:
         for node in self._graph.nodes:
-            if node.outputs[0] in self._made:
+            if node.outputs[0] in self._joined:
                 continue
             weight = self._linear_weight(node)
             if weight is not None and node.outputs != ["logits"]:
@@ -174,6 +193,13 @@ class _Rewriter:
                 self._nodes.append(node)
         if not (self._rounded or self._made):
             raise ArtifactError("The model has no linear layer that can be computed in integers.")
+        return self._finished()
+
+    def unrounded(self) -> Graph:
+        for node in self._graph.nodes:
+            if self._linear_weight(node) is not None:
+                node = node._replace(inputs=[self._before_rounding(node.inputs[0])[0], *node.inputs[1:]])
+            self._nodes.append(node)
         return self._finished()
 
     def rewrite_tables(self) -> Graph:
@@ -210,7 +236,7 @@ class _Rewriter:
 
     def _linear(self, node: Node, weight: str) -> None:
         name, step = self._before_rounding(node.inputs[0])
-        if step in self._constants:
+        if step in self._constants and self._constants[step].shape == ():
             self._static_linear(node, weight, name, step)
             return
         integers, token_scale = self._rounded_input(name)
@@ -238,7 +264,7 @@ class _Rewriter:
         integers, half = f"{name}.{self._constants[step]}", self._constant("zero", _HALF)
         self._add_once("QuantizeLinear", [name, step, half], integers)
         codes, zero, scale = self._codes(weight)
-        output, bias = self._with_bias(node)
+        output, bias = self._with_bias(node, weight)
         if self._only_here:
             self._add(PRODUCT, [integers, codes, step, scale, half, zero, *bias], output)
             return
@@ -258,16 +284,16 @@ class _Rewriter:
         if bias:
             self._add("Add", [product, *bias], output)
 
-    def _with_bias(self, node: Node) -> tuple[str, list[str]]:
+    def _with_bias(self, node: Node, weight: str) -> tuple[str, list[str]]:
         """What a linear layer gives with its bias, and the bias; an `Add` of it that is the next node is then done."""
         (output,) = node.outputs
         if node.inputs[2:]:
             return output, node.inputs[2:]
         readers = [other for other in self._graph.nodes if output in other.inputs]
         if len(readers) == 1 and readers[0].operator == "Add" and output not in self._graph.outputs:
-            (bias,) = (name for name in readers[0].inputs if name != output)
-            if len(self._graph.weights.get(bias, ())) == 1:
-                self._made.add(readers[0].outputs[0])
+            bias = next((name for name in readers[0].inputs if name != output), "")
+            if self._graph.weights.get(bias) == self._graph.weights[weight][:1]:
+                self._joined.add(readers[0].outputs[0])
                 return readers[0].outputs[0], [bias]
         return output, []
 

@@ -264,7 +264,7 @@ def _open(artifact: Artifact, graph: Graph, threads: int, how: tuple[str, str], 
     precision, engine = how
     tensors = decoded_tensors(artifact, cache=cache)
     if precision == "int8":
-        if engine == "openvino":  # it keeps codes; with VNNI it rounds activations and multiplies integers by itself
+        if engine == "openvino":  # of codes alone it makes floats, or with VNNI rounds activations by itself
             is_whole = artifact.has_static_activations and has_exact_products()
             found = integer_graph(graph, tensors, signed=True) if is_whole else stored_graph(graph, tensors)
             return OpenVinoSession(write_graph(found), threads=threads)

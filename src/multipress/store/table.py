@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from multipress.records import Run
+from multipress.spec import known_settings
 from multipress.store.attempt import read_text
 
 __all__ = ["cell_row"]
@@ -52,7 +53,7 @@ def cell_row(run: Run, attempt: Path | str | None) -> dict[str, Any]:
 def asked_methods(spec: dict[str, Any]) -> dict[str, Any]:
     """`methods` and `settings` of a run's description; `stages` of several, and `rewound` where weights were."""
     stages = [*spec.get("before", []), spec.get("methods", [])]
-    by_name = {method["name"]: method["settings"] for stage in stages for method in stage}
+    by_name = {method["name"]: known_settings(method["settings"]) for stage in stages for method in stage}
     found: dict[str, Any] = {"methods": list(by_name), "settings": by_name}
     if len(stages) > 1:
         found["stages"] = [[method["name"] for method in stage] for stage in stages]

@@ -11,8 +11,7 @@ When to use it:
 Settings:
     bits: Bits a weight: 8 (default, the paper's), 6, 4, 3, or 2 (ternary: -1, 0, 1).
     embedding_bits: Bits of the embeddings; none (default): as `bits`.
-    activation_bits: none (default): activations stay floats; 8: the input of each linear layer is rounded too, with
-        one scale a token.
+    activation_bits: none (default): activations stay floats; 8: the input of each linear layer is rounded too.
     activation_scale: With 8-bit activations `dynamic` (default): a scale for each token, computed as it passes;
         `static`: one for each layer, from the training: predictions in integers are faster (docs/log.md).
     learned_step: Whether the scales are learned (false: computed from the weights at each step).
@@ -39,12 +38,14 @@ Limits:
     Scales are 16-bit floats: a row whose largest weight is below a hundred-thousandth is stored coarsely or lost.
     Below 4 bits, one scale a row is coarse; `group` gained up to .8 points at 4 and 3 bits for 17 % more bytes, none
     at 2 (docs/log.md; one seed), and does not work with `structured`. In integers what has groups is rounded again, to
-    8 bits a row. What is stored in 4 bits is computed in floats: it saves bytes, not time.
+    8 bits a row. What is stored in 4 bits is computed in floats: it saves bytes, not time. A static scale is that of
+    the rows trained on: of other text larger values are cut off.
 
 Source:
     Jacob et al. 2018 (straight-through training on integers); Zafrir et al. 2019, section 3 (BERT, embeddings
     included; differs: one scale a row, not a matrix); Li et al. 2016 and Max 1960 (scale of low bits from the spread
     of the weights); Esser et al. 2020 (learned step; differs: its logarithm is learned). Movva et al. 2022 use 8 bits.
+    Static scales of activations: Jacob et al. 2018, section 3.1 (a moving average of the largest values).
     Bits in the loss: Chou et al. 1989 (entropy-constrained quantization), with prices from a zero-inflated geometric
     distribution that is fitted in each step. Words that no training row holds are stored in as many bits as the others.
 """
@@ -53,4 +54,11 @@ from multipress.methods.quantization.activations import activation_scales, quant
 from multipress.methods.quantization.grid import QuantizedWeight, quantize_rows, row_scale
 from multipress.methods.quantization.method import Quantization
 
-__all__ = ["Quantization", "QuantizedWeight", "activation_scales", "quantize_activations", "quantize_rows", "row_scale"]
+__all__ = [
+    "Quantization",
+    "QuantizedWeight",
+    "activation_scales",
+    "quantize_activations",
+    "quantize_rows",
+    "row_scale",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from multipress.errors import ArtifactError
+from multipress.models.graph import INPUT_SCALE
 
 __all__ = ["activation_scales", "quantize_activations", "round_by_layer", "round_by_token"]
 
 _MEMORY = 0.99  # of the largest values: about the last 100 batches count
-_SMALLEST = 1e-12
+_SMALLEST, _LARGEST = 1e-12, 1e30
 
 
 def quantize_activations(model: nn.Module, bits: int, scales: Any = None) -> nn.Module:
@@ -26,8 +26,10 @@ def quantize_activations(model: nn.Module, bits: int, scales: Any = None) -> nn.
         scales: As `activation_scales` gave them; None: one a token, which depends on that token alone.
 
     Raises:
-        ArtifactError: the scales are not those of the model's linear layers.
+        ArtifactError: there are other than 8 bits, or the scales are not those of the model's linear layers.
     """
+    if type(bits) is not int or bits != 8:
+        raise ArtifactError(f"activation_bits is {str(bits)[:40]!r}, but activations have 8 bits.")
     if scales is None:
         return round_by_token(model, bits)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
@@ -35,14 +37,14 @@ def quantize_activations(model: nn.Module, bits: int, scales: Any = None) -> nn.
     wrong = sorted(have.keys() ^ layers.keys()) or [name for name, value in have.items() if not _is_scale(value)]
     if wrong:
         raise ArtifactError(f"The scales of activations are not those of the linear layers: {', '.join(wrong[:5])}.")
-    round_by_layer(model, bits)
+    round_by_layer(model, bits, is_trained=False)
     for name, module in layers.items():
         module.input_scale.fill_(have[name])  # type: ignore[operator, union-attr]
     return model
 
 
 def _is_scale(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+    return isinstance(value, float | int) and not isinstance(value, bool) and 0 <= value <= _LARGEST
 
 
 def round_by_token(model: nn.Module, bits: int) -> nn.Module:
@@ -60,12 +62,18 @@ def round_by_token(model: nn.Module, bits: int) -> nn.Module:
     return _attach(model, bits, round_input)
 
 
-def round_by_layer(model: nn.Module, bits: int) -> nn.Module:
+def round_by_layer(model: nn.Module, bits: int, *, is_trained: bool = True) -> nn.Module:
     """Changes `model` so that the input of each linear layer is rounded, one scale a layer; returns it.
 
     In training mode the scale follows the largest absolute value of the batches, as a moving average (Jacob et al.
     2018, section 3.1); in evaluation mode it stays. Until a layer has seen a batch its scale is 0, and nothing is
     rounded. Values beyond the largest integer are cut off and learn nothing.
+
+    Args:
+        model: Is changed.
+        bits: Of an activation.
+        is_trained: Whether the scales are a part of its `state_dict`, with which a training goes on; one that is opened
+            has the `state_dict` of its class.
     """
     limit = 2.0 ** (bits - 1) - 1
 
@@ -86,13 +94,13 @@ def round_by_layer(model: nn.Module, bits: int) -> nn.Module:
 
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            module.register_buffer("input_scale", torch.zeros((), device=module.weight.device))
+            module.register_buffer(INPUT_SCALE, torch.zeros((), device=module.weight.device), persistent=is_trained)
     return _attach(model, bits, round_input)
 
 
 def activation_scales(model: nn.Module) -> dict[str, float] | None:
     """The scale of each linear layer's input, by the module's name; None where there are none."""
-    layers = {name: module for name, module in model.named_modules() if hasattr(module, "input_scale")}
+    layers = {name: module for name, module in model.named_modules() if hasattr(module, INPUT_SCALE)}
     # In the fewest digits that give the same 32-bit number again.
     return {name: float(str(np.float32(module.input_scale))) for name, module in layers.items()} or None
 
