@@ -33,6 +33,25 @@ def test_each_codec_is_taken_where_it_is_smallest():
     assert roundtrip((random.random(9999) < 0.03).astype(np.uint8))[0] == ANS
 
 
+def test_the_slow_codec_is_taken_only_where_it_saves_much():
+    random = np.random.default_rng(0)
+
+    def bell(width):
+        symbols = (np.rint(random.laplace(0, width, size=300_000)).clip(-127, 127) + 128).astype(np.uint8)
+        shares = np.bincount(symbols)[np.unique(symbols)] / len(symbols)
+        data = roundtrip(symbols)
+        return data[0], 8 * len(data) / len(symbols) / float(-(shares * np.log2(shares)).sum())
+
+    for width in (0.3, 0.8, 1.2):
+        codec, over = bell(width)
+        assert codec == ANS
+        assert over < 1.002
+    for width in (2.0, 4.0, 10.0):  # 3.4, 4.4 and 5.8 bits, of more than 16 different symbols
+        codec, over = bell(width)
+        assert codec == ZSTD
+        assert over < 1.015
+
+
 def test_long_streams_are_decoded_in_chunks():
     random = np.random.default_rng(0)
     assert roundtrip((random.random(20_000_003) < 0.02).astype(np.uint8))[0] == ANS
