@@ -1,9 +1,9 @@
 """One stream: bytes 0 to 255 in few bytes. Symbols go in groups of 1, 2, 4 or 8, and a group is one number.
 
-Three codecs, the smallest wins: the groups as bytes (`RAW`), the same through zstd (`ZSTD`), or groups coded
-by asymmetric numeral systems (`ANS`). The ANS model is order 0: a weight a symbol, one byte each; a group's
-weight is the product of its symbols' weights. Weights are small integers and products of float64, so that
-encoder and decoder build the same model on every computer.
+Three codecs, the smallest wins, but what is slow to decode must save enough: the groups as bytes (`RAW`), the same
+through zstd (`ZSTD`), or groups coded by asymmetric numeral systems (`ANS`). Of order 0: a weight a symbol,
+one byte each; a group's weight is the product of its symbols' weights. Weights are small integers and products of
+float64, so that encoder and decoder build the same model on every computer.
 
 A stream is written as: codec, lowest symbol, span (highest minus lowest), length of the payload as a varint,
 payload. How many symbols there are is known to the reader.
@@ -19,14 +19,14 @@ import zstandard
 
 from multipress.errors import ArtifactError
 
-__all__ = ["Reader", "decode_stream", "decompress", "encode_stream", "varint"]
+__all__ = ["Reader", "decode_stream", "decompress", "encode_stream", "varint", "with_time"]
 
 RAW, ZSTD, ANS = range(3)
 # One ANS step takes 30 to 40 ns however many symbols its group has; a larger table leaves the cache.
 _MAX_ANS_GROUPS = 4096
-# ANS decodes 10 to 60 times slower than zstd: it must save this share of the bytes to be worth it. Huffman's code, which
-# zstd uses, takes 1.3 % more than ANS for the bell shapes of 3 to 6 bits, and all of the rest of a model is within .5 %.
-_ANS_MUST_SAVE = 0.014
+# What a step of ANS for each symbol must save, as a share of the bytes; half of it where two symbols share a step.
+# zstd decodes up to 60 times faster and, by Huffman's code, takes 1.4 % more than ANS for bell shapes of 3 bits on.
+_STEP_MUST_SAVE = 0.03
 # Decoded at once; bounds the memory that the coder's 32-bit numbers take.
 _CHUNK = 1 << 20
 # Weights repeat nothing: what zstd takes for a repetition costs more than it saves. These settings hardly look for any.
@@ -113,11 +113,20 @@ def encode_stream(symbols: np.ndarray) -> bytes:
         if len(smaller) < len(payload):
             codec, payload = ZSTD, smaller
     counts = np.bincount(relative, minlength=span + 1)
-    if _ans_bytes(counts) < (1 - _ANS_MUST_SAVE) * len(payload):
-        coded = _encode_ans(relative, counts)
-        if len(coded) < (1 - _ANS_MUST_SAVE) * len(payload):
-            codec, payload = ANS, coded
+    limit = len(payload) / (1 + _STEP_MUST_SAVE / _group(span + 1, _MAX_ANS_GROUPS))
+    if _ans_bytes(counts) < limit and len(coded := _encode_ans(relative, counts)) < limit:
+        codec, payload = ANS, coded
     return bytes([codec, low, span]) + varint(len(payload)) + payload
+
+
+def with_time(streams: list[tuple[bytes, int]], count: int) -> float:
+    """Bytes of streams, each with its number of symbols, that hold `count` items, and more for the steps of ANS.
+
+    Of two ways to store the same items the better one is that where this is less.
+    """
+    size = sum(len(data) for data, _ in streams)
+    steps = sum(symbols / _group(data[2] + 1, _MAX_ANS_GROUPS) for data, symbols in streams if data[0] == ANS)
+    return size * (1 + _STEP_MUST_SAVE * steps / count)
 
 
 def decode_stream(reader: Reader, count: int) -> np.ndarray:
