@@ -190,6 +190,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(tiny, trained, subset, sto
         {"distillation": {"hidden": 1.0, "states": "token"}},
         {"quantization": {"bits": 4, "learned_step": True}},
         {"quantization": {"bits": 4, "learned_step": True, "start": 0.5}},
+        {"quantization": {"activation_bits": 8, "activation_scale": "static"}},
         {"quantization": {"rate_weight": 0.1}},
         {"quantization": {"rate_weight": 0.1, "steps": "tensor", "start": 0.25}},
         {"pruning": {"sparsity": 0.5, "updates": 3, "embeddings": True}},
@@ -235,6 +236,24 @@ def test_groups_of_low_bits_are_stored_and_loaded_and_dropped_words_take_theirs_
 def test_groups_and_structured_are_refused_together(tiny):
     with pytest.raises(SettingError, match="not tested together"):
         tiny.tiny_train(tiny.tiny_recipe(["structured", "quantization"], quantization={"bits": 3, "group": 16}))
+
+
+@pytest.mark.parametrize("scale", ["dynamic", "static"])
+@pytest.mark.parametrize("others", [subset for subset in SUBSETS if "quantization" not in subset], ids="+".join)
+def test_rounded_activations_are_stored_with_every_subset_and_run_in_integers(tiny, tmp_path, others, scale):
+    settings = {"quantization": {"activation_bits": 8, "activation_scale": scale}}
+    model = tiny.tiny_train(tiny.tiny_recipe((*others, "quantization"), **settings))
+    artifact = save_model(tmp_path / "a", model, tokenizer_json=tiny.tiny_tokenizer(), facts=tiny.FACTS)
+    assert artifact.has_static_activations == (scale == "static")
+    texts = [" ".join(tiny.WORDS[i - len(tiny.SPECIAL)] for i in row.ids[1:-1]) for row in tiny.tiny_rows().encodings]
+    wanted = tiny.tiny_logits(load_model(artifact.folder)).numpy()
+    in_floats = Predictor(artifact.folder).logits(texts)
+    in_integers = Predictor(artifact.folder, precision="int8").logits(texts)
+    # A value at the border of two codes may fall to either side: a step of one activation, seen in few rows.
+    step = 0.05 * np.abs(wanted).max()
+    for found in (in_floats, in_integers):
+        assert np.mean(np.abs(found - wanted).max(axis=1) < 1e-4) > 0.9
+        np.testing.assert_allclose(found, wanted, atol=step)
 
 
 @every_subset
