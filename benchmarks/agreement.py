@@ -111,7 +111,7 @@ def rows_of(path: Path, spec: dict, done: set[str], exports: dict[str, Export]):
                 yield {**common, "file": name, "parity": None, "within": f"not written: {error}"}
                 continue
             session = read_export(Path(beside), export, artifact)
-            yield line(name, session, ROUNDED if export.is_rounded else EXACT)
+            yield line(name, session, ROUNDED if export.is_rounded(artifact) else EXACT)
     if with_rival:
         yield line(RIVAL, rival_session(artifact), None)
 

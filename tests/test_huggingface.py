@@ -99,6 +99,27 @@ def test_an_exported_dense_twin_opens_without_multipress(write, tmp_path, family
     assert np.abs(stock_logits(tmp_path, TEXTS, PAIRS) - expected).max() < 1e-4
 
 
+@pytest.mark.parametrize("scale", ["dynamic", "static"])
+def test_a_twin_of_rounded_activations_is_compared_as_it_is_loaded(write, tmp_path, scale):
+    from transformers import AutoModelForSequenceClassification
+
+    import multipress.huggingface  # noqa: F401
+
+    artifact = write("bert", activation_bits=8, activation_scale=scale)
+    report = export_artifact(artifact, Export("safetensors", "fp32"), tmp_path / "out", Rows("rows", TEXTS))
+    twin = stock_logits(tmp_path / "out", TEXTS)
+    difference = np.abs(twin - mp.open(artifact.folder).logits(TEXTS)).max()
+    assert difference > 1e-4
+    told = report["models"]["model.safetensors"]["parity"]["largest_difference"]
+    assert told == pytest.approx(difference, rel=1e-2)
+    assert "answers below differ" in (tmp_path / "out" / "README.md").read_text()
+    with pytest.warns(UserWarning, match="weights alone"):
+        AutoModelForSequenceClassification.from_pretrained(artifact.folder).save_pretrained(tmp_path / "saved")
+    shutil.copy(tmp_path / "out" / "tokenizer.json", tmp_path / "saved")
+    shutil.copy(tmp_path / "out" / "tokenizer_config.json", tmp_path / "saved")
+    assert np.abs(stock_logits(tmp_path / "saved", TEXTS) - twin).max() < 1e-4
+
+
 def test_a_part_of_an_artifact_is_refused(write, tmp_path):
     from transformers import AutoModelForSequenceClassification
 

@@ -118,6 +118,12 @@ class Artifact:
         """Whether the training fixed a scale for what goes into each linear layer."""
         return has_static_activations(self.config)
 
+    @property
+    def rounds_activations(self) -> bool:
+        """Whether what goes into linear layers is rounded to 8 bits, by the artifact's own graph too."""
+        stored = self.config.get("quantization_config")
+        return isinstance(stored, dict) and stored.get("activation_bits") is not None
+
     def tensors(self) -> dict[str, StoredTensor]:
         """Every stored tensor by name, decoded; tied weights once.
 

@@ -3,7 +3,8 @@
 transformers asks a quantizer for every model whose config has a `quantization_config`; importing this registers ours.
 It decodes the stored tensors into a file of floats beside, which transformers then loads as any other, so that dtypes,
 devices and tied weights are its own matter. What comes out is a plain model of floats: `save_pretrained` writes it as
-the dense twin, which needs multipress no more. The tokenizer of an artifact is packed, for which transformers has no
+the dense twin, which needs multipress no more, and does not round activations where the artifact does: that is warned
+of. The tokenizer of an artifact is packed, for which transformers has no
 place: `AutoTokenizer.from_pretrained` looks first whether a folder is an artifact.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,7 @@ class ArtifactQuantizer(HfQuantizer):
         bits = getattr(self.quantization_config, "activation_bits", None)
         if bits is not None:
             quantize_activations(model, bits, getattr(self.quantization_config, "activation_scales", None))
+            model.register_state_dict_pre_hook(_warn_of_saving)
         return model
 
     @property
@@ -89,6 +92,14 @@ class ArtifactQuantizer(HfQuantizer):
     def is_serializable(self) -> bool:
         """It is saved as floats."""
         return True
+
+
+def _warn_of_saving(*_: Any) -> None:
+    warnings.warn(
+        "This model rounds what goes into its linear layers to 8 bits, as its artifact does. What is saved are its "
+        "weights alone: loaded from there it does not round, and its answers differ.",
+        stacklevel=2,
+    )
 
 
 def load_tokenizer(folder: Path, **settings: Any) -> PreTrainedTokenizerFast:

@@ -29,6 +29,21 @@ def test_without_rows_of_its_own_an_artifact_is_compared_on_any_text(folder, tmp
     assert "without a score" in found.err
 
 
+def test_what_an_integer_file_rounds_untrained_is_said(write_tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("multipress.runtime.products.has_exact_products", lambda: False)
+    common = ["--precision", "int8", "--allow-drift", "-o"]
+    for bits, untrained in ((8, False), (16, True)):
+        folder = write_tiny(tmp_path / str(bits), bits=bits).folder
+        assert main(["export", str(folder), *common, str(tmp_path / f"out{bits}")]) == 0
+        told = capsys.readouterr().err
+        assert "activation_scale=static" in told
+        assert ("untrained" in told) == untrained
+        assert "--vnni" not in told
+    monkeypatch.setattr("multipress.runtime.products.has_exact_products", lambda: True)
+    assert main(["export", str(folder), *common, str(tmp_path / "again")]) == 0
+    assert "--vnni" in capsys.readouterr().err
+
+
 def test_wrong_use_is_one_line_and_exit_code_2(folder, tmp_path, capsys):
     out = ["-o", str(tmp_path / "out")]
     for wrong in (["--to", "safetensors", "--precision", "int8"], ["--to", "tflite"], ["--data", "none.csv"]):

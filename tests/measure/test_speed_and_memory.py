@@ -68,11 +68,13 @@ def test_models_of_pairs_are_measured_too(write_tiny, tmp_path, capsys, precisio
     rows = [{"sentence1": "w1 w2", "sentence2": "w3", "label": label} for label in task["labels"]]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["measure", str(tmp_path / "pair"), "--data", str(tmp_path / "rows.jsonl"), "--repeats", "1", "--json"]
-    assert main([*command, "--precision", precision]) == 0
+    assert main([*command, "--precision", precision, "--threads", "2"]) == 0
     found = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     assert ("int8:agreement" in found) == (precision == "int8")
     for name in ("score", "latency_p50_ms", "peak_memory_bytes"):
         assert found[name]["context"]["precision"] == precision
+    for name in ("latency_p50_ms", "peak_memory_bytes"):
+        assert found[name]["context"]["threads"] == 2
 
 
 def test_a_failed_process_is_a_run_error_that_says_why(write_tiny, tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 import multipress as mp
 from multipress.artifact import open_artifact
-from multipress.errors import ArtifactError, DataError
+from multipress.errors import ArtifactError, DataError, SettingError
 from multipress.runtime import Predictor
 
 TEXTS = ["w1 w2 w3", "", "w9 " * 40, "w4 w5 unknown", "w7", "w1 w2 w3", "\ud800 日本"]
@@ -218,3 +218,9 @@ def test_a_large_batch_is_computed_in_parts_and_gives_the_same(artifact, monkeyp
     whole = Predictor(artifact, precision=precision).logits(TEXTS)
     monkeypatch.setattr("multipress.runtime.predictor._MAX_TOKENS", 20)
     assert np.abs(Predictor(artifact, precision=precision).logits(TEXTS) - whole).max() < 1e-5
+
+
+@pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": -1}, {"batch_size": 0}])
+def test_no_threads_and_no_rows_at_once_are_refused(write_tiny, tmp_path, wrong):
+    with pytest.raises(SettingError, match="must be at least 1"):
+        Predictor(write_tiny(tmp_path / "a"), **wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from multipress.plain_text import plain
 
 if TYPE_CHECKING:
     from multipress.artifact import Artifact
+    from multipress.export import Export
     from multipress.export.write import Rows
 
 __all__ = ["export", "rows_to_compare"]
@@ -74,6 +76,27 @@ def export(
     typer.echo(f"  {Parity(**entry['parity']).describe()} ({plain(rows.name)})")
     if entry["rival"] is not None:
         typer.echo(f"  ONNX Runtime's dynamic int8: {Parity(**entry['rival']).describe()}")
+    for line in _advice(opened, wanted):
+        typer.echo(f"note: {line}", err=True)
+
+
+def _advice(artifact: Artifact, export: Export) -> Iterator[str]:
+    """What a user of this file should know, and could ask for instead."""
+    from multipress.runtime.products import has_exact_products
+
+    if export.to == "safetensors" and artifact.rounds_activations:
+        yield "the artifact rounds what goes into its linear layers to 8 bits; code that loads this file does not."
+    if export.precision != "int8":
+        return
+    if not artifact.rounds_activations:
+        yield (
+            "its training did not round what goes into its linear layers, this file does. To train so: --method "
+            "quantization:activation_bits=8,activation_scale=static."
+        )
+    if not (artifact.facts["quantization"] or export.to == "openvino"):
+        yield "its weights were floats and are rounded to 8 bits here, untrained."
+    if has_exact_products() and not export.vnni and (export.to == "onnx" or artifact.has_static_activations):
+        yield "this processor has VNNI: what --vnni writes is about twice as fast here, and this file runs anywhere."
 
 
 def rows_to_compare(

@@ -57,7 +57,7 @@ def measure(
         *_parity(opened, others | _rounded(opened, threads, precision), asked),
         *measure_size(opened),
         *_speed(opened, asked, others, (threads, repeats, precision)),
-        *measure_memory(opened, precision),
+        *measure_memory(opened, precision, threads),
     ]
     if as_json:
         typer.echo(json.dumps([row.to_json() for row in rows]))

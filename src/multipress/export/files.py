@@ -1,6 +1,6 @@
 """What an export is as files: where each format lies in the folder, and how it is opened again.
 
-Names are those of sentence-transformers and transformers.js, so that their loaders find the files.
+Names are those of sentence-transformers, or formed as it forms them where it has none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from multipress.artifact import Artifact
 from multipress.block_shapes import cut
 from multipress.errors import InputError, SettingError
 from multipress.runtime.graph_file import read_graph
+from multipress.runtime.graph_writer import write_graph
+from multipress.runtime.integer_graph import unrounded_graph
 from multipress.runtime.products import has_exact_products
 from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 
@@ -78,10 +80,12 @@ class Export:
         """All files of the model inside the folder."""
         return [self.file, *([str(Path(self.file).with_suffix(".bin"))] if self.to == "openvino" else [])]
 
-    @property
-    def is_rounded(self) -> bool:
-        """Whether its numbers are not the artifact's."""
-        return self.precision != "fp32"
+    def is_rounded(self, artifact: Artifact) -> bool:
+        """Whether its numbers are not the artifact's.
+
+        Those of a dense twin are not where the artifact rounds activations: stock code does not.
+        """
+        return self.precision != "fp32" or (self.to == "safetensors" and artifact.rounds_activations)
 
 
 def exports_in(folder: Path) -> list[Export]:
@@ -96,7 +100,8 @@ def read_export(folder: Path, export: Export, artifact: Artifact, threads: int =
     Args:
         folder: Where it was written.
         export: Which of the models there.
-        artifact: The one it was made of. A dense file of weights has no graph of its own: the artifact's is used.
+        artifact: The one it was made of. A dense file of weights has no graph of its own: the artifact's is used,
+            without what rounds activations, which stock code does not.
         threads: Threads to compute with.
 
     Raises:
@@ -116,5 +121,5 @@ def read_export(folder: Path, export: Export, artifact: Artifact, threads: int =
         return OpenVinoSession(path, threads=threads, precision=export.precision)
     if export.to == "onnx":
         return OnnxSession(path, threads=threads)
-    graph, weights = artifact.graph(), cut(load_file(path), artifact.config)
-    return OnnxSession(graph, {name: weights[name] for name in read_graph(graph).weights}, threads=threads)
+    graph, weights = unrounded_graph(read_graph(artifact.graph())), cut(load_file(path), artifact.config)
+    return OnnxSession(write_graph(graph), {name: weights[name] for name in graph.weights}, threads=threads)

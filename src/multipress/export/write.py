@@ -98,7 +98,7 @@ def export_artifact(
         folder = Path(beside)
         write_model(artifact, export, folder)
         parity = comparison.of(read_export(folder, export, artifact))
-        bound = ROUNDED if export.is_rounded else EXACT
+        bound = ROUNDED if export.is_rounded(artifact) else EXACT
         faults = drift(parity, bound, float(np.abs(reference).max(initial=0)))
         if faults and not allow_drift:
             raise RunError(

@@ -20,19 +20,20 @@ import json, sys
 import multipress.measure.memory as memory
 before = memory.peak_bytes()
 from multipress.runtime import open_predictor
-folder, precision, num_texts = sys.argv[1:]
-open_predictor(folder, precision=precision)(*[[" ".join(["word"] * 1000)]] * int(num_texts))
+folder, precision, threads, num_texts = sys.argv[1:]
+open_predictor(folder, int(threads), precision=precision)(*[[" ".join(["word"] * 1000)]] * int(num_texts))
 print(json.dumps([before, memory.peak_bytes()]))
 """
 _TIME_LIMIT_SECONDS = 600
 
 
-def measure_memory(artifact: Artifact, precision: str = "fp32") -> list[Measurement]:
+def measure_memory(artifact: Artifact, precision: str = "fp32", threads: int = 1) -> list[Measurement]:
     """Peak resident memory of a new process that opens the artifact and predicts one row of full length.
 
     Args:
         artifact: The artifact.
         precision: `fp32` or `int8`; see `Predictor`.
+        threads: Threads to compute with.
 
     Returns:
         `peak_memory_bytes` (all of it) and `peak_memory_added_bytes` (above the interpreter with numpy).
@@ -44,7 +45,7 @@ def measure_memory(artifact: Artifact, precision: str = "fp32") -> list[Measurem
     package = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     done = subprocess.run(
-        [sys.executable, "-c", _CHILD, str(artifact.folder), precision, str(num_texts)],
+        [sys.executable, "-c", _CHILD, str(artifact.folder), precision, str(threads), str(num_texts)],
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -56,7 +57,7 @@ def measure_memory(artifact: Artifact, precision: str = "fp32") -> list[Measurem
         raise RunError(f"Measuring memory failed with exit code {done.returncode}: {last}")
     before, peak = json.loads(done.stdout)
     run_id = str(artifact.facts.get("run_id", ""))
-    context = {"rows": 1, "threads": 1, "precision": precision, "computer": computer()}
+    context = {"rows": 1, "threads": threads, "precision": precision, "computer": computer()}
     return [
         Measurement(run_id, "peak_memory_bytes", peak, "bytes", context),
         Measurement(run_id, "peak_memory_added_bytes", peak - before, "bytes", context),

@@ -160,6 +160,8 @@ class Predictor:
         for value, known in ((precision, PRECISIONS), (engine, ENGINES)):
             if value not in known:
                 raise SettingError(f"{value!r} is not known; there are: {', '.join(known)}.")
+        if threads < 1 or batch_size < 1:
+            raise SettingError(f"threads ({threads}) and batch_size ({batch_size}) must be at least 1.")
         if not isinstance(artifact, Artifact):
             artifact = open_artifact(Path(artifact))
         if artifact.writes:
@@ -167,9 +169,7 @@ class Predictor:
         self.artifact = artifact
         self.num_truncated = 0
         self._batch_size = batch_size
-        stored = artifact.config.get("quantization_config")
-        rounds = isinstance(stored, dict) and stored.get("activation_bits") is not None
-        self._multiple = _MULTIPLE if rounds or precision == "int8" or session is not None else 1
+        self._multiple = _MULTIPLE if artifact.rounds_activations or precision == "int8" or session is not None else 1
         task = artifact.facts["task"]
         self._labels: list[str] | None = task["labels"] if task["target"] == "classes" else None
         self._is_pair = bool(task.get("is_pair"))
