@@ -18,7 +18,7 @@ from multipress.errors import SettingError
         ({"max_ms": -1.0}, "max-ms is -1"),
         ({"max_mb": 1.0, "minutes": math.inf}, "time-limit is inf"),
         ({"max_drop": 1.5}, "For 1.5 points, write 0.015"),
-        ({"min_score": 90.0}, "For 90 points, write 0.9"),
+        ({"min_score": 90.0}, "For 90 %, write 0.9"),
         ({"min_score": 0.9, "max_drop": 0.01}, "Give one"),
     ],
     ids=str,

@@ -171,7 +171,7 @@ def test_a_file_that_drifts_is_not_written_unless_allowed(artifacts, tmp_path, m
     monkeypatch.setattr(write_room, "ROUNDED", replace(ROUNDED, difference=1e-9))
     with pytest.raises(RunError, match=r"a logit differs.*--allow-drift"):
         export_artifact(artifact, wanted, tmp_path / "out", rows(artifact))
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     report = export_artifact(artifact, wanted, tmp_path / "out", rows(artifact), allow_drift=True)
     assert report["models"][wanted.file]["parity"]["largest_difference"] > 0
     (fault,) = report["models"][wanted.file]["drift"]
@@ -209,7 +209,7 @@ def test_rounding_that_changes_labels_is_refused_by_the_bound_as_it_is(outliers,
     assert export_artifact(outliers, Export("onnx", "fp32"), tmp_path / "fp32", given)["models"]
     with pytest.raises(RunError, match=r"% of the rows agree, not 98"):
         export_artifact(outliers, Export("onnx", "int8", reduced_range), tmp_path / "int8", given)
-    assert list((tmp_path / "int8").iterdir()) == []
+    assert not (tmp_path / "int8").exists()
 
 
 def test_labels_that_are_as_good_as_equal_agree_and_others_do_not():
@@ -225,9 +225,20 @@ def test_the_exports_of_another_artifact_are_not_measured_as_its_own(artifacts, 
     export_artifact(artifacts["codes"], Export("onnx", "fp32"), tmp_path, rows(artifacts["codes"]))
     assert main(["measure", str(artifacts["low bits"].folder), "--export", str(tmp_path)]) == 2
     assert "exports of another artifact" in capsys.readouterr().err
+    (tmp_path / "onnx" / "model.onnx").write_bytes((tmp_path / "onnx" / "model.onnx").read_bytes()[:-9])
+    assert main(["measure", str(artifacts["codes"].folder), "--export", str(tmp_path)]) == 2
+    assert "is not the file of onnx/model.onnx that" in capsys.readouterr().err
     (tmp_path / REPORT).unlink()
     assert main(["measure", str(artifacts["codes"].folder), "--export", str(tmp_path)]) == 2
     assert REPORT in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(artifacts, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert main(["export", str(artifacts["codes"].folder), "-o", str(tmp_path / "file" / "sub")]) in (1, 2)
+    told = capsys.readouterr().err
+    assert "Cannot make the folder" in told
+    assert "unexpected" not in told
 
 
 def test_the_drift_of_the_rival_stands_beside(artifacts, tmp_path):

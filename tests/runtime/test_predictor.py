@@ -220,6 +220,14 @@ def test_a_large_batch_is_computed_in_parts_and_gives_the_same(artifact, monkeyp
     assert np.abs(Predictor(artifact, precision=precision).logits(TEXTS) - whole).max() < 1e-5
 
 
+def test_an_iterator_of_texts_is_refused_because_it_can_be_read_only_once(write_tiny, tmp_path):
+    predictor = Predictor(write_tiny(tmp_path / "a"))
+    for wrong in (iter(["w1", "w2"]), map(str, ["w1"]), (text for text in ["w1"])):
+        with pytest.raises(DataError, match=r"write list\(texts\)"):
+            predictor(wrong)
+    assert len(predictor(("w1", "w2"))) == 2
+
+
 @pytest.mark.parametrize("wrong", [{"threads": 0}, {"threads": -1}, {"batch_size": 0}])
 def test_no_threads_and_no_rows_at_once_are_refused(write_tiny, tmp_path, wrong):
     with pytest.raises(SettingError, match="must be at least 1"):

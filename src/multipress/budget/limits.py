@@ -47,7 +47,8 @@ class Budget:
                 raise SettingError(f"--{name} is {value}, but must be above 0.")
         for name, value in (("min-score", self.min_score), ("max-drop", self.max_drop)):
             if value is not None and not 0 <= value <= 1:
-                hint = f" For {value:g} points, write {value / 100:g}." if 1 < value <= 100 else ""
+                what, least = ("points", 1) if name == "max-drop" else ("%", 10)
+                hint = f" For {value:g} {what}, write {value / 100:g}." if least < value <= 100 else ""
                 raise SettingError(f"--{name} is {value}, but is a share from 0 to 1.{hint}")
         if self.max_drop == 1:
             raise SettingError("--max-drop is 1, but that allows any score. For 1 point, write 0.01.")

@@ -54,7 +54,7 @@ def export(
         typer.Option(
             "--allow-drift",
             help="Write it even if its answers are not the artifact's: in fp32 every label, logits to 1e-4 of the "
-            "largest and the score to .1 point; in int8 and bf16 98 % of the labels and the score to a point.",
+            "largest and .1 point of score; in int8 and bf16 98 % of the labels, and at most a point of score lost.",
         ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,

@@ -56,7 +56,7 @@ def measure(
         *_quality(opened, asked, threads, precision),
         *_parity(opened, others | _rounded(opened, threads, precision), asked),
         *measure_size(opened),
-        *_speed(opened, asked, others, (threads, repeats, precision)),
+        *_speed(opened, asked, _timed(others), (threads, repeats, precision)),
         *measure_memory(opened, precision, threads),
     ]
     if as_json:
@@ -99,6 +99,11 @@ def _others(artifact: Artifact, rival: bool, exported: Path | None, threads: int
         check_source(artifact, exported)
         others |= {export.file: read_export(exported, export, artifact, threads) for export in found}
     return others
+
+
+def _timed(others: dict[str, Session]) -> dict[str, Session]:
+    """All but a dense twin, whose time is that of whatever loads it."""
+    return {name: session for name, session in others.items() if not name.endswith(".safetensors")}
 
 
 def _rounded(artifact: Artifact, threads: int, precision: str) -> dict[str, Session]:

@@ -7,6 +7,8 @@ from typing import Any
 from multipress.artifact import Artifact
 from multipress.export.files import OPENVINO_VNNI_FILE, VNNI_FILE
 from multipress.measure.parity import Parity
+from multipress.runtime.graph_file import read_graph
+from multipress.runtime.tokenizer import TextEncoder
 
 __all__ = ["export_card"]
 
@@ -68,8 +70,7 @@ def export_card(artifact: Artifact, report: dict[str, Any]) -> str:
         "",
         f"# Exports of the multipress artifact of run `{report['artifact']['run_id']}`",
         "",
-        f"Texts longer than {int(artifact.facts['max_length'])} tokens were cut when these files were compared.",
-        "",
+        *_use(artifact),
     ]
     for file, entry in report["models"].items():
         how, what = _OPEN[file]
@@ -89,6 +90,30 @@ def export_card(artifact: Artifact, report: dict[str, Any]) -> str:
             lines += [f"ONNX Runtime's dynamic int8 of the same model: {_parity(entry['rival'])}."]
         lines += [f"Compared on {_plain(computer['cpu'])}; instruction sets: {instructions}.", ""]
     return "\n".join(lines)
+
+
+def _use(artifact: Artifact) -> list[str]:
+    """What every one of these files reads and gives."""
+    length, task = int(artifact.facts["max_length"]), artifact.facts["task"]
+    encoder = TextEncoder(artifact.tokenizer_json(), length)
+    inputs = ", ".join(f"`{name}`" for name in read_graph(artifact.graph()).inputs)
+    labels = ", ".join(_plain(label) for label in task["labels"])
+    gives = (
+        f"one logit for each label, in this order: {labels}; a softmax makes shares of them" if labels else "a number"
+    )
+    text = "(first, second)" if task.get("is_pair") else "text"
+    return [
+        f"The model reads int64 arrays of rows and tokens, {inputs}, and gives float32 `logits` of each row: {gives}.",
+        f"Texts are cut at {length} tokens; more the model may not be able to read.",
+        "",
+        "```python",
+        'tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")',
+        f"tokenizer.enable_truncation({length})",
+        f"tokenizer.enable_padding(pad_id={encoder.pad_id})",
+        f"rows = tokenizer.encode_batch([{text}, ...])  # ids, attention_mask and type_ids of each",
+        "```",
+        "",
+    ]
 
 
 def _parity(record: dict[str, Any]) -> str:

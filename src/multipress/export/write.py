@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from multipress.artifact import Artifact
-from multipress.durable import write_json, write_text
+from multipress.durable import make_folder, write_json, write_text
 from multipress.errors import InputError, RunError
 from multipress.export.card import export_card
 from multipress.export.files import Export, read_export
@@ -88,15 +90,15 @@ def export_artifact(
     Raises:
         InputError: the folder holds something else, or the artifact cannot be exported.
         RunError: the file's answers are not the artifact's.
+        StoreError: the folder cannot be made.
         MissingExtraError: OpenVINO is needed and not installed.
     """
     report = _report(artifact, out)
-    reference = Predictor(artifact).logits(rows.texts, rows.pairs)
-    comparison = _Comparison(artifact, rows, reference)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".export-") as beside:
+    with _made(out), tempfile.TemporaryDirectory(dir=out, prefix=".export-") as beside:
         folder = Path(beside)
         write_model(artifact, export, folder)
+        reference = Predictor(artifact).logits(rows.texts, rows.pairs)
+        comparison = _Comparison(artifact, rows, reference)
         parity = comparison.of(read_export(folder, export, artifact))
         bound = ROUNDED if export.is_rounded(artifact) else EXACT
         faults = drift(parity, bound, float(np.abs(reference).max(initial=0)))
@@ -123,11 +125,27 @@ def export_artifact(
     return report
 
 
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Makes a folder, and takes it away where what follows fails and left nothing in it."""
+    is_new = not folder.exists()
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        if is_new and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
 def check_source(artifact: Artifact, folder: Path) -> None:
-    """Raise `InputError` where a folder's exports were made of another artifact, or nothing says of which."""
+    """Raise `InputError` where a folder's exports are of another artifact or changed, or nothing says of which."""
     if not (folder / REPORT).is_file():
         raise InputError(f"{folder} has no {REPORT}, which says of what its exports were made. Export again.")
-    _report(artifact, folder)
+    for name, entry in _report(artifact, folder)["models"].items():
+        for file, facts in entry["files"].items():
+            if (folder / file).is_file() and _facts(folder / file) != facts:
+                raise InputError(f"{folder / file} is not the file of {name} that {REPORT} tells of. Export it again.")
 
 
 def _report(artifact: Artifact, out: Path) -> dict[str, Any]:

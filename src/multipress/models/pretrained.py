@@ -77,7 +77,7 @@ class Checked:
         if max_length > positions:
             raise SettingError(
                 f"max_length is {max_length}, but {self.source.name} has {positions} positions. "
-                f"Write at most {positions}."
+                f"Write at most {positions} (--max-length {positions})."
             )
 
 

@@ -104,6 +104,8 @@ def model_card(  # noqa: PLR0913 - what a card tells of, by name
         f"print(predictor({example}))",
         "```",
         "",
+        "transformers opens it too, after `import multipress.huggingface`.",
+        "",
         "Made by:",
         "",
         "```",

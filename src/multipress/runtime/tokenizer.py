@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -140,6 +140,8 @@ class TextEncoder:
     def _encoded(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Any]:
         if isinstance(texts, str) or isinstance(pairs, str):
             raise DataError("One text was given where a list of texts is needed: write [text].")
+        if not (isinstance(texts, Collection) and (pairs is None or isinstance(pairs, Collection))):
+            raise DataError("An iterator was given where a list of texts is needed: write list(texts).")
         if pairs is not None and len(pairs) != len(texts):
             raise DataError(f"There are {len(texts)} texts but {len(pairs)} second texts; give one for each.")
         rows = zip(texts, pairs, strict=True) if pairs is not None else ((text, None) for text in texts)

@@ -36,7 +36,10 @@ def quantize_activations(model: nn.Module, bits: int, scales: Any = None) -> nn.
     have = scales if isinstance(scales, dict) else {}
     wrong = sorted(have.keys() ^ layers.keys()) or [name for name, value in have.items() if not _is_scale(value)]
     if wrong:
-        raise ArtifactError(f"The scales of activations are not those of the linear layers: {', '.join(wrong[:5])}.")
+        raise ArtifactError(
+            f"The scales of activations are not those of the linear layers: {', '.join(wrong[:5])}. An artifact "
+            "opens as the class that was trained, with its head."
+        )
     round_by_layer(model, bits, is_trained=False)
     for name, module in layers.items():
         module.input_scale.fill_(have[name])  # type: ignore[operator, union-attr]
