@@ -70,6 +70,7 @@ def test_measure_compares_and_times_the_exports_and_the_rival(folder, tmp_path, 
     data.write_text("text,label\n" + "".join(f"w{i} w{i + 1},{'good' if i % 2 else 'bad'}\n" for i in range(20)))
     export = ["export", str(folder), "--precision", "int8", "--data", str(data), "--allow-drift", "-o", str(out)]
     assert main(export) == 0
+    assert main(["export", str(folder), "--to", "safetensors", "--data", str(data), "-o", str(out)]) == 0
     capsys.readouterr()
     command = ["measure", str(folder), "--data", str(data), "--export", str(out), "--rival", "--repeats", "1", "--json"]
     assert main(command) == 0
@@ -77,5 +78,7 @@ def test_measure_compares_and_times_the_exports_and_the_rival(folder, tmp_path, 
     for of in ("rival", "onnx/model_qint8.onnx"):
         assert rows[f"{of}:agreement", None]["context"]["rows"] == 20
         assert rows[f"{of}:latency_p50_ms", 24]["value"] > 0
+    assert rows["model.safetensors:agreement", None]["value"] == 1
+    assert ("model.safetensors:latency_p50_ms", 24) not in rows
     assert main(["measure", str(folder), "--export", str(tmp_path)]) == 2
     assert "holds no exports" in capsys.readouterr().err
