@@ -117,20 +117,22 @@ def rows_of(path: Path, spec: dict, done: set[str], exports: dict[str, Export]):
 
 
 def show(lines: list[dict]) -> None:
-    """Per model, task and file: artifacts, rows, the least agreement, the largest difference and the worst change."""
-    heads = ["model", "task", "file", "artifacts", "rows", "least agreement", "largest difference of a logit"]
-    heads += ["score, points", "beyond"]
+    """Per kind of weights and file, over tasks: labels that differ, the least agreement and the worst changes."""
+    heads = ["model", "weights", "file", "artifacts", "rows", "labels that differ", "least agreement"]
+    heads += ["largest difference of a logit", "score, points", "beyond"]
     print(f"| {' | '.join(heads)} |")
     print("|---" * len(heads) + "|")
     groups: dict[tuple[str, str, str], list[dict]] = {}
     for row in lines:
         if row["parity"] is not None:
-            groups.setdefault((row["model"], row["task"], row["file"]), []).append(row)
-    for (model, task, file), rows in sorted(groups.items()):
+            weights = "integers" if "quantization" in row["methods"] else "floats"
+            groups.setdefault((row["model"], weights, row["file"]), []).append(row)
+    for (model, weights, file), rows in sorted(groups.items()):
         parities = [row["parity"] for row in rows]
         changes = [100 * parity["score_change"] for parity in parities]
         print(
-            f"| {model} | {task} | {file} | {len(rows)} | {sum(p['rows'] for p in parities):,} "
+            f"| {model} | {weights} | {file} | {len(rows)} | {sum(p['rows'] for p in parities):,} "
+            f"| {sum(round((1 - p['agreement']) * p['rows']) for p in parities):,} "
             f"| {min(p['agreement'] for p in parities):.2%} | {max(p['largest_difference'] for p in parities):.1e} "
             f"| {min(changes):+.2f} to {max(changes):+.2f} "
             f"| {sum(row['within'] not in (True, None) for row in rows)} |"
