@@ -212,6 +212,12 @@ def test_rounding_that_changes_labels_is_refused_by_the_bound_as_it_is(outliers,
     assert not (tmp_path / "int8").exists()
 
 
+def test_a_twin_that_is_refused_for_its_missing_rounding_names_what_keeps_it(static, tmp_path, monkeypatch):
+    monkeypatch.setattr(write_room, "ROUNDED", replace(ROUNDED, difference=1e-9))
+    with pytest.raises(RunError, match="--to onnx keeps that"):
+        export_artifact(static, Export("safetensors", "fp32"), tmp_path / "out", rows(static))
+
+
 def test_labels_that_are_as_good_as_equal_agree_and_others_do_not():
     task = Task("text", "classes", ("a", "b"), ("accuracy",), "accuracy")
     reference = np.array([[1.0, 1.00005], [2.0, 1.0], [0.5, 0.4]], dtype=np.float32)

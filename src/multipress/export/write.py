@@ -105,7 +105,7 @@ def export_artifact(
         if faults and not allow_drift:
             raise RunError(
                 f"{export.file} does not give the artifact's answers: {'; '.join(faults)}. Nothing was written. "
-                "To keep it nevertheless, add --allow-drift."
+                f"To keep it nevertheless, add --allow-drift.{_other_way(artifact, export)}"
             )
         entry: dict[str, Any] = {
             "compared_on": rows.name,
@@ -136,6 +136,15 @@ def _made(folder: Path) -> Iterator[None]:
         if is_new and not any(folder.iterdir()):
             folder.rmdir()
         raise
+
+
+def _other_way(artifact: Artifact, export: Export) -> str:
+    """What answers as the artifact does, where this export does not."""
+    if not artifact.rounds_activations or export.to == "onnx":
+        return ""
+    if export.precision == "int8" and not export.vnni and artifact.has_static_activations:
+        return " With --vnni, for processors that have it, OpenVINO rounds as the training did."
+    return " The training rounded what goes into linear layers; --to onnx keeps that."
 
 
 def check_source(artifact: Artifact, folder: Path) -> None:
