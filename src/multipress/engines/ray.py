@@ -27,7 +27,7 @@ from multipress.store import Attempt, Store
 __all__ = ["RayEngine"]
 
 ANSWER_SECONDS = 5
-PROBE_SECONDS = 120
+PROBE_SECONDS = 240
 MOUNT_ADVICE = (
     "All nodes need the folder of runs under one path, the same libraries and the same kind of processor; start Ray "
     "without those that differ."
