@@ -27,7 +27,7 @@ import numpy as np
 
 from multipress.artifact import open_artifact
 from multipress.errors import ArtifactError
-from multipress.export import FORMATS, Export, read_export
+from multipress.export import Export, known_exports, read_export
 from multipress.export.model_file import write_model
 from multipress.measure.parity import EXACT, ROUNDED, compare_logits, drift
 from multipress.measure.rival import rival_session
@@ -44,9 +44,7 @@ REDUCED = "onnx/model_qint8.onnx, reduced range"
 
 def wanted_exports(openvino: bool) -> dict[str, Export]:
     """Every export that this computer can compare, by the name of its rows."""
-    found = [Export(to, "fp32") for to in FORMATS]
-    found += [Export("onnx", "int8"), Export("openvino", "bf16"), Export("openvino", "int8")]
-    found += [Export(to, "int8", vnni=True) for to in ("onnx", "openvino") if has_exact_products()]
+    found = [export for export in known_exports() if has_exact_products() or not export.vnni]
     named = {export.file: export for export in found} | {REDUCED: Export("onnx", "int8", reduced_range=True)}
     return {name: export for name, export in named.items() if openvino or export.to != "openvino"}
 

@@ -121,8 +121,7 @@ class Artifact:
     @property
     def rounds_activations(self) -> bool:
         """Whether what goes into linear layers is rounded to 8 bits, by the artifact's own graph too."""
-        stored = self.config.get("quantization_config")
-        return isinstance(stored, dict) and stored.get("activation_bits") is not None
+        return _quantization(self.config).get("activation_bits") is not None
 
     def tensors(self) -> dict[str, StoredTensor]:
         """Every stored tensor by name, decoded; tied weights once.
@@ -295,14 +294,18 @@ def _trace(path: Path) -> _Trace:
 
 def has_static_activations(config: dict[str, Any]) -> bool:
     """Whether a `config.json` holds a scale for what goes into each linear layer."""
-    stored = config.get("quantization_config")
-    return isinstance(stored, dict) and stored.get("activation_scales") is not None
+    return _quantization(config).get("activation_scales") is not None
 
 
 def is_artifacts(config: Any) -> bool:
     """Whether what a `config.json` holds is an artifact's, which stores its weights in a way of its own."""
+    return bool(_quantization(config).get("quant_method") == METHOD)
+
+
+def _quantization(config: Any) -> dict[str, Any]:
+    """The `quantization_config` of what a `config.json` holds; empty where there is none."""
     stored = config.get("quantization_config") if isinstance(config, dict) else None
-    return isinstance(stored, dict) and stored.get("quant_method") == METHOD
+    return stored if isinstance(stored, dict) else {}
 
 
 def max_tokens(config: Mapping[str, Any]) -> int | None:

@@ -4,8 +4,8 @@ transformers asks a quantizer for every model whose config has a `quantization_c
 It decodes the stored tensors into a file of floats beside, which transformers then loads as any other, so that dtypes,
 devices and tied weights are its own matter. What comes out is a plain model of floats: `save_pretrained` writes it as
 the dense twin, which needs multipress no more, and does not round activations where the artifact does: that is warned
-of. The tokenizer of an artifact is packed, for which transformers has no
-place: `AutoTokenizer.from_pretrained` looks first whether a folder is an artifact.
+of. The tokenizer of an artifact is packed, for which transformers has no place: `AutoTokenizer.from_pretrained` looks
+first whether a folder is an artifact.
 """
 
 from __future__ import annotations

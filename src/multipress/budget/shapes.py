@@ -154,9 +154,8 @@ class Shapes:
         speedup = math.ceil(100 * each * self._num_layers(base.model) / (FASTER_THAN_ASKED * limit)) / 100
         asked = {"speedup": speedup, "batch": 1, "length": self._tries.timed_length}
         try:
-            quantized = MethodSpec(
-                "quantization", {"activation_bits": 8, "activation_scale": "static"}
-            )  # computed in integers
+            # Computed in integers.
+            quantized = MethodSpec("quantization", {"activation_bits": 8, "activation_scale": "static"})
             found = shares_for_speedup((quantized, MethodSpec("structured", asked)), config, self._note)
             ways.append(replace(base, heads=found[1].settings["heads"], neurons=found[1].settings["neurons"]))
         except SettingError:

@@ -19,7 +19,6 @@ Without VNNI too no sum is cut off: weights beyond 7 bits are unsigned."""
 _SIGNED = """\
 The same, all weights signed, for processors with VNNI alone: on others sums are cut off, and answers are wrong."""
 
-_TWIN = "The dense twin: every weight as a 32-bit float."
 _TWIN_OF_ROUNDED = """\
 The artifact rounds what goes into its linear layers to 8 bits and stock code does not: the answers below differ."""
 
@@ -33,7 +32,7 @@ def _openvino(file: str, hint: str) -> str:
 _OPEN = {
     "model.safetensors": (
         'transformers.AutoModelForSequenceClassification.from_pretrained("this/folder")',
-        _TWIN,
+        "The dense twin: every weight as a 32-bit float.",
     ),
     "onnx/model.onnx": ('onnxruntime.InferenceSession("onnx/model.onnx")', "32-bit floats."),
     "onnx/model_qint8.onnx": ('onnxruntime.InferenceSession("onnx/model_qint8.onnx")', _INTEGERS),
@@ -80,7 +79,7 @@ def export_card(artifact: Artifact, report: dict[str, Any]) -> str:
         lines += [f"## `{file}`", "", f"{what} {size / 1e6:.2f} MB.", ""]
         if entry["reduced_range"]:
             lines += ["Its 8-bit weights were rounded once more, to 7 bits (reduced range).", ""]
-        if what == _TWIN and artifact.rounds_activations:
+        if file.endswith(".safetensors") and artifact.rounds_activations:
             lines += [_TWIN_OF_ROUNDED, ""]
         lines += ["```python", how, "```", ""]
         lines += [f"Against the artifact, on {_plain(entry['compared_on'])}: {_parity(entry['parity'])}."]

@@ -19,7 +19,7 @@ from multipress.runtime.integer_graph import unrounded_graph
 from multipress.runtime.products import has_exact_products
 from multipress.runtime.session import OnnxSession, OpenVinoSession, Session
 
-__all__ = ["FORMATS", "OPENVINO_VNNI_FILE", "VNNI_FILE", "Export", "exports_in", "read_export"]
+__all__ = ["FORMATS", "OPENVINO_VNNI_FILE", "VNNI_FILE", "Export", "exports_in", "known_exports", "read_export"]
 
 # Format and precision to the model's file; an OpenVINO model has a second one, ending in .bin.
 _FILES = {
@@ -89,10 +89,14 @@ class Export:
         return self.precision != "fp32" or (self.to != "onnx" and artifact.rounds_activations)
 
 
+def known_exports() -> list[Export]:
+    """Every export that has a file of its own."""
+    return [*(Export(*key) for key in _FILES), *(Export(to, "int8", vnni=True) for to in ("onnx", "openvino"))]
+
+
 def exports_in(folder: Path) -> list[Export]:
     """The exports that a folder holds."""
-    known = [*(Export(*key) for key in _FILES), *(Export(to, "int8", vnni=True) for to in ("onnx", "openvino"))]
-    return [export for export in known if (folder / export.file).is_file()]
+    return [export for export in known_exports() if (folder / export.file).is_file()]
 
 
 def read_export(folder: Path, export: Export, artifact: Artifact, threads: int = 1) -> Session:

@@ -47,9 +47,8 @@ def trace_graph(model: nn.Module) -> bytes:
     model = _distinct(copy.deepcopy(model).float().cpu()).eval()
     for module in model.modules():
         if hasattr(module, INPUT_SCALE):
-            module.register_buffer(
-                INPUT_SCALE, module.get_buffer(INPUT_SCALE)
-            )  # the exporter names what is in a `state_dict` only
+            # The exporter names what is in a `state_dict` only.
+            module.register_buffer(INPUT_SCALE, module.get_buffer(INPUT_SCALE))
     _read_plain_mask(read_first_token_only(model))
     proto = onnx.load_from_string(_export(model))
     onnx.checker.check_model(proto)

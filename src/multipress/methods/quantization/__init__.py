@@ -54,11 +54,4 @@ from multipress.methods.quantization.activations import activation_scales, quant
 from multipress.methods.quantization.grid import QuantizedWeight, quantize_rows, row_scale
 from multipress.methods.quantization.method import Quantization
 
-__all__ = [
-    "Quantization",
-    "QuantizedWeight",
-    "activation_scales",
-    "quantize_activations",
-    "quantize_rows",
-    "row_scale",
-]
+__all__ = ["Quantization", "QuantizedWeight", "activation_scales", "quantize_activations", "quantize_rows", "row_scale"]
