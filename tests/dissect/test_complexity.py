@@ -53,6 +53,8 @@ def test_the_fit_is_that_of_a_loop_and_repeated_words_count_once():
     points = np.random.default_rng(0).standard_normal((120, 4))
     assert two_nn(points) == pytest.approx(slow_two_nn(points), rel=1e-6)
     assert two_nn(np.concatenate([points, points[:30]])) == pytest.approx(two_nn(points), rel=1e-9)
+    nearly = points[:30] + 1e-7 * np.random.default_rng(3).standard_normal((30, 4))  # as rounding makes them
+    assert two_nn(np.concatenate([points, nearly])) == pytest.approx(two_nn(points), rel=1e-4)
     assert two_nn(np.ones((50, 3))) == 0.0
 
 
@@ -68,9 +70,14 @@ def test_the_interval_of_a_mean_is_students():
     random = np.random.default_rng(2)
     values = random.standard_normal((10, 5)).mean(axis=1)
     without = [{"mean": float(np.delete(values, i).mean())} for i in range(10)]
-    low, high = intervals({"mean": float(values.mean())}, without)["mean"]
+    low, high = intervals({"mean": float(values.mean())}, without, {})["mean"]
     error = values.std(ddof=1) / np.sqrt(10)
     assert (low, high) == pytest.approx((values.mean() - 2.262 * error, values.mean() + 2.262 * error))
+
+
+def test_a_number_that_comes_in_steps_may_be_one_step_off_though_no_tenth_moves_it():
+    found = intervals({"count": 4.0, "share": 0.5}, [{"count": 4.0, "share": 0.5}] * 10, {"count": 1.0})
+    assert found == {"count": (3.0, 5.0), "share": (0.5, 0.5)}
 
 
 def test_groups_of_rows_are_neighbors_and_about_equal():

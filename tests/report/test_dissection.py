@@ -7,10 +7,12 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from scipy.stats import t as student
 
 from dissected import dissected_rows, marked, measured, zeros
 from multipress.errors import StoreError
 from multipress.report.dissection import dissection_page, dissection_sections
+from multipress.report.dissection_contrasts import chance
 from multipress.report.dissection_rows import read_dissections
 from multipress.report.dissection_words import dissection_table, findings, lost_probes
 from multipress.spec import DataSpec, RunSpec
@@ -28,7 +30,7 @@ def test_what_differs_is_said_with_its_layer_and_interval(rows):
     (sentence,) = findings(rows)
     assert sentence.startswith("small: least like the reference in layer 2: linear CKA 0.700 (0.690 to 0.710)")
     assert "uses 5 fewer components for 99 % of the variance" in sentence
-    assert "attention changed most in layer 2" in sentence
+    assert "attention changed most in layer 2: heads' maxcorr 0.600 (0.590 to 0.610)" in sentence
     assert "most was pruned in value of layer 1 (80%), least in query of layer 1 (20%)" in sentence
     assert "pos -5.0 points in the embeddings (-6.0 to -4.0)" in sentence
 
@@ -39,6 +41,32 @@ def test_what_an_interval_does_not_support_is_not_said(rows):
     (sentence,) = findings(unsure)
     assert "all layers are about as much like" in sentence
     assert "no layer uses clearly more or fewer components" in sentence
+
+
+def test_a_layer_is_called_least_alike_of_those_that_it_is_told_apart_from():
+    layers = {0: 0.99, 1: 0.9, 2: 0.801, 3: 0.8}
+    (sentence,) = findings(measured("linear_cka", layers, spread=0.01))
+    assert sentence.startswith("small: least like the reference in layer 3 (or 2: not told apart): linear CKA 0.800")
+    # The same text moves all layers alike: a difference may be sure where the intervals overlap.
+    together = measured("linear_cka", layers, spread=0.2)
+    for row in together:
+        sways = [0.1 * (-1) ** tenth for tenth in range(10)]
+        sways[row["context"]["layer"]] += 1e-5
+        row["context"]["without"] = [row["value"] + sway for sway in sways]
+    (sentence,) = findings(together)
+    assert sentence.startswith("small: least like the reference in layer 3: linear CKA 0.800 (0.600 to 1.000)")
+
+
+def test_heads_that_no_longer_depend_on_the_word_are_named():
+    (sentence,) = findings(measured("attention_degenerate", {1: 2.0, 2: 4.0}, change=0.0))
+    assert "whichever" not in sentence
+    (sentence,) = findings(measured("attention_degenerate", {1: 2.0, 2: 4.0}, change=1.0))
+    assert "whichever word looks: 2 in layer 1 (of the reference's 1), 4 in layer 2 (of the reference's 3)" in sentence
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.4, 1.5, 2.262, -3.5, 9.0])
+def test_chances_are_students(ratio):
+    assert chance(2 * ratio, 2.0) == pytest.approx(2 * student(9).sf(abs(ratio)), rel=1e-9, abs=1e-15)
 
 
 def test_a_loss_must_stand_however_many_probes_and_layers_were_looked_at():

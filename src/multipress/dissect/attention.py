@@ -165,8 +165,8 @@ def between(pair: PairFacts, reference: HeadFacts, artifact: HeadFacts, rows: np
     """The measures of a pair of blocks on some rows: those of `ATTENTIONS` that compare.
 
     Heads of the reference that are degenerate, or where all of the artifact's are, are left out of the means: any two
-    that always look at one place would be called alike. With none left, the means are 0 and the divergence 1. Which are
-    degenerate is told from all rows, so that an interval is one of the same heads.
+    that always look at one place would be called alike. With none left there is nothing to compare, and only the CKA of
+    all heads is given. Which are degenerate is told from all rows, so that an interval is one of the same heads.
 
     Args:
         pair: How their heads compare.
@@ -180,11 +180,7 @@ def between(pair: PairFacts, reference: HeadFacts, artifact: HeadFacts, rows: np
     divergence = np.where(of_artifact, pair.divergence[rows].mean(axis=0), np.inf)
     xx, yy, xy = (value[rows].sum(axis=0) for value in (pair.xx, pair.yy, pair.xy))
     norms = float(np.linalg.norm(xx) * np.linalg.norm(yy))
-    found = {
-        "attention_maxcorr": 0.0,
-        "attention_jensen_shannon": 1.0,
-        "attention_cka": float(np.sum(xy**2)) / norms if norms > _TINY else 0.0,
-    }
+    found = {"attention_cka": float(np.sum(xy**2)) / norms if norms > _TINY else 0.0}
     if of_reference.any() and of_artifact.any():
         kept = correlation[of_reference]
         found["attention_maxcorr"] = float(kept.max(axis=1).mean())

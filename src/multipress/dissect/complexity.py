@@ -9,6 +9,7 @@ from multipress.dissect.similarity import Layer
 __all__ = ["COMPLEXITIES", "TWO_NN_POINTS", "complexity", "two_nn", "two_nn_without"]
 
 TWO_NN_POINTS = 2000
+_SAME = 1e-5
 _KEPT = 0.9  # the largest ratios are left out of the fit, as in the paper
 COMPLEXITIES = {
     "pca_components": "principal components that hold 99 % of the variance",
@@ -27,7 +28,8 @@ def complexity(layer: Layer) -> dict[str, float]:
 def two_nn(points: np.ndarray) -> float:
     """Intrinsic dimension of points (N, D): how fast the second neighbor is farther away than the first.
 
-    Repeated points count once; 0 where fewer than ten differ.
+    Points that are as good as the same, nearer than `_SAME` of the root mean square distance, count once: between them
+    lies rounding, not shape. 0 where fewer than ten differ.
 
     References:
         Facco et al. (2017): the line through the origin of -log(1 - F) over log(r2 / r1), without the tenth of
@@ -43,14 +45,14 @@ def two_nn_without(points: np.ndarray, groups: np.ndarray) -> list[float]:
         points: Points (N, D).
         groups: The group of each point (N,), from 0.
     """
-    unique, first = np.unique(points, axis=0, return_index=True)
-    unique, of_group = unique.astype(np.float64), groups[first]
-    unique -= unique.mean(axis=0)
-    squares = np.einsum("nd,nd->n", unique, unique)
-    distances = squares[:, None] + squares - 2 * unique @ unique.T
+    centered = points - points.mean(axis=0, dtype=np.float64)
+    squares = np.einsum("nd,nd->n", centered, centered)
+    distances = squares[:, None] + squares - 2 * centered @ centered.T
+    # The mean square distance of two points is twice the mean square from the center.
+    same = np.tril(distances <= 2 * squares.mean() * _SAME**2, -1).any(axis=1)
+    distances, of_group = distances[~same][:, ~same], groups[~same]
     np.fill_diagonal(distances, np.inf)
-    np.clip(distances, 0, None, out=distances)
-    kept = [np.ones(len(unique), dtype=bool), *(of_group != group for group in range(int(groups.max()) + 1))]
+    kept = [np.ones(len(distances), dtype=bool), *(of_group != group for group in range(int(groups.max()) + 1))]
     return [_fit(distances[np.ix_(keep, keep)]) for keep in kept]
 
 
@@ -59,7 +61,6 @@ def _fit(squared: np.ndarray) -> float:
     if len(squared) < 10:
         return 0.0
     near = np.sqrt(np.partition(squared, 1, axis=1)[:, :2])
-    near = near[near[:, 0] > 0]
     ratios = np.sort(np.log(near[:, 1] / near[:, 0]))
     num_points = len(ratios)
     ratios = ratios[: int(_KEPT * num_points)]

@@ -23,12 +23,16 @@ def group_bounds(num_rows: int, groups: int = GROUPS) -> np.ndarray:
     return np.linspace(0, num_rows, groups + 1).round().astype(int)
 
 
-def intervals(full: Mapping[str, float], without: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float]]:
+def intervals(
+    full: Mapping[str, float], without: Sequence[Mapping[str, float]], grains: Mapping[str, float]
+) -> dict[str, tuple[float, float]]:
     """Ends of the 95 % interval of each number.
 
     Args:
         full: The numbers on all text, by name.
         without: The same on all text but one group, for each group.
+        grains: The step of numbers that come in steps, such as counts, by name. Leaving out a little text may not move
+            them at all; their interval has one step to each side at least.
 
     References:
         Efron and Tibshirani (1993), section 11.5.
@@ -38,5 +42,6 @@ def intervals(full: Mapping[str, float], without: Sequence[Mapping[str, float]])
         values = np.array([one[name] for one in without])
         groups = len(values)
         error = float(np.sqrt((groups - 1) / groups * np.sum((values - values.mean()) ** 2)))
-        found[name] = (value - _T * error, value + _T * error)
+        reach = max(_T * error, grains.get(name, 0.0))
+        found[name] = (value - reach, value + reach)
     return found

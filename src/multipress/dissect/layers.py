@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ _UNITS = {
     "participation_ratio": "count",
     "intrinsic_dimension": "count",
 }
+_BELOW_ZERO = ("linear_cka_debiased", "attention_maxcorr")  # shares that may be
+_DIGITS = 8  # of the numbers without a tenth of the text
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,9 @@ class Found:
         name: Which measure.
         value: The number.
         unit: `share`, `count`, `bits` or `words`.
-        context: `layer`, `against_layer`, and where they are known `low`, `high` (95 %), `against_value`, `change`,
-            `change_low`, `change_high`.
+        context: `layer`, `against_layer`, and where they are known `low`, `high` (95 %), `without` (the number without
+            each tenth of the text, from which differences of layers or models get an interval), `against_value`,
+            `change`, `change_low`, `change_high`, `change_without`.
     """
 
     name: str
@@ -81,9 +84,9 @@ def state_rows(
                 found += [Found(name, value, "share", dict(context)) for name, value in values.items()]
         on_layer(layer + 1, len(ours))
     kept, kept_there = _kept_to_last(artifact, bounds), _kept_to_last(reference, bounds)
-    for layer, (own, *without) in enumerate(kept):
-        there, *there_without = kept_there[deep[layer]]
-        found += _changes(own, there, without, there_without, {"layer": layer, "against_layer": deep[layer]})
+    for layer, own in enumerate(kept):
+        grains = {"neurons_same_index_in_last": 1 / artifact.states[layer].shape[1]}
+        found += _changes(own, kept_there[deep[layer]], grains, {"layer": layer, "against_layer": deep[layer]})
     return found, matches
 
 
@@ -101,46 +104,51 @@ def _same_depth_rows(
             alike["neurons_same_index"] = float(np.mean(where == np.arange(len(where))))
         return alike, complexity(artifact), complexity(reference), best
 
-    alike, own, other, best = measured([one.total() for one in sums])
-    without = [measured([one.without(group) for one in sums]) for group in range(GROUPS)]
-    dimensions = [_dimensions(values, bounds) for values in (state, against)]
-    own["intrinsic_dimension"], other["intrinsic_dimension"] = dimensions[0][0], dimensions[1][0]
-    for group, one in enumerate(without):
-        one[1]["intrinsic_dimension"] = dimensions[0][1 + group]
-        one[2]["intrinsic_dimension"] = dimensions[1][1 + group]
-    ends = intervals(alike, [one[0] for one in without])
-    found = [Found(name, value, "share", {**context, **_ends(ends[name])}) for name, value in alike.items()]
-    return [*found, *_changes(own, other, [one[1] for one in without], [one[2] for one in without], context)], best
+    tables = [measured([one.total() for one in sums])]
+    tables += [measured([one.without(group) for one in sums]) for group in range(GROUPS)]
+    for which, values in ((1, state), (2, against)):
+        for table, dimension in zip(tables, _dimensions(values, bounds), strict=True):
+            table[which]["intrinsic_dimension"] = dimension
+    alike, own, other, best = zip(*tables, strict=True)
+    found = list(_values(alike, {"neurons_same_index": 1 / len(best[0])}, context))
+    return [*found, *_changes(own, other, {"pca_components": 1.0}, context)], best[0]
 
 
-def _ends(ends: tuple[float, float], prefix: str = "") -> dict[str, float]:
-    return {f"{prefix}low": ends[0], f"{prefix}high": ends[1]}
+_Tables = Sequence[dict[str, float]]  # numbers by name, on all text and then without each tenth of it
 
 
-def _changes(
-    own: dict[str, float],
-    other: dict[str, float],
-    own_without: list[dict[str, float]],
-    other_without: list[dict[str, float]],
-    context: dict[str, Any],
-) -> Iterator[Found]:
+def _values(tables: _Tables, grains: Mapping[str, float], context: dict[str, Any]) -> Iterator[Found]:
+    """Rows of what two layers are together, with intervals."""
+    full, *without = tables
+    ends = intervals(full, without, grains)
+    for name, value in full.items():
+        unit = _UNITS.get(name, "share")
+        lowest = -np.inf if unit != "share" else -1.0 if name in _BELOW_ZERO else 0.0
+        around = _around(name, ends[name], without, lowest, 1.0 if unit in ("share", "bits") else np.inf)
+        yield Found(name, value, unit, {**context, **around})
+
+
+def _changes(own: _Tables, other: _Tables, grains: Mapping[str, float], context: dict[str, Any]) -> Iterator[Found]:
     """Rows of what a layer is on its own, beside what the reference's is, with intervals of both value and change."""
-    ends = intervals(own, own_without)
-    change = {name: value - other[name] for name, value in own.items()}
-    pairs = zip(own_without, other_without, strict=True)
-    change_ends = intervals(change, [{name: a[name] - b[name] for name in change} for a, b in pairs])
-    for name, value in own.items():
-        facts = {"against_value": other[name], "change": change[name]}
-        own_ends, moved = (
-            _as_counts(name, one, value) for one, value in ((ends[name], value), (change_ends[name], change[name]))
-        )
-        around = {**_ends(own_ends), **facts, **_ends(moved, "change_")}
-        yield Found(name, value, _UNITS.get(name, "share"), {**context, **around})
+    change, *change_without = [{k: a[k] - b[k] for k in a} for a, b in zip(own, other, strict=True)]
+    full, *without = own
+    ends, moved = intervals(full, without, grains), intervals(change, change_without, grains)
+    for name, value in full.items():
+        unit = _UNITS.get(name, "share")
+        most = 1.0 if unit == "share" else np.inf
+        around = _around(name, ends[name], without, 0.0, most)
+        around |= {"against_value": other[0][name], "change": change[name]}
+        changed = _around(name, moved[name], change_without, -most, most)
+        around |= {f"change_{key}": value for key, value in changed.items()}
+        yield Found(name, value, unit, {**context, **around})
 
 
-def _as_counts(name: str, ends: tuple[float, float], value: float) -> tuple[float, float]:
-    """The interval of a whole number: one to each side at least, because leaving out a little text may move it by 0."""
-    return (min(ends[0], value - 1), max(ends[1], value + 1)) if name == "pca_components" else ends
+def _around(
+    name: str, ends: tuple[float, float], without: Sequence[Mapping[str, float]], lowest: float, most: float
+) -> dict[str, Any]:
+    """The interval, within what the number can be, and the number without each tenth of the text."""
+    values = [round(one[name], _DIGITS) for one in without]
+    return {"low": max(ends[0], lowest), "high": min(ends[1], most), "without": values}
 
 
 def _dimensions(state: np.ndarray, bounds: np.ndarray) -> list[float]:
@@ -193,14 +201,10 @@ def attention_rows(
         own, their = heads_of(artifact, block, is_special), heads_of(reference, other, is_special)
         pair = pair_facts(reference, artifact, other, block)
         context = {"layer": block + 1, "against_layer": other + 1}
-        sides = [[_means(facts, rows) for rows in (every, *left)] for facts in (own, their)]
-        found += _changes(sides[0][0], sides[1][0], sides[0][1:], sides[1][1:], context)
-        alike = between(pair, their, own, every)
-        ends = intervals(alike, [between(pair, their, own, rows) for rows in left])
-        found += [
-            Found(name, value, _UNITS.get(name, "share"), {**context, **_ends(ends[name])})
-            for name, value in alike.items()
-        ]
+        here, there = ([_means(facts, rows) for rows in (every, *left)] for facts in (own, their))
+        found += _changes(here, there, {"attention_degenerate": 1.0}, context)
+        alike = [between(pair, their, own, rows) for rows in (every, *left)]
+        found += _values(alike, {"attention_same_index": 1 / pair.correlation.shape[1]}, context)
         found += _head_rows(pair.correlation.mean(axis=0), their.degenerate(every), own.degenerate(every), context)
         on_block(block + 1, len(artifact.maps))
     return found

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
+from multipress.report.dissection_contrasts import LEVEL, clearly_changed, least
+
 __all__ = [
     "PARTS",
     "artifacts_of",
@@ -32,7 +34,6 @@ _COLUMNS = (
     ("attention_maxcorr", "heads", 3),
 )
 _MOST_PROBES = 5
-LEVEL = 0.05
 # What differs between rounds of pruning of one model: the share that is gone, and which round it is (the first: none).
 _SHARE, _ROUND = re.compile(r"\bP[\d.]+"), re.compile(r"\[\d+ rounds\]")
 
@@ -95,9 +96,10 @@ def findings(rows: Sequence[Row]) -> list[str]:
     said = []
     for artifact in artifacts_of(rows):
         parts = [
-            *_similarity_words(at_same_depth(rows, artifact, "linear_cka")),
-            *_component_words(at_same_depth(rows, artifact, "pca_components")),
-            *_attention_words(at_same_depth(rows, artifact, "attention_maxcorr")),
+            *_similarity_words(_by_tenths(rows, artifact, "linear_cka")),
+            *_component_words(_by_tenths(rows, artifact, "pca_components")),
+            *_attention_words(_by_tenths(rows, artifact, "attention_maxcorr")),
+            *_degenerate_words(_by_tenths(rows, artifact, "attention_degenerate")),
             *_zero_words(rows, artifact),
             *_probe_words(rows, artifact),
         ]
@@ -138,28 +140,37 @@ def _lost_with_zeros(rows: Sequence[Row], rounds: Sequence[tuple[float, str]]) -
     return [f"As zeros grow ({', '.join(f'{share:.0%}' for share, _ in rounds)} of the blocks): {'; '.join(parts)}."]
 
 
-def _similarity_words(layers: Mapping[int, Row]) -> list[str]:
+def _by_tenths(rows: Sequence[Row], artifact: str, name: str) -> list[Row]:
+    """Rows of one measure that say what the number is without each tenth of the text; older ones did not."""
+    return [row for row in at_same_depth(rows, artifact, name).values() if "without" in row["context"]]
+
+
+def _similarity_words(layers: Sequence[Row]) -> list[str]:
     if not layers:
         return []
-    least = min(layers.values(), key=lambda row: float(row["value"]))
-    most = max(layers.values(), key=lambda row: float(row["value"]))
-    if least["context"]["high"] >= most["context"]["low"]:
-        return [f"all layers are about as much like the reference's (linear CKA {least['value']:.3f})"]
-    name, context = _layer_name(least["context"]["layer"]), least["context"]
-    return [
-        (
-            f"least like the reference in {name}: linear CKA {least['value']:.3f} "
-            f"({context['low']:.3f} to {context['high']:.3f})"
-        )
-    ]
+    lowest, *others = least(layers)
+    if len(layers) > 1 and len(others) == len(layers) - 1:
+        return [f"all layers are about as much like the reference's (lowest linear CKA {lowest['value']:.3f})"]
+    return [f"least like the reference in {_alike(lowest, others)}: linear CKA {_value(lowest)}"]
+
+
+def _alike(lowest: Row, others: Sequence[Row]) -> str:
+    """The layer that has the lowest value, and those that may."""
+    name = _layer_name(lowest["context"]["layer"])
+    more = ", ".join(str(row["context"]["layer"]) for row in others)
+    return f"{name} (or {more}: not told apart)" if more else name
+
+
+def _value(row: Row) -> str:
+    return f"{row['value']:.3f} ({row['context']['low']:.3f} to {row['context']['high']:.3f})"
 
 
 def _layer_name(layer: int) -> str:
     return f"layer {layer}" if layer else "the embeddings"
 
 
-def _component_words(layers: Mapping[int, Row]) -> list[str]:
-    changed = [row for row in layers.values() if row["context"]["change_low"] > 0 or row["context"]["change_high"] < 0]
+def _component_words(layers: Sequence[Row]) -> list[str]:
+    changed = clearly_changed(layers)
     if not changed:
         return ["no layer uses clearly more or fewer components"] if layers else []
     row = max(changed, key=lambda one: abs(one["context"]["change"]))
@@ -172,11 +183,24 @@ def _component_words(layers: Mapping[int, Row]) -> list[str]:
     ]
 
 
-def _attention_words(blocks: Mapping[int, Row]) -> list[str]:
+def _attention_words(blocks: Sequence[Row]) -> list[str]:
     if not blocks:
         return []
-    least = min(blocks.values(), key=lambda row: float(row["value"]))
-    return [f"attention changed most in layer {least['context']['layer']} (heads' maxcorr {least['value']:.3f})"]
+    lowest, *others = least(blocks)
+    if len(blocks) > 1 and len(others) == len(blocks) - 1:
+        return [f"attention changed about as much in every layer (heads' lowest maxcorr {lowest['value']:.3f})"]
+    return [f"attention changed most in {_alike(lowest, others)}: heads' maxcorr {_value(lowest)}"]
+
+
+def _degenerate_words(blocks: Sequence[Row]) -> list[str]:
+    """Where more heads than before look at the same whichever word looks, or fewer."""
+    changed = [row for row in blocks if row["value"] != row["context"]["against_value"]]
+    parts = [
+        f"{row['value']:.0f} in layer {row['context']['layer']} (of the reference's "
+        f"{row['context']['against_value']:.0f})"
+        for row in changed
+    ]
+    return [f"heads that look at the same whichever word looks: {', '.join(parts)}"] if parts else []
 
 
 def pruned_shares(rows: Sequence[Row], artifact: str) -> dict[tuple[int, str], tuple[int, int]]:
