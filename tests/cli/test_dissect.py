@@ -137,7 +137,7 @@ def test_a_model_that_lost_words_is_compared_word_by_word(folders, run, tmp_path
     first = next(row for row in rows if row["name"] == "linear_cka")
     assert first["context"]["words"] == 240  # abc is two pieces of the one and one of the other
     assert first["value"] < 0.9999
-    assert any(row["name"] == "attention_maxcorr" for row in rows)
+    assert any(row["name"] == "attention_cka" for row in rows)
 
 
 def test_a_classifier_has_no_decoder(folders, run, tmp_path):
