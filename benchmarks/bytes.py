@@ -37,6 +37,7 @@ from torch import nn
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import load_model
 from multipress.dissect.side import stored
+from multipress.manifest import has_scales_apart
 from multipress.measure import measure_size
 from multipress.measure.rival import rival_model
 from multipress.models import load_pretrained
@@ -169,9 +170,10 @@ def row_of_ours(name: str, artifact: Artifact, task: Task, rows: Split) -> dict:
     logits = Predictor(artifact).logits(rows.texts, rows.pairs)
     sizes = {row.name: row.value for row in measure_size(artifact)}
     data, records = (artifact.folder / "model.safetensors").read_bytes(), artifact.manifest["tensors"]
+    apart = has_scales_apart(artifact.manifest)
 
     def decode(data: bytes) -> None:
-        for tensor in read_tensors(memoryview(data), records).values():
+        for tensor in read_tensors(memoryview(data), records, has_scales_apart=apart).values():
             tensor.dense()
 
     return {

@@ -30,6 +30,7 @@ from multipress.manifest import (
     SCALES_VERSION,
     TOKENIZER,
     check_manifest,
+    has_scales_apart,
     is_translator,
     json_bytes,
     largest_files,
@@ -129,7 +130,8 @@ class Artifact:
         Raises:
             ArtifactError: the file changed since it was opened, or a packet is damaged.
         """
-        return read_tensors(memoryview(self._read(WEIGHTS)), self.manifest["tensors"])
+        apart = has_scales_apart(self.manifest)
+        return read_tensors(memoryview(self._read(WEIGHTS)), self.manifest["tensors"], has_scales_apart=apart)
 
     def dense_weights(self) -> dict[str, np.ndarray]:
         """Every weight by name as float32; tied names share one array."""
@@ -195,10 +197,7 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
             or the folder holds other files.
     """
     more = config.get("quantization_config", {})
-    version = FORMAT_VERSION if block_shapes is None else BLOCK_SHAPES_VERSION
-    if "activation_scales" in more:
-        version = SCALES_VERSION
-    stored = {"quant_method": METHOD, "format_version": version, **(facts.get("quantization") or {}), **more}
+    stored = {"quant_method": METHOD, "format_version": FORMAT_VERSION, **(facts.get("quantization") or {}), **more}
     if block_shapes is not None:
         stored["block_shapes"] = list(map(list, block_shapes))
     config = {**config, "quantization_config": stored}
@@ -206,13 +205,13 @@ def write_artifact(  # noqa: PLR0913 - the parts of an artifact, by name
     weights, records = write_weights(tensors, aliases)
     files = {
         "config.json": json_bytes(config, indent=2),
-        TOKENIZER[version]: pack_tokenizer(tokenizer_json),
+        TOKENIZER[FORMAT_VERSION]: pack_tokenizer(tokenizer_json),
         "tokenizer_config.json": json_bytes(_tokenizer_config(tokenizer, facts), indent=2),
         **({} if graph is None else {GRAPH: zstandard.ZstdCompressor(level=19).compress(graph)}),
         WEIGHTS: weights,
     }
     manifest = {
-        "format_version": version,
+        "format_version": FORMAT_VERSION,
         "packing_version": VERSION,
         "facts": facts,
         "tensors": records,
@@ -261,7 +260,8 @@ def open_artifact(folder: Path) -> Artifact:
     # Before reading: what changes later has another trace.
     traces = {name: _trace(folder / name) for name in names}
     files = {name: _read_hashed(folder, name, manifest["files"][name]) for name in names}
-    aliases = check_weights(memoryview(files[WEIGHTS]), manifest["tensors"])
+    apart = has_scales_apart(manifest)
+    aliases = check_weights(memoryview(files[WEIGHTS]), manifest["tensors"], has_scales_apart=apart)
     config = parse_object(files["config.json"], "config.json")
     if "auto_map" in config or not isinstance(config.get("model_type"), str):
         raise ArtifactError("config.json asks for code of its own (auto_map) or has no model_type. It is not ours.")
@@ -276,6 +276,8 @@ def open_artifact(folder: Path) -> Artifact:
 
 def _check_version(config: dict[str, Any], version: int) -> None:
     """What only later versions have, they have; raises `ArtifactError` otherwise."""
+    if version == FORMAT_VERSION:
+        return
     if has_static_activations(config) != (version == SCALES_VERSION):
         raise ArtifactError(f"config.json and {MANIFEST} differ in whether layers have scales of activations.")
     is_cut = read_block_shapes(config) is not None

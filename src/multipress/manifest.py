@@ -24,6 +24,7 @@ __all__ = [
     "TOKENIZER",
     "SCALES_VERSION",
     "check_manifest",
+    "has_scales_apart",
     "is_translator",
     "json_bytes",
     "largest_files",
@@ -32,12 +33,16 @@ __all__ = [
     "unseal",
 ]
 
-FORMAT_VERSION = 3  # the tokenizer is packed
-BLOCK_SHAPES_VERSION = 4  # and blocks have lost heads or neurons; others are still written as version 3
-SCALES_VERSION = 5  # and layers have scales of what goes into them; blocks may have lost heads or neurons
+FORMAT_VERSION = 6  # scales lie packed with their integers
+# Read, and no more written. In 3 the tokenizer is packed; in 4 and 5 blocks may have lost heads or neurons, and in 5
+# layers have scales of what goes into them.
+_OLDER = (3, 4, 5)
+BLOCK_SHAPES_VERSION, SCALES_VERSION = 4, 5
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"
-TOKENIZER = {2: "tokenizer.json"} | dict.fromkeys((3, 4, 5), "tokenizer.bin")  # by the format version; these are read
+TOKENIZER = {2: "tokenizer.json"} | dict.fromkeys(
+    (*_OLDER, FORMAT_VERSION), "tokenizer.bin"
+)  # by the format version; these are read
 MAX_GRAPH_BYTES = 32_000_000
 _MAX_LENGTH = 1_000_000
 # Names become files' names when tensors are dumped.
@@ -67,6 +72,11 @@ def largest_files(version: int, *, writes: bool = False) -> dict[str, int]:
         **({} if writes else {GRAPH: MAX_GRAPH_BYTES}),
         WEIGHTS: 2**48,
     }
+
+
+def has_scales_apart(manifest: dict[str, Any]) -> bool:
+    """Whether the scales are entries of their own in the weights file."""
+    return int(manifest["format_version"]) < FORMAT_VERSION
 
 
 def is_translator(manifest: dict[str, Any]) -> bool:

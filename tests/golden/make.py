@@ -2,7 +2,7 @@
 
 What is here must open for as long as its version is read, so nothing is made again; a new version or codec gets a new
 one. `expected.json` holds what each of them decoded to when it was made. `format-2` was made by the code before
-version 3 (commit 24ba2a0^).
+version 3 (commit 24ba2a0^), those of 3, 4 and 5 before version 6 (commit 43f0012 and older).
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("structured", {"heads": 0.5, "neurons": 0.5}),
         ("quantization", {"bits": 8, "activation_bits": 8, "activation_scale": "static"}),
     ],
+    "format-6": [
+        ("structured", {"heads": 0.5, "neurons": 0.5}),
+        ("quantization", {"bits": 8, "activation_bits": 8, "activation_scale": "static"}),
+    ],
+    "format-6-groups": [("quantization", {"bits": 3, "group": 16})],
+    "format-6-tensor-steps": [("pruning", {"sparsity": 0.9, "embeddings": True}), ("quantization", CODED)],
 }
 
 

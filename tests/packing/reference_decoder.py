@@ -129,8 +129,13 @@ def ans(payload, alphabet, size, count):
     return groups
 
 
-def weights(data, manifest, unzstd):
-    """Shape and floats, in row-major order, of every tensor of a `model.safetensors` by name, tied ones too."""
+def numbers_of(kind, shape, items):
+    letter, width = {"int8": ("b", 1), "float16": ("e", 2), "float32": ("f", 4)}[kind]
+    return shape, struct.unpack(f"<{len(items) // width}{letter}", items)
+
+
+def entries(data, manifest, unzstd):
+    """Of every tensor by name its kind, shape and bytes, and those of its scale or None."""
     (length,) = struct.unpack("<Q", data[:8])
     header, body = json.loads(data[8 : 8 + length]), data[8 + length :]
 
@@ -138,16 +143,32 @@ def weights(data, manifest, unzstd):
         entry = header[name]
         kind, shape = {"F16": "float16", "F32": "float32", "U8": ""}[entry["dtype"]], tuple(entry["shape"])
         items = body[slice(*entry["data_offsets"])]
-        if not kind:
-            kind, shape, items = decode_packet(items, unzstd)
-        letter, width = {"int8": ("b", 1), "float16": ("e", 2), "float32": ("f", 4)}[kind]
-        return shape, struct.unpack(f"<{len(items) // width}{letter}", items)
+        return decode_packet(items, unzstd) if not kind else (kind, shape, items)
 
-    found = {}
     for name, record in manifest["tensors"].items():
-        shape, numbers = values(name)
-        if record["bits"] <= 8:
-            sizes, scales = values(f"{name}.scale")
+        if record["bits"] > 8:
+            yield name, values(name), None
+        elif manifest["format_version"] < 6:
+            yield name, values(name), values(f"{name}.scale")
+        else:
+            both = Bytes(body[slice(*header[name]["data_offsets"])])
+            scale = decode_packet(both.take(both.varint()), unzstd)
+            yield name, decode_packet(both.take(len(both.data) - both.at), unzstd), scale
+
+
+def stored_bytes(data, manifest, unzstd):
+    """The bytes of every tensor's numbers and of its scale by name, as they are hashed."""
+    return {name: (own[2], scale[2] if scale else b"") for name, own, scale in entries(data, manifest, unzstd)}
+
+
+def weights(data, manifest, unzstd):
+    """Shape and floats, in row-major order, of every tensor of a `model.safetensors` by name, tied ones too."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header, found = json.loads(data[8 : 8 + length]), {}
+    for name, own, scale in entries(data, manifest, unzstd):
+        shape, numbers = numbers_of(*own)
+        if scale:
+            sizes, scales = numbers_of(*scale)
             groups = sizes[1] if len(sizes) == 2 else 1
             each = len(numbers) // len(scales)
             assert len(scales) == 1 or len(scales) == shape[0] * groups

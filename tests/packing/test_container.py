@@ -56,6 +56,7 @@ def test_data_start_at_a_multiple_of_eight():
         b"[]",
         b"{",
         b'{"a": NaN}',
+        b'{"a": 1e999}',
         b'{"a": 1, "a": 1}',
         b"[" * 100_000,
         b"\xff",

@@ -177,6 +177,12 @@ def test_constant_arrays_are_as_small_as_the_ratio_allows():
     assert len(assert_bit_exact(np.zeros(100 * MAX_RATIO, dtype=np.int8))) == 100
 
 
+def test_a_mask_that_names_zeros_is_refused():
+    mask, zeros = bytes([0, 1, 0, 0]), bytes([0, 128, 0, 0])  # three items that are there, all of them 0
+    with pytest.raises(ArtifactError, match="names zeros"):
+        decode(bytes([1, 2, 0, 1, 3]) + mask + zeros)
+
+
 def test_another_version_is_refused_by_its_number():
     packet = bytearray(encode(np.zeros(3, dtype=np.int8)))
     packet[0] = 9

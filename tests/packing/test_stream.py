@@ -85,3 +85,16 @@ def test_damaged_headers_are_refused():
     ):
         with pytest.raises(ArtifactError):
             decode_stream(Reader(data), 8)
+
+
+def test_a_stream_that_declares_other_symbols_than_it_has_is_refused():
+    for data, count in (
+        (bytes([0, 128, 1, 1, 0b10101111]), 5),  # the last group is filled up with ones
+        (bytes([0, 100, 150, 3, 28, 28, 28]), 3),  # a span wider than what is there
+        (bytes([0, 100, 150, 3, 28, 29, 150]), 3),  # a lowest symbol that none is
+        (bytes([0, 7, 0, 0]), 0),  # a lowest symbol of nothing
+        (bytes([2, 128, 1, 2, 1, 1]), 5),  # a coded stream without words: the first symbol alone
+    ):
+        with pytest.raises(ArtifactError):
+            decode_stream(Reader(data), count)
+    assert decode_stream(Reader(bytes([0, 128, 1, 1, 0b10101000])), 5).tolist() == [129, 128, 129, 128, 129]

@@ -56,7 +56,7 @@ def encode(array: np.ndarray) -> bytes:
 
 
 def decode(data: bytes | memoryview) -> np.ndarray:
-    """The array that `encode` was given; it may be read-only.
+    """The array that `encode` was given.
 
     Raises:
         ArtifactError: the packet is damaged, cut, too long or of another version. Nothing is allocated before
@@ -66,7 +66,8 @@ def decode(data: bytes | memoryview) -> np.ndarray:
     layout, dtype, shape = _read_head(reader)
     count = math.prod(shape)
     if layout == _PLAIN:
-        values = np.frombuffer(reader.take(count * dtype.itemsize), dtype=dtype)
+        # A copy: a view would keep all of the file in memory.
+        values = np.frombuffer(reader.take(count * dtype.itemsize), dtype=dtype).copy()
     elif layout == _DENSE:
         values = _decode_planes(reader, dtype, count)
     else:
@@ -74,7 +75,10 @@ def decode(data: bytes | memoryview) -> np.ndarray:
         if count and int(present.max()) > 1:
             raise ArtifactError("A packet's mask holds more than 0 and 1; it is damaged.")
         present = present.view(np.bool_)
-        values = _spread(present, _decode_planes(reader, dtype, int(np.count_nonzero(present))))
+        items = _decode_planes(reader, dtype, int(np.count_nonzero(present)))
+        if not _bits(items).all():
+            raise ArtifactError("A packet's mask names zeros; it is damaged.")
+        values = _spread(present, items)
     padding = reader.take(reader.left)
     if len(padding) and (len(data) != _least_bytes(values.nbytes) or bytes(padding).strip(b"\0")):
         raise ArtifactError(f"A packet has {len(padding)} bytes too many. Copy the artifact again.")

@@ -140,11 +140,14 @@ def decode_stream(reader: Reader, count: int) -> np.ndarray:
     if low + span > 255 or codec > ANS:
         raise ArtifactError(f"A stream has codec {codec} and symbols from {low} to {low + span}; it is damaged.")
     if not count or not span:
-        if len(payload) or codec != RAW:
+        if len(payload) or codec != RAW or (low and not count):
             raise ArtifactError("A stream of nothing or of one symbol has a payload; it is damaged.")
         return np.full(count, low, dtype=np.uint8)
     decoder = _decode_ans if codec == ANS else _decode_groups
     symbols = decoder(payload, codec, span + 1, count)
+    symbols, fill = symbols[:count], symbols[count:]
+    if fill.any() or int(symbols.min()) != 0 or int(symbols.max()) != span:
+        raise ArtifactError("A stream has other symbols than it declares, or more; it is damaged.")
     symbols += np.uint8(low)
     return symbols
 
@@ -187,7 +190,7 @@ def _decode_groups(payload: memoryview, codec: int, alphabet: int, count: int) -
     groups = np.frombuffer(data, dtype=np.uint8)
     if int(groups.max()) >= alphabet**size:
         raise ArtifactError("A stream holds symbols beyond its span; it is damaged.")
-    return np.array(groups) if size == 1 else _split_table(alphabet, size)[groups].view(np.uint8)[:count]
+    return np.array(groups) if size == 1 else _split_table(alphabet, size)[groups].view(np.uint8)
 
 
 def _ans_bytes(counts: np.ndarray) -> float:
@@ -250,4 +253,4 @@ def _decode_ans(payload: memoryview, codec: int, alphabet: int, count: int) -> n
         groups[start:stop] = split[coder.decode(model, stop - start)]
     if not coder.is_empty():
         raise ArtifactError("A coded stream holds more than its symbols; it is damaged.")
-    return groups.view(np.uint8)[:count]
+    return groups.view(np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from multipress.errors import ArtifactError
@@ -28,7 +29,7 @@ def parse_object(data: bytes | memoryview, where: str) -> dict[str, Any]:
     if sum(map(text.count, (b"[", b"{", b","))) > MAX_VALUES:
         raise ArtifactError(f"{where} holds more than {MAX_VALUES:,} values; no file of ours does.")
     try:
-        value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(text.decode(), object_pairs_hook=_unique, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{where} is not JSON as multipress writes it: {error}. Copy it again.") from None
     if not isinstance(value, dict):
@@ -44,5 +45,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def _refuse_constant(name: str) -> Any:
+def _refuse(name: str) -> Any:
     raise ValueError(f"it holds {name}")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)

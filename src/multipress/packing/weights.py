@@ -1,8 +1,8 @@
 """The weights file: a safetensors container of packed tensors, and of floats that packing makes no smaller.
 
-A packed tensor is one U8 entry under its own name (a packet, which describes itself), its scale the F16 entry
-`<name>.scale`; others are plain F16 or F32 entries. Tied weights are stored once; their other names are in
-the container's metadata.
+A packed tensor is one U8 entry under its own name: a packet, which describes itself, and before that of integers the
+length of their scale's packet and that packet. Others are plain F16 or F32 entries. Tied weights are stored once; their
+other names are in the container's metadata. Before format version 6 a scale was an F16 entry `<name>.scale`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from multipress.errors import ArtifactError
 from multipress.packing.container import Entry, read_header, write_container
 from multipress.packing.packet import decode, encode, peek
+from multipress.packing.stream import Reader, varint
 from multipress.packing.strict_json import parse_object
 from multipress.packing.tensor import StoredTensor, is_scale, stored_dtype
 
@@ -22,6 +23,8 @@ __all__ = ["WEIGHTS", "check_weights", "read_tensors", "write_weights"]
 
 WEIGHTS = "model.safetensors"
 _FLOAT_ENTRIES = {16: "F16", 32: "F32"}
+_FLOATS: dict[str, np.dtype[Any]] = {"F16": np.dtype("float16"), "F32": np.dtype("float32")}
+_Kind = tuple[np.dtype[Any] | None, tuple[int, ...]]
 
 
 def write_weights(tensors: dict[str, StoredTensor], aliases: dict[str, str]) -> tuple[bytes, dict[str, Any]]:
@@ -35,27 +38,27 @@ def write_weights(tensors: dict[str, StoredTensor], aliases: dict[str, str]) -> 
         The file, and of each tensor: shape, bits, nonzeros, bytes, entropy_bound_bytes, sha256.
 
     Raises:
-        ArtifactError: two things would have one name, or an alias has no target.
+        ArtifactError: an alias is the name of a tensor, or has no target.
     """
     _check_names(tensors, aliases)
     plain: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
     packed: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
     records = {}
     for name, tensor in sorted(tensors.items()):
-        packet = encode(tensor.values)
-        size = min(len(packet), tensor.values.nbytes)
+        body = encode(tensor.values)
         if tensor.scale is not None:
-            size = len(packet) + tensor.scale.nbytes
-            plain[_scale(name)] = ("F16", tensor.scale.shape, tensor.scale.tobytes())
-        if tensor.scale is not None or len(packet) < tensor.values.nbytes:
-            packed[name] = ("U8", (len(packet),), packet)
+            scale = encode(tensor.scale)
+            body = varint(len(scale)) + scale + body
+        if tensor.scale is not None or len(body) < tensor.values.nbytes:
+            packed[name] = ("U8", (len(body),), body)
         else:
-            plain[name] = (_FLOAT_ENTRIES[tensor.bits], tensor.values.shape, tensor.values.tobytes())
+            body = tensor.values.tobytes()
+            plain[name] = (_FLOAT_ENTRIES[tensor.bits], tensor.values.shape, body)
         records[name] = {
             "shape": list(tensor.values.shape),
             "bits": tensor.bits,
             "nonzeros": tensor.nonzeros,
-            "bytes": size,
+            "bytes": len(body),
             "entropy_bound_bytes": tensor.entropy_bound_bytes,
             "sha256": tensor.sha256(),
         }
@@ -65,23 +68,29 @@ def write_weights(tensors: dict[str, StoredTensor], aliases: dict[str, str]) -> 
     return write_container(wide_first | packed, metadata), records
 
 
-def read_tensors(data: memoryview, records: dict[str, Any]) -> dict[str, StoredTensor]:
+def read_tensors(data: memoryview, records: dict[str, Any], *, has_scales_apart: bool) -> dict[str, StoredTensor]:
     """Decode every tensor of a file that `check_weights` let pass.
 
     Args:
         data: The file.
         records: What `write_weights` returned.
+        has_scales_apart: Whether scales are entries of their own, as before format version 6.
 
     Raises:
         ArtifactError: a packet is damaged, or decodes to other values than were stored.
     """
     entries = read_header(data).entries
-    if not _entry_names(records) <= set(entries):
+    if not _entry_names(records, has_scales_apart) <= set(entries):
         raise ArtifactError(f"{WEIGHTS} changed while it was read: tensors are missing. Open the artifact again.")
     tensors = {}
     for name, record in records.items():
-        values = _decode_entry(data, entries[name])
-        scale = _decode_entry(data, entries[_scale(name)]) if record["bits"] <= 8 else None
+        scale = None
+        if record["bits"] > 8:
+            values = _decode_entry(data, entries[name])
+        elif has_scales_apart:
+            values, scale = _decode_entry(data, entries[name]), _decode_entry(data, entries[_scale(name)])
+        else:
+            scale, values = map(decode, _scale_and_values(data, entries[name]))
         tensor = StoredTensor(values, scale, record["bits"])
         if tensor.sha256() != record["sha256"] or tensor.nonzeros != record["nonzeros"]:
             raise ArtifactError(f"{name} of {WEIGHTS} decodes to other values than were stored. Copy it again.")
@@ -89,12 +98,13 @@ def read_tensors(data: memoryview, records: dict[str, Any]) -> dict[str, StoredT
     return tensors
 
 
-def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
+def check_weights(data: memoryview, records: dict[str, Any], *, has_scales_apart: bool) -> dict[str, str]:
     """Compare the file's header and each packet's with what was recorded; nothing is decoded or allocated.
 
     Args:
         data: The file.
         records: What `write_weights` returned.
+        has_scales_apart: Whether scales are entries of their own, as before format version 6.
 
     Returns:
         Other names of tied weights, each with the name under which the weight is stored.
@@ -103,25 +113,22 @@ def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
         ArtifactError: a tensor is missing, unexpected, or has another shape, dtype or size.
     """
     header = read_header(data)
-    expected = _entry_names(records)
+    expected = _entry_names(records, has_scales_apart)
     for name in sorted(expected ^ set(header.entries)):
         kind = "is missing from" if name in expected else "is not expected in"
         raise ArtifactError(f"The tensor {name} {kind} {WEIGHTS}. Copy the artifact again.")
     for name, record in records.items():
-        entry, shape, size = header.entries[name], tuple(record["shape"]), 0
-        if record["bits"] <= 8:
-            scale = header.entries[_scale(name)]
-            size = scale.end - scale.start
-            fits = scale.dtype == "F16" and is_scale("float16", scale.shape, shape)
-            if not fits or entry.dtype != "U8":
-                raise ArtifactError(
-                    f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows or their groups."
-                )
-        if entry.dtype == "U8":
-            found = peek(data[entry.start : entry.end])
-        else:
-            found = (np.dtype("float16" if entry.dtype == "F16" else "float32"), entry.shape)
-        if found != (stored_dtype(record["bits"]), shape) or size + entry.end - entry.start != record["bytes"]:
+        shape, apart = tuple(record["shape"]), header.entries.get(_scale(name)) if has_scales_apart else None
+        try:
+            found, scale = _peek_entry(data, header.entries[name], apart, has_scale=record["bits"] <= 8)
+        except ArtifactError as error:
+            raise ArtifactError(f"{name} of {WEIGHTS}: {error}") from None
+        if record["bits"] <= 8 and not (scale and is_scale(str(scale[0]), scale[1], shape)):
+            raise ArtifactError(
+                f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows or their groups."
+            )
+        size = sum(entry.end - entry.start for entry in (header.entries[name], apart) if entry is not None)
+        if found != (stored_dtype(record["bits"]), shape) or size != record["bytes"]:
             raise ArtifactError(f"{name} of {WEIGHTS} is {found[0]} {found[1]}, but was recorded as {record!r}.")
     aliases = parse_object(header.metadata.get("aliases", "{}").encode(), f"the aliases of {WEIGHTS}")
     for alias, name in aliases.items():
@@ -130,8 +137,8 @@ def check_weights(data: memoryview, records: dict[str, Any]) -> dict[str, str]:
     return dict(aliases)
 
 
-def _entry_names(records: dict[str, Any]) -> set[str]:
-    return set(records) | {_scale(name) for name, record in records.items() if record["bits"] <= 8}
+def _entry_names(records: dict[str, Any], has_scales_apart: bool) -> set[str]:
+    return set(records) | {_scale(name) for name, one in records.items() if one["bits"] <= 8 and has_scales_apart}
 
 
 def _scale(name: str) -> str:
@@ -139,17 +146,28 @@ def _scale(name: str) -> str:
 
 
 def _check_names(tensors: dict[str, StoredTensor], aliases: dict[str, str]) -> None:
-    taken = set(tensors)
-    for name in [
-        *aliases,
-        *(_scale(name) for name, tensor in tensors.items() if tensor.scale is not None),
-    ]:
-        if name in taken:
-            raise ArtifactError(f"{name} is the name of two things in one artifact. Rename the tensor.")
-        taken.add(name)
     for alias, name in aliases.items():
+        if alias in tensors:
+            raise ArtifactError(f"{alias} is the name of two things in one artifact. Rename the tensor.")
         if name not in tensors:
             raise ArtifactError(f"{alias} is tied to {name}, but no such tensor is stored.")
+
+
+def _peek_entry(data: memoryview, entry: Entry, apart: Entry | None, *, has_scale: bool) -> tuple[_Kind, _Kind | None]:
+    """Dtype and shape of a tensor and of its scale, from the entries' and the packets' headers alone."""
+    if entry.dtype != "U8":
+        return (_FLOATS.get(entry.dtype), entry.shape), None
+    if apart is not None or not has_scale:
+        return peek(data[entry.start : entry.end]), None if apart is None else (_FLOATS.get(apart.dtype), apart.shape)
+    scale, values = map(peek, _scale_and_values(data, entry))
+    return values, scale
+
+
+def _scale_and_values(data: memoryview, entry: Entry) -> tuple[memoryview, memoryview]:
+    """The packets of a tensor of integers: its scale's and its own."""
+    reader = Reader(data[entry.start : entry.end])
+    scale = reader.take(reader.varint())
+    return scale, reader.take(reader.left)
 
 
 def _decode_entry(data: memoryview, entry: Entry) -> np.ndarray:
@@ -157,4 +175,4 @@ def _decode_entry(data: memoryview, entry: Entry) -> np.ndarray:
     if entry.dtype == "U8":
         return decode(body)
     # A copy: what is left of the file would keep all of it in memory.
-    return np.frombuffer(body, dtype="<f2" if entry.dtype == "F16" else "<f4").reshape(entry.shape).copy()
+    return np.frombuffer(body, dtype=_FLOATS[entry.dtype].newbyteorder("<")).reshape(entry.shape).copy()
