@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import shutil
 import warnings
 
@@ -109,7 +110,11 @@ def test_the_smallest_within_a_drop_by_the_command(tuned, files, tmp_path, capsy
     assert "after, in integers" in printed.out
     assert "All tries: " in printed.out
     assert "60 are to select by and 60 to report on" in printed.err
-    assert ": 8 bits, learning rate 1e-05, 2 epochs; 4.00 bits a weight, unused words dropped, " in printed.err
+    # The sizes to come are said, and come.
+    said = re.search(r": 8 bits, learning rate 1e-05, 2 epochs, about (.+?) MB; 4\.00 bits a weight, (.+)", printed.err)
+    coded = re.search(r"unused words dropped, .*, about (.+?) MB", said[2])
+    sizes = [float(size) for size in re.findall(r": score [\d.]+, ([\d.]+) MB", printed.err)]
+    assert {float(said[1]), float(coded[1])} <= {round(size + off, 2) for size in sizes for off in (-0.01, 0, 0.01)}
     # One is at its place before the other has ended.
     assert printed.err.index("  the best so far, at ") < printed.err.rindex(": score ")
     assert (tmp_path / "small.search" / "report.html").is_file()

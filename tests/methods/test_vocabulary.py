@@ -17,11 +17,13 @@ from multipress.engines.single import train_artifact
 from multipress.errors import SettingError, SpecError
 from multipress.methods import Context
 from multipress.methods.vocabulary import Vocabulary
+from multipress.models.pretrained import identify
 from multipress.models.vocabulary import shrink_tokenizer, words_to_keep
 from multipress.plan import expand_chains
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainingSpec
+from multipress.tasks import load_task
 from tiny import bert_config, word_piece
 
 LETTERS = "abcdefgh"
@@ -158,6 +160,21 @@ def test_by_the_command_a_small_model_comes_out_and_rows_with_dropped_words_have
     (row,) = [row for row in trained.measurements if row.name == "score_dropped_words"]
     assert 0 < row.context["rows"] <= row.context["of"] == 60
     artifact = open_artifact(tmp_path / "out")
+    # A word is lost where the old tokenizer has it whole and the new one does not.
+    dev = load_task(data).dev
+    whole = identify("minilm-l3", None).tokenizer_json
+    before, after = (TextEncoder(text, 24) for text in (whole, artifact.tokenizer_json()))
+    lost = [before.tokens([t], None)[0] != after.tokens([t], None)[0] for t in dev.texts]
+    found = [one.label for one in Predictor(tmp_path / "out")(dev.texts)]
+    right = [label == artifact.facts["task"]["labels"][n] for label, n in zip(found, dev.labels, strict=True)]
+    assert row.context["rows"] == sum(lost)
+    assert row.value == pytest.approx(np.mean([r for r, is_lost in zip(right, lost, strict=True) if is_lost]))
+    assert (
+        f"on the {sum(lost)} rows with words that were dropped | {row.value:.4f} |"
+        in (tmp_path / "out" / "README.md").read_text()
+    )
+    again = train_artifact(spec, tmp_path / "out", places=Places(None, None))
+    assert [one.to_json() for one in again.measurements] == [one.to_json() for one in trained.measurements]
     words = artifact.manifest["tensors"]["bert.embeddings.word_embeddings.weight"]
     assert 300 < words["shape"][0] < 2000
     assert artifact.facts["task"]["name"] == "banking77"

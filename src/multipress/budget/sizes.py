@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from multipress.budget.tries import Recipe, Tries
+from multipress.budget.tries import LOOKED_AT, Recipe, Tries
 from multipress.errors import SettingError
 
 __all__ = ["FEWEST_BITS", "MARGIN", "MOST_BITS", "Sizes", "fewest_bytes", "line_by_words", "smallest_bytes"]
 
-FEWEST_BITS, MOST_BITS = 0.35, 4.0  # of a rate; above, plain 8 bits lose nothing and are not much larger
+FEWEST_BITS, MOST_BITS = LOOKED_AT[0], 4.0  # of a rate; above, plain 8 bits lose nothing and are not much larger
 MARGIN = 0.985  # of a size: a rate is met within a few percent, and mostly from below
-LOOKED_AT = (FEWEST_BITS, 2.0)  # rates whose sizes are predicted, for those between
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,12 @@ from multipress.spec import SEARCH_NAME, MethodSpec, RunSpec, StudySpec, Trainin
 from multipress.speed_ahead import encoder_milliseconds
 from multipress.store import Store
 
-__all__ = ["Recipe", "Result", "Tries", "cut_folder"]
+__all__ = ["LOOKED_AT", "Recipe", "Result", "Tries", "cut_folder"]
 
 TIMED_LENGTH = 128
 _CUT = re.compile(r"layers-([0-9]+)-[0-9]+-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
+LOOKED_AT = (0.35, 2.0)  # rates whose sizes are predicted, for those between
 
 
 def cut_folder(layers: int, steps: int, sha256: str) -> str:
@@ -273,6 +274,17 @@ class Tries:
         answer = self._sizes.get(question, lambda: asdict(size_before_training(spec, self._places)))
         return SizeAhead(**answer)
 
+    def _with_size(self, recipe: Recipe) -> str:
+        """A recipe in words, with the size of the package that is to come."""
+        if recipe.rate == 0:
+            return recipe.text()
+        if recipe.rate is None:
+            size = float(self.size(recipe).package_bytes)
+        else:
+            few, many = (self.size(replace(recipe, rate=rate)).package_bytes for rate in LOOKED_AT)
+            size = few + (recipe.rate - LOOKED_AT[0]) / (LOOKED_AT[1] - LOOKED_AT[0]) * (many - few)
+        return f"{recipe.text()}, about {size / 1e6:.2f} MB"
+
     def known(self) -> list[str]:
         """Ids of all done tries of this model on these rows, by this search or earlier ones with other limits."""
         return [run_id for run_id in self._cells if self.store.done(run_id) is not None]
@@ -342,7 +354,7 @@ class Tries:
         """Tell what is tried now."""
         if new:
             more = f"; and {len(new) - 2} more" if len(new) > 2 else ""
-            named = "; ".join(recipe.text() for recipe in new[:2])
+            named = "; ".join(self._with_size(recipe) for recipe in new[:2])
             self._on_begin(f"Trying, for about {duration(self.seconds(*new))}: {named}{more}")
 
     def result(self, recipe: Recipe, run_id: str) -> Result | None:

@@ -164,6 +164,12 @@ def _print_summary(trained: Trained, out: Path) -> None:
     values = {row.name: row.value for row in trained.measurements}
     if "score_unseen" in values:
         typer.echo(f"score {values['score_unseen']:.4f} without the rows that are also in train")
+    lost = next((row for row in trained.measurements if row.name == "score_dropped_words"), None)
+    if lost is not None:
+        typer.echo(
+            f"score {lost.value:.4f} on the {lost.context['rows']} of {lost.context['of']} rows with words that were "
+            "dropped"
+        )
     rows_scored = next(row.context["rows"] for row in trained.measurements if row.name == "score")
     scored_by = plain(trained.artifact.facts["task"]["score"])
     typer.echo(

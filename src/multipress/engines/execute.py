@@ -25,7 +25,7 @@ from multipress.engines.log import TrainingLog
 from multipress.engines.recover import fetch_encoder, fill_recovery
 from multipress.engines.teaching import check_labels, check_tokenizers, made_rows
 from multipress.errors import CheckpointError, DivergedError, MultipressError, RunError, SettingError, SpecError
-from multipress.measure import measure_quality, measure_size, read_recalls, rows_with_dropped_words, write_outputs
+from multipress.measure import measure_parts, measure_quality, measure_size, read_recalls, write_outputs
 from multipress.methods import Context
 from multipress.models import PretrainedModel, load_pretrained, read_first_token_only
 from multipress.models.encoder import drop_positions
@@ -45,7 +45,7 @@ from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import shipped_text
 from multipress.spec import TEACHING_KINDS, DataSpec, RunSpec
 from multipress.store import Store
-from multipress.tasks import TaskData, evaluate_outputs, load_task
+from multipress.tasks import TaskData, load_task
 from multipress.train import Saving, train
 from multipress.translator import Translator
 
@@ -216,17 +216,8 @@ class Executor:
     ) -> None:
         """Score and weigh a stored artifact; writes measurements, predictions and circumstances, notes in them."""
         quality, outputs = measure_quality(artifact, data.dev, data.task)
-        unseen = data.dev_unseen
-        if 0 < unseen.sum() < len(unseen):
-            score = evaluate_outputs(data.task, outputs[unseen], data.dev.labels[unseen])["score"]
-            context = {"rows": int(unseen.sum()), "left_out": "rows that are also in train"}
-            quality.append(Measurement(str(artifact.facts["run_id"]), "score_unseen", score, "share", context))
-        broken = rows_with_dropped_words(artifact, data.dev, pretrained.tokenizer_json)
-        if broken.any():
-            score = evaluate_outputs(data.task, outputs[broken], data.dev.labels[broken])["score"]
-            context = {"rows": int(broken.sum()), "of": len(broken)}
-            quality.append(Measurement(str(artifact.facts["run_id"]), "score_dropped_words", score, "share", context))
-        measurements = [*quality, *measure_size(artifact)]
+        parts = measure_parts(artifact, data.dev, outputs, data.dev_unseen, pretrained.tokenizer_json)
+        measurements = [*quality, *parts, *measure_size(artifact)]
         lines = (json.dumps(row.to_json(), sort_keys=True) + "\n" for row in measurements)
         write_text(folder / "measurements.jsonl", "".join(lines))
         write_outputs(folder, data.task, outputs, data.dev.labels)

@@ -15,7 +15,7 @@ from multipress.engines.identity import artifact_sha256, identity_of
 from multipress.engines.job import ANYWHERE, Places
 from multipress.engines.teaching import check_teacher
 from multipress.errors import ArtifactError, InputError, ModelError, RunError, SettingError
-from multipress.measure import measure_quality, measure_size
+from multipress.measure import measure_parts, measure_quality, measure_size
 from multipress.models import load_pretrained
 from multipress.models.pretrained import Checked, identify
 from multipress.recipe import Recipe
@@ -117,8 +117,10 @@ def train_artifact(
     if _is_there(out, run_id):
         shutil.rmtree(single.store.folder, ignore_errors=True)
         artifact = open_artifact(out)
-        quality, _ = measure_quality(artifact, data.dev, data.task)
-        return Trained(artifact, [*quality, *measure_size(artifact)], (f"{out} was there already.", *data.notes))
+        quality, outputs = measure_quality(artifact, data.dev, data.task)
+        parts = measure_parts(artifact, data.dev, outputs, data.dev_unseen, checked.tokenizer_json)
+        measurements = [*quality, *parts, *measure_size(artifact)]
+        return Trained(artifact, measurements, (f"{out} was there already.", *data.notes))
     try:
         if label is not None:
             single.make_label(label_id, label, spec, on_step, on_note)

@@ -2,7 +2,7 @@
 
 from multipress.measure.memory import measure_memory
 from multipress.measure.outcomes import read_error, read_outcome, read_recalls, write_outputs
-from multipress.measure.quality import measure_quality, rows_with_dropped_words
+from multipress.measure.quality import measure_parts, measure_quality
 from multipress.measure.size import group_sizes, ideal_bytes, measure_size
 from multipress.measure.speed import measure_speed, measure_writing_speed
 
@@ -10,6 +10,7 @@ __all__ = [
     "group_sizes",
     "ideal_bytes",
     "measure_memory",
+    "measure_parts",
     "measure_quality",
     "measure_size",
     "measure_speed",
@@ -17,6 +18,5 @@ __all__ = [
     "read_error",
     "read_outcome",
     "read_recalls",
-    "rows_with_dropped_words",
     "write_outputs",
 ]

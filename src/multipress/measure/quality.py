@@ -15,7 +15,7 @@ from multipress.runtime.tokenizer import TextEncoder
 from multipress.tasks import Split, Task, evaluate_outputs
 from multipress.tasks.translations import signatures
 
-__all__ = ["measure_quality", "rows_with_dropped_words"]
+__all__ = ["measure_parts", "measure_quality"]
 
 
 def measure_quality(
@@ -69,14 +69,40 @@ def measure_quality(
     ], outputs
 
 
-def rows_with_dropped_words(artifact: Artifact, rows: Split, tokenizer_json: str) -> np.ndarray:
-    """Which rows hold a word that the artifact's tokenizer has lost, (N,) bool.
+def measure_parts(
+    artifact: Artifact, rows: Split, outputs: np.ndarray, unseen: np.ndarray, tokenizer_json: str
+) -> list[Measurement]:
+    """The score on some of the rows alone, for each kind that there is some of.
+
+    `score_unseen`: on rows that are not in the training rows too, where some are. `score_dropped_words`: on rows with
+    words that the artifact's tokenizer has lost.
 
     Args:
         artifact: The artifact.
-        rows: Any rows.
-        tokenizer_json: The tokenizer with all words.
+        rows: N labelled rows.
+        outputs: What it gave for them, as `measure_quality` returned.
+        unseen: Which rows are not in the training rows, (N,) bool.
+        tokenizer_json: The tokenizer with all words; empty where it was learned with the model.
     """
+    task = Task.from_json(artifact.facts["task"])
+    broken = _with_dropped_words(artifact, rows, tokenizer_json)
+    parts: list[tuple[str, np.ndarray, dict[str, Any]]] = []
+    if 0 < unseen.sum() < len(unseen):
+        parts.append(("score_unseen", unseen, {"left_out": "rows that are also in train"}))
+    if broken.any():
+        parts.append(("score_dropped_words", broken, {"of": len(broken)}))
+    found = []
+    for name, which, context in parts:
+        score = evaluate_outputs(task, outputs[which], rows.labels[which])["score"]
+        context = {"rows": int(which.sum()), **context}
+        found.append(Measurement(str(artifact.facts["run_id"]), name, score, "share", context))
+    return found
+
+
+def _with_dropped_words(artifact: Artifact, rows: Split, tokenizer_json: str) -> np.ndarray:
+    """Which rows hold a word that the artifact's tokenizer has lost, (N,) bool."""
+    if not tokenizer_json:
+        return np.zeros(len(rows), dtype=bool)
     max_length = int(artifact.facts["max_length"])
     before, after = TextEncoder(tokenizer_json, max_length), TextEncoder(artifact.tokenizer_json(), max_length)
     if before.vocab_size == after.vocab_size:

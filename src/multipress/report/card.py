@@ -41,6 +41,15 @@ def _kind(task: Mapping[str, Any]) -> str:
 _UNLABELLED = {"classes": "none", "number": "a number", "text": "none, it writes text"}
 
 
+def _on_dropped_words(measurements: Sequence[Measurement], task: Mapping[str, Any]) -> list[str]:
+    """The score on rows with words that the tokenizer has lost."""
+    return [
+        f"| {task['score']} on the {row.context['rows']} rows with words that were dropped | {row.value:.4f} |"
+        for row in measurements
+        if row.name == "score_dropped_words"
+    ]
+
+
 def model_card(  # noqa: PLR0913 - what a card tells of, by name
     artifact: Artifact,
     measurements: Sequence[Measurement],
@@ -86,6 +95,7 @@ def model_card(  # noqa: PLR0913 - what a card tells of, by name
         "| what | value |",
         "|---|---|",
         *(f"| {metric} ({rows} rows) | {values[metric]:.4f} |" for metric in metrics),
+        *_on_dropped_words(measurements, task),
         *_intervals_and_integers(measurements, task),
         *_agreement(measurements),
         f"| weights | {values['weights_bytes'] / 1e6:.2f} MB |",
