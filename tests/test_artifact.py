@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -400,6 +402,37 @@ def test_each_file_is_hashed_once_to_open_it_and_use_it(folder, monkeypatch):
     sizes = sorted((folder / name).stat().st_size for name in FILES)
     assert sum((Counter(sizes) - Counter(hashed)).values()) == 0
     assert len(hashed) == len(FILES) + 1  # and the manifest's own seal
+
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from multipress.artifact import open_artifact
+from multipress.packing import stream
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+tensors = open_artifact(Path(sys.argv[1])).tensors()
+size = sum(t.values.nbytes + (0 if t.scale is None else t.scale.nbytes) for t in tensors.values())
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before), size)
+"""
+
+
+@pytest.mark.slow
+def test_reading_takes_no_more_memory_than_the_weights_and_64_mib(tmp_path):
+    random = np.random.default_rng(0)
+    scale = random.random(20_000).astype(np.float16)
+    codes = [
+        random.normal(scale=wide, size=(20_000, 2_000)).round().clip(-127, 127).astype(np.int8) for wide in (0.3, 40)
+    ]
+    many = {f"layer.{n}.weight": StoredTensor(one, scale, 8) for n, one in enumerate(codes)}
+    many["layer.plain"] = round_floats(random.normal(size=(2_000, 10_000)))
+    folder = write(tmp_path / "large", tensors=many, aliases={}, facts=FACTS | {"pruned": {}}).folder
+    del many, codes
+    printed = subprocess.run(
+        [sys.executable, "-c", PEAK, str(folder)], capture_output=True, text=True, check=True
+    ).stdout
+    peak, size = map(int, printed.split())
+    assert size == 2 * 40_000_000 + 2 * 40_000 + 2 * 20_000_000
+    assert peak <= size + 64 * 2**20
 
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -2,7 +2,8 @@
 
 What fixes the size of most recipes is known before the training: shapes, the share of zeros, bits, words. The recipe is
 put on the model as it comes, as if the training had passed, and the result is stored for real in a temporary folder.
-Training moves weights little; what an entropy coder makes of them hardly changes.
+Training moves the weights of a pre-trained encoder little, so that what an entropy coder makes of them hardly changes;
+a translator that began with random weights became 3.5 % larger.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ class SizeAhead:
 
     def text(self) -> str:
         """In words, such as `about 3.21 MB, 2.98 MB of it weights`."""
-        about = "at most" if self.is_upper_limit else "at least" if self.is_lower_limit else "about"
+        about = "about"
+        if self.is_upper_limit != self.is_lower_limit:
+            about = "at most" if self.is_upper_limit else "at least"
         return f"{about} {self.package_bytes / 1e6:.2f} MB, {self.weights_bytes / 1e6:.2f} MB of it weights"
 
 
@@ -108,10 +111,10 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
     recipe = Recipe([method for method in every if method.stage != Stage.OBJECTIVE])
 
     def words(general: bool) -> torch.Tensor:
-        encodings = TextEncoder(pretrained.tokenizer_json, spec.training.max_length).encode(
-            data.train.texts, data.train.pairs
-        )
-        return words_to_keep(pretrained.tokenizer_json, encodings, shipped_text() if general else ())
+        encoder = TextEncoder(pretrained.tokenizer_json, spec.training.max_length)
+        encodings = encoder.encode(data.train.texts, data.train.pairs)
+        whole = data.train.every_text() if encoder.num_truncated else ()
+        return words_to_keep(pretrained.tokenizer_json, encodings, [*whole, *(shipped_text() if general else ())])
 
     trained = recipe.prepare(model, Context(data.task.target, spec.seed, words=words))
     recipe.on_step_end(trained, 1.0)
@@ -134,5 +137,6 @@ def size_before_training(spec: RunSpec, places: Places = ANYWHERE) -> SizeAhead:
         artifact.package_bytes,
         is_upper_limit=bool(settings.get("rate_weight")),
         is_lower_limit=brings_words(every),
-        tolerance=RATE_TOLERANCE if settings.get("rate") else TOLERANCE,
+        # What begins with random weights moves far.
+        tolerance=RATE_TOLERANCE if settings.get("rate") or not checked.tokenizer_json else TOLERANCE,
     )

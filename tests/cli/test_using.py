@@ -183,6 +183,14 @@ def test_inspect_dumps_the_stored_integers(artifact, run, tmp_path):
             assert np.array_equal(np.load(tmp_path / "dump" / f"{name}.scale.npy"), tensor.scale)
 
 
+def test_inspect_says_where_arrays_cannot_go(artifact, run, tmp_path):
+    (tmp_path / "taken").write_text("")
+    for place in ("taken", "taken/below"):
+        code, _, err = run("inspect", artifact.folder, "--dump", tmp_path / place)
+        assert code == 2
+        assert "cannot hold the arrays" in err
+
+
 def test_measure_gives_rows_of_every_kind(artifact, run, labelled):
     code, out, _ = run("measure", artifact.folder, "--data", labelled, "--repeats", 2, "--json")
     rows = json.loads(out)

@@ -233,6 +233,11 @@ def test_groups_of_low_bits_are_stored_and_loaded_and_dropped_words_take_theirs_
     np.testing.assert_allclose(in_integers, logits, atol=0.05 * np.abs(logits).max())
 
 
+def test_groups_that_cut_no_row_are_refused(tiny):
+    with pytest.raises(SettingError, match="cuts no row of this model in two"):
+        tiny.tiny_train(tiny.tiny_recipe(["quantization"], quantization={"bits": 3, "group": 128}))
+
+
 def test_groups_and_structured_are_refused_together(tiny):
     with pytest.raises(SettingError, match="not tested together"):
         tiny.tiny_train(tiny.tiny_recipe(["structured", "quantization"], quantization={"bits": 3, "group": 16}))

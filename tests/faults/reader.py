@@ -3,10 +3,11 @@
     python tests/faults/reader.py trips --count 1000000
     python tests/faults/reader.py fuzz --minutes 30 --corpus FOLDER    # pip install atheris
 
-`trips` packs so many random arrays of every dtype, shape and density and unpacks them; asked for: the same bits, a
-packet no larger than the array and its header. `fuzz` lets libFuzzer change packets, containers and tokenizers,
-guided by the branches that are taken; asked for: an array or `ArtifactError`, never another error, and under 1 GiB. It
-ends with 1, and the input that did it beside the corpus, where anything else comes.
+`trips` packs so many random arrays of every dtype, shape and density and unpacks them, one in a thousand of them large,
+and one in ten in a weights file besides, integers with the scales of rows or groups; asked for: the same bits, a packet
+no larger than the array and its header. `fuzz` lets libFuzzer change packets, containers, tokenizers and the entries of
+tensors, guided by the branches that are taken; asked for: an array or `ArtifactError`, never another error, and under
+1 GiB. It ends with 1, and the input that did it beside the corpus, where anything else comes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,10 +26,12 @@ DTYPES = ("int8", "float16", "float32")
 
 
 def array_of(random: np.random.Generator) -> np.ndarray:
-    """Up to 400 items: a bell of some width, or any bits at all, some share of them zero."""
+    """Up to 400 items, seldom a million: a bell of some width, or any bits at all, some share of them zero."""
     shape = tuple(int(size) for size in random.integers(0, 8, size=random.integers(0, 4)))
     if random.random() < 0.2:
         shape = (int(random.integers(1, 400)),)
+    if random.random() < 0.001:
+        shape = (int(10 ** random.uniform(4, 6)),)
     dtype = np.dtype(random.choice(DTYPES))
     count = int(np.prod(shape))
     if random.random() < 0.3:
@@ -39,9 +43,36 @@ def array_of(random: np.random.Generator) -> np.ndarray:
     return np.where(keep, values, np.zeros((), dtype)).astype(dtype).reshape(shape)
 
 
+def tensor_of(random: np.random.Generator) -> Any:
+    """Integers of some bits with a scale for all, for each row or for each group of a row, or floats."""
+    from multipress.packing.tensor import StoredTensor
+
+    rows, groups, size = (int(number) for number in random.integers(1, 9, size=3))
+    bits = int(random.choice([2, 3, 4, 6, 8, 16]))
+    if bits == 16:
+        return StoredTensor(random.normal(size=(rows, size)).astype(np.float16), None, bits)
+    limit = 2 ** (bits - 1) - 1
+    codes = np.clip(random.normal(scale=limit / 3, size=(rows, groups * size)).round(), -limit, limit).astype(np.int8)
+    shape = (1,) if random.random() < 0.2 else (rows,) if groups == 1 else (rows, groups)
+    return StoredTensor(codes, random.random(shape).astype(np.float16), bits)
+
+
+def comes_back(tensor: Any) -> bool:
+    """Whether a weights file gives the tensor back bit for bit."""
+    from multipress.packing.weights import check_weights, read_tensors, write_weights
+
+    data, records = write_weights({"a": tensor}, {"b": "a"})
+    aliases = check_weights(memoryview(data), records, has_scales_apart=False)
+    found = read_tensors(memoryview(data), records, has_scales_apart=False)["a"]
+    scales = [None if one.scale is None else (one.scale.shape, one.scale.tobytes()) for one in (found, tensor)]
+    same = (found.values.shape, found.values.tobytes()) == (tensor.values.shape, tensor.values.tobytes())
+    return same and scales[0] == scales[1] and aliases == {"b": "a"}
+
+
 def trips(count: int, seed: int) -> int:
     """Bit-exact round trips; returns how many were not."""
     from multipress.packing.packet import decode, encode
+    from multipress.packing.stream import varint
 
     random, wrong, began = np.random.default_rng(seed), 0, time.monotonic()
     for index in range(count):
@@ -49,9 +80,13 @@ def trips(count: int, seed: int) -> int:
         packet = encode(array)
         found = decode(packet)
         same = (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
-        if not same or len(packet) > array.nbytes + 4 + 2 * array.ndim:
+        header = 4 + sum(len(varint(size)) for size in array.shape)
+        if not same or len(packet) > array.nbytes + header:
             wrong += 1
             print(f"number {index} of seed {seed}: {array.dtype} {array.shape}", file=sys.stderr)
+        if index % 10 == 0 and not comes_back(tensor := tensor_of(random)):
+            wrong += 1
+            print(f"number {index} of seed {seed}: {tensor}", file=sys.stderr)
     seconds = round(time.monotonic() - began)
     print(json.dumps({"what": "trips", "count": count, "seed": seed, "wrong": wrong, "seconds": seconds}))
     return wrong
@@ -66,14 +101,27 @@ def fuzz(minutes: float, corpus: Path) -> None:
         from multipress.packing.container import read_header, write_container
         from multipress.packing.packet import decode, encode
         from multipress.packing.tokenizer import pack_tokenizer, unpack_tokenizer
+        from multipress.packing.weights import check_weights, read_tensors, write_weights
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tiny import word_piece
 
+    tensors = [tensor_of(np.random.default_rng(seed)) for seed in range(40)]
+    tensor = next(one for one in tensors if one.bits == 4 and one.has_groups)
+    records = write_weights({"a": tensor}, {})[1]
+
+    def read_entry(data: bytes) -> None:
+        """The entry of a tensor of integers, whose manifest says what it is."""
+        recorded = {"a": {**records["a"], "bytes": len(data)}}
+        file = memoryview(write_container({"a": ("U8", (len(data),), data)}, {"aliases": "{}"}))
+        check_weights(file, recorded, has_scales_apart=False)
+        read_tensors(file, recorded, has_scales_apart=False)
+
+    readers = (decode, lambda rest: read_header(memoryview(rest)), unpack_tokenizer, read_entry)
+
     def read(data: bytes) -> None:
-        reader = (decode, lambda rest: read_header(memoryview(rest)), unpack_tokenizer)[data[0] % 3 if data else 0]
         with suppress(ArtifactError):
-            reader(data[1:])
+            readers[data[0] % 4 if data else 0](data[1:])
 
     corpus.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
@@ -81,6 +129,8 @@ def fuzz(minutes: float, corpus: Path) -> None:
         (corpus / f"packet-{index}").write_bytes(b"\0" + encode(array_of(random)))
     container = write_container({"a": ("F16", (2, 2), bytes(8)), "b": ("U8", (3,), bytes(3))}, {"key": "value"})
     (corpus / "container").write_bytes(b"\1" + container)
+    scale, codes = encode(tensor.scale), encode(tensor.values)
+    (corpus / "entry").write_bytes(b"\3" + bytes([len(scale)]) + scale + codes)
     (corpus / "tokenizer").write_bytes(b"\2" + pack_tokenizer(word_piece([f"w{index}" for index in range(40)])))
     options = [f"-max_total_time={round(60 * minutes)}", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1"]
     atheris.Setup([sys.argv[0], *options, f"-artifact_prefix={corpus}-", str(corpus)], read)

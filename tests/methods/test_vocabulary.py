@@ -113,6 +113,14 @@ def test_ids_in_every_kind_of_post_processor_follow(processor):
     assert strings(small, rows) == strings(text, rows) == [["[CLS]", "bad", "cab", "[SEP]"]]
 
 
+def test_what_stands_behind_the_cut_of_a_text_is_kept_too():
+    rows = ["bad bad bad bad feed"]
+    cut = TextEncoder(TOKENIZER, 5).encode(rows)
+    pieces = json.loads(TOKENIZER)["model"]["vocab"]
+    assert pieces["feed"] not in words_to_keep(TOKENIZER, cut).tolist()
+    assert pieces["feed"] in words_to_keep(TOKENIZER, cut, rows).tolist()
+
+
 def tiny(**changes):
     torch.manual_seed(0)
     return BertForSequenceClassification(bert_config(len(PIECES), num_labels=2, **changes)).eval()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from multipress.errors import SettingError
+
 if TYPE_CHECKING:
     from multipress.artifact import Artifact
 
@@ -89,11 +91,16 @@ def inspect_artifact(artifact: Artifact) -> dict[str, Any]:
 def _dump(artifact: Artifact, folder: Path) -> int:
     import numpy as np
 
-    folder.mkdir(parents=True, exist_ok=True)
     count = 0
-    for name, tensor in artifact.tensors().items():
-        arrays = {name: tensor.values} | ({} if tensor.scale is None else {f"{name}.scale": tensor.scale})
-        for key, array in arrays.items():
-            np.save(folder / f"{key}.npy", array, allow_pickle=False)
-            count += 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, tensor in artifact.tensors().items():
+            arrays = {name: tensor.values} | ({} if tensor.scale is None else {f"{name}.scale": tensor.scale})
+            for key, array in arrays.items():
+                np.save(folder / f"{key}.npy", array, allow_pickle=False)
+                count += 1
+    except OSError as error:
+        raise SettingError(
+            f"{folder} cannot hold the arrays: {error.strerror or error}. Name another folder."
+        ) from None
     return count

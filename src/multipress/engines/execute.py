@@ -136,7 +136,7 @@ class Executor:
             rows = self._with_made(rows, pretrained, spec)
         if "teacher_translations" in recipe.needs(data.task.target):
             rows = self._with_translations(rows, pretrained, spec)
-        context = self._context(spec, recipe, pretrained, rows, data.task.target)
+        context = self._context(spec, recipe, pretrained, rows, data)
         if pretrained.new_head and data.task.target == "number" and not spec.start:
             Numbers.of(data.train.labels).into(pretrained.model)
         scratch = scratch_of(folder)
@@ -173,11 +173,17 @@ class Executor:
             path = saving.kept_path(share)
             write_bytes(folder / path.name, path.read_bytes())
 
-    def _context(self, spec: RunSpec, recipe: Recipe, pretrained: PretrainedModel, rows: Rows, target: str) -> Context:
+    def _context(
+        self, spec: RunSpec, recipe: Recipe, pretrained: PretrainedModel, rows: Rows, data: TaskData
+    ) -> Context:
         """What the methods of a run are given; changes the model where the run starts from another one's weights."""
+        target = data.task.target
 
         def words(general: bool) -> torch.Tensor:
-            return words_to_keep(pretrained.tokenizer_json, rows.encodings, shipped_text() if general else ())
+            # What stands behind the cut in one text may stand before it in another.
+            whole = data.train.every_text() if rows.num_cut else ()
+            more = [*whole, *(shipped_text() if general else ())]
+            return words_to_keep(pretrained.tokenizer_json, rows.encodings, more)
 
         context = Context(target, spec.seed, words=words)
         needs = recipe.needs(target)

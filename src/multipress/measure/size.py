@@ -18,7 +18,7 @@ _FLOAT_BYTES = 4
 # The first that fits: BERT's attention has an `output` too.
 _GROUPS = {
     "embeddings": re.compile(r"embeddings|^model\.shared\."),
-    "attention": re.compile(r"\.attention\.|_attn\.|\.attn|\.sa_layer_norm\."),
+    "attention": re.compile(r"\.attention\.|_attn[._]|\.attn|\.sa_layer_norm\."),
     "feed-forward": re.compile(r"\.(layer|layers)\.\d+\.|\.final_norm\."),
 }
 

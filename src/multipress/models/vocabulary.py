@@ -22,16 +22,16 @@ __all__ = ["shrink_tokenizer", "words_to_keep"]
 _NAMED_PAIRS = ("sep", "cls")  # of the post-processors BertProcessing and RobertaProcessing
 
 
-def words_to_keep(tokenizer_json: str, encodings: Sequence[Encoding], general_texts: Iterable[str] = ()) -> Tensor:
+def words_to_keep(tokenizer_json: str, encodings: Sequence[Encoding], texts: Iterable[str] = ()) -> Tensor:
     """Ids of the pieces that must stay, added tokens first, then in the order of the alphabet: (n,) int64.
 
-    Those of the rows and of the general texts, added tokens, ASCII characters, and the characters of which the pieces
+    Those of the rows and of the texts, added tokens, ASCII characters, and the characters of which the pieces
     that stay are made, both at the begin of a word and inside.
 
     Args:
         tokenizer_json: Content of a `tokenizer.json`.
         encodings: Rows that must be encoded as before.
-        general_texts: Further texts that must be.
+        texts: Further texts that must be, however long.
 
     Raises:
         SettingError: the tokenizer is not WordPiece.
@@ -49,7 +49,7 @@ def words_to_keep(tokenizer_json: str, encodings: Sequence[Encoding], general_te
     tokenizer = Tokenizer.from_str(tokenizer_json)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    for text in general_texts:
+    for text in texts:
         kept.update(tokenizer.encode(text, add_special_tokens=False).ids)
     pieces = {index: piece for piece, index in vocabulary.items()}
     characters = {chr(code) for code in range(128)}

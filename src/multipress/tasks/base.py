@@ -36,6 +36,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def every_text(self) -> list[str]:
+        """The texts of all rows, then the second texts where there are some."""
+        return [*self.texts, *(self.pairs or ())]
+
     def take(self, indices: Sequence[int] | np.ndarray) -> Split:
         """The rows at these positions, in the given order."""
         positions = np.asarray(indices, dtype=np.int64)

@@ -17,6 +17,7 @@ from multipress.methods.quantization.grid import (
     QuantizedWeight,
     fake_quantize,
     fake_quantize_learned,
+    in_groups,
     learned_scale,
     quantize_groups,
     quantize_rows,
@@ -153,6 +154,12 @@ class Quantization(Method):
             raise SettingError("Quantization found no linear layer and no embedding.")
         if self.group and any(hasattr(module, "leaving_columns") for module in modules.values()):
             raise SettingError("quantization.group and structured were not tested together. Choose one.")
+        if self.group and all(in_groups(m.weight, self.group).shape[-2] == 1 for m in modules.values()):
+            widths = ", ".join(map(str, sorted({m.weight.shape[-1] for m in modules.values()})))
+            raise SettingError(
+                f"quantization.group is {self.group}, which cuts no row of this model in two: rows are {widths} wide. "
+                "Take a smaller group."
+            )
         shared: dict[int, WeightQuantizer] = {}
         weights = {name: (module, module.weight) for name, module in modules.items()}
         for name, (module, weight) in weights.items():
