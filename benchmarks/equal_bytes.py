@@ -7,7 +7,7 @@ A combination is named by its methods, in any order, `rate` in place of `quantiz
 bytes, as the best of its cells that has no more of them. They are compared at the size of each of their cells, from
 where both have one, and in the mean over that range, sizes on a logarithmic scale. Intervals (95 %) are over 10,000
 drawings of the validation rows, all cells on the same; in each the best cell is chosen anew. With one seed they say
-nothing of what another training would give.
+nothing of what another training would give. Sizes are those of the artifacts stored again by this version.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from multipress.analysis.cells import Cell, read_cells
 from multipress.analysis.resampling import draw_rows
+from multipress.artifact import open_artifact
 from multipress.measure import read_outcome
+from multipress.packing.weights import write_weights
 from multipress.reproducibility import library_versions
 from multipress.store import Store
 
@@ -36,6 +39,16 @@ def family(cell: Cell) -> frozenset[str]:
     learned = settings.get("quantization", {}).get("rate") is not None
     names = {"rate" if name == "quantization" and learned else name for name in settings}
     return frozenset(names)
+
+
+def stored_again(cell: Cell, store: Store) -> Cell:
+    """The cell with the sizes that its artifact has when this version stores its tensors."""
+    attempt = store.done(cell.run_id)
+    assert attempt is not None
+    artifact = open_artifact(attempt / "artifact")
+    weights = len(write_weights(artifact.tensors(), artifact.aliases)[0])
+    package = artifact.package_bytes - artifact.weights_bytes + weights
+    return replace(cell, sizes={**cell.sizes, "weights_bytes": weights, "package_bytes": package})
 
 
 def best_within(sizes: np.ndarray, scores: np.ndarray, limits: np.ndarray) -> np.ndarray:
@@ -84,6 +97,7 @@ def main() -> None:
     outcomes = {cell.run_id: read_outcome(attempt) for cell in cells if (attempt := store.done(cell.run_id))}
     draws = draw_rows(cells, outcomes, RESAMPLES)
     common = {arguments.besides} - {""}
+    cells = [stored_again(cell, store) for cell in cells]
     ours, rivals = ([c for c in cells if family(c) == common | set(n.split("+"))] for n in arguments.compared)
     for name, own in zip(arguments.compared, (ours, rivals), strict=True):
         if len({(cell.model, cell.task, cell.seed) for cell in own}) != 1:

@@ -1,5 +1,7 @@
 """Rounds of iterative pruning of a translator: biases too, the learning rate rewound, weights rewound in one round."""
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,17 +10,22 @@ import torch
 from safetensors.numpy import load_file
 
 from multipress import train as loop
-from multipress.analysis import read_cells
+from multipress.analysis import analyze_cells, read_cells
 from multipress.artifact import open_artifact
+from multipress.cli.main import main
 from multipress.engines.execute import Executor, read_measurements
+from multipress.engines.identity import identity_of
 from multipress.engines.job import Places
 from multipress.errors import SpecError
+from multipress.measure import read_outcome
 from multipress.methods import Context, build_method
+from multipress.models.pretrained import identify
 from multipress.plan import Plan
 from multipress.recipe import Recipe
 from multipress.spec import DataSpec, RunSpec, StudySpec, TicketSpec, TrainingSpec
 from multipress.store import Store
 from multipress.study_file import read_study
+from multipress.tasks import load_task
 from tiny import parallel_rows, tiny_translator
 
 MODEL = "transformer-l1-h32-v300"
@@ -94,12 +101,71 @@ def test_all_rounds_have_names_of_their_own(tickets):
     assert len(set(labels)) == len(cells), labels
 
 
+def test_rounds_are_told_with_their_zeros_and_against_as_many_at_random(tickets):
+    store, cells = tickets
+    store.save_study("tickets", {"cells": [job.run_id for job in cells.values()], "spec": {}})
+    outcomes = {job.run_id: read_outcome(store.done(job.run_id)) for job in cells.values()}
+    rounds = {row["run_ids"][0]: row for row in analyze_cells(store.cells(), outcomes, 200)["rounds"]}
+    names = {cells[name].run_id: name for name in cells}
+    told = {names[run_id]: row for run_id, row in rounds.items()}
+    assert set(told) == set(cells)
+    assert {name: (row["importance"], row["rewind"], row["round"]) for name, row in told.items()} == {
+        "dense": ("", "", 0),
+        "first": ("magnitude", "rate", 1),
+        "second": ("magnitude", "rate", 2),
+        "weights": ("magnitude", "weights", 2),
+        "first random": ("random", "rate", 1),
+        "second random": ("random", "rate", 2),
+    }
+    score = {name: row["score"] for name, row in told.items()}
+    for name in ("first", "second", "weights"):
+        row, control = told[name], f"{'first' if name == 'first' else 'second'} random"
+        assert row["less_random"] == pytest.approx(score[name] - score[control])
+        assert row["change"] == pytest.approx(score[name] - score["dense"])
+        # The interval is of the difference on the same rows.
+        rows = np.random.default_rng(0).integers(6, size=(4000, 6))
+        drawn = outcomes[cells[name].run_id].score_on(rows) - outcomes[cells["dense"].run_id].score_on(rows)
+        assert row["change_interval"] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
+    assert told["dense"]["change"] is told["first random"]["less_random"] is None
+    assert told["second"]["sparsity_prunable"] == pytest.approx(0.64, abs=1e-3)
+    assert told["dense"]["sparsity"] == 0
+
+
+def test_rounds_are_on_the_page_and_in_the_terminal_and_zeros_in_the_csv(tickets, tmp_path, capsys):
+    store, cells = tickets
+    store.save_study("tickets", {"cells": [job.run_id for job in cells.values()], "spec": {}})
+    files = {"-o": tmp_path / "page.html", "--csv": tmp_path / "cells.csv"}
+    assert main(["report", str(store.folder), *[str(part) for item in files.items() for part in item]]) == 0
+    page = files["-o"].read_text()
+    assert "Pruned in rounds" in page
+    assert 'aria-label="score, in points by zeros, % of what may be pruned"' in page
+    rows = list(csv.DictReader(files["--csv"].read_text().splitlines()))
+    zeros = sorted(round(float(row["sparsity_prunable"] or 0), 2) for row in rows)
+    assert zeros == [0, 0.4, 0.4, 0.64, 0.64, 0.64]
+    assert sum(bool(row["sparsity"]) for row in rows) == 5
+    capsys.readouterr()
+    assert main(["analyze", str(store.folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "pruned in rounds" in printed
+    assert sum(line.startswith(("dense ", "magnitude", "random ")) for line in printed.splitlines()) >= 6
+
+
 def test_rewound_weights_are_under_the_masks_of_the_other_rounds(tickets):
     store, cells = tickets
     assert cells["weights"].spec.mask_from == cells["second"].spec.mask_from == cells["first"].run_id
     source, share = cells["weights"].spec.start.split("@")
-    assert share == "0.25"
-    assert "model.shared.weight" in load_file(store.done(source) / "kept-0.25.safetensors")
+    kept = load_file(store.done(source) / f"kept-{share}.safetensors")
+    # Those that the dense training has a quarter of the way on, of which no more is trained again.
+    assert store.run(source).spec["part"] == [0.0, 0.25]
+    whole = replace(cells["dense"].spec, kept=(0.25,))
+    model_sha256, data_sha256 = identify(MODEL, None).sha256, load_task(whole.data).sha256
+    run_id = identity_of(whole, model_sha256=model_sha256, data_sha256=data_sha256)
+    store.register(run_id, whole.to_json())
+    Executor(store, Places()).execute(run_id, whole)
+    expected = load_file(store.done(run_id) / "kept-0.25.safetensors")
+    assert set(kept) == set(expected)
+    assert "model.shared.weight" in kept
+    assert all(np.array_equal(kept[name], expected[name]) for name in expected)
     one, other = weights_of(tickets, "weights")[1], weights_of(tickets, "second")[1]
     pruned = weights_of(tickets, "second")[0].facts["pruned"]
     assert all(np.array_equal(one[key] == 0, other[key] == 0) for key in pruned)

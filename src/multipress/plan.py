@@ -315,15 +315,17 @@ class Plan:
     def _tickets(self, tickets: TicketSpec, model: str, data: DataSpec, seed: int, rate: float) -> list[Job]:
         """Rounds of iterative pruning, each with the zeros of the last one."""
         dense = self._chain(model, data, DENSE, seed, rate)
-        # A run of its own: that weights are kept for others changes what a run leaves, and so its name.
-        rewinds = ("weights" in tickets.rewind or tickets.weight_rounds) and tickets.at
-        kept = self._job(replace(dense.spec, kept=(float(tickets.at),))) if rewinds else dense
+        # The begin of the dense training once more, as a run of its own: that weights are kept for others changes what
+        # a run leaves, and so its name.
+        early, at = dense, float(tickets.at or 0)
+        if ("weights" in tickets.rewind or tickets.weight_rounds) and at:
+            early = self._job(replace(dense.spec, kept=(1.0,), part=(0.0, at), rewound=True))
         others = _ticket_settings(self.study)
-        rewound = f"{kept.run_id}@{float(tickets.at)}" if tickets.at else ""
+        rewound = f"{early.run_id}@1.0" if at else ""
         rounds = []
 
         def run(recipe: tuple[MethodSpec, ...], last: Job, number: int, rewind: str, before: Chain) -> Job:
-            part = tickets.part(number) if rewind == "rate" else (float(tickets.at) if tickets.rate_to else 0.0, 1.0)
+            part = tickets.part(number) if rewind == "rate" else (at if tickets.rate_to else 0.0, 1.0)
             job = self._job(
                 replace(
                     dense.spec,

@@ -16,6 +16,7 @@ from multipress.analysis.products import products, products_by_drop
 from multipress.analysis.resampling import GroupDraws, Outcome, draw_groups, draw_rows
 from multipress.analysis.shapley import shapley_shares
 from multipress.analysis.table import Group, group_cells
+from multipress.analysis.tickets import ticket_rounds
 from multipress.analysis.uncertainty import LEVEL, effect_intervals
 
 __all__ = ["analyze_cells", "Cell", "Drop", "Group", "Outcome", "SIZES", "group_cells", "read_cells"]
@@ -45,9 +46,9 @@ def analyze_cells(
         `smallest` (of these within the drop), `frontier` (rows by cost),
         `multiplicativity` (`tolerance`, `relative`, `rows` of both estimators and both sizes, `products` over models,
         `by_drop`), `interactions` (plain means), `mixed_model`, `intervals` (level, resamples, and rows over all
-        blocks, by model and by task), `shapley`, `priority`, `states` (how many cells are in which state),
-        `failed` (cells without a result that are not waiting for one), `timing`, and `notes` on what could not be told.
-        Plain JSON values.
+        blocks, by model and by task), `shapley`, `priority`, `rounds` (`ticket_rounds`), `states` (how many cells are
+        in which state), `failed` (cells without a result that are not waiting for one), `timing`, and `notes` on what
+        could not be told. Plain JSON values.
     """
     cells = read_cells(rows)
     shown = [{**cell.row, "label": cell.label} for cell in cells]
@@ -72,6 +73,7 @@ def analyze_cells(
         "intervals": {"level": LEVEL, "resamples": resamples, "rows": [one.to_json() for one in intervals]},
         "shapley": [one.to_json() for one in shapley_shares(cells)],
         "priority": priority(cells, with_intervals=not notes),
+        "rounds": ticket_rounds(cells, drawn),
         "states": states,
         "failed": [{key: row[key] for key in _FAILED_KEYS} for row in failed],
         "timing": timing,

@@ -71,11 +71,29 @@ def _print_tables(analysis: Mapping[str, Any]) -> None:
         "file: model.safetensors. smaller: dense fp32 weights over file.",
         style="dim",
     )
+    _print_rounds(console, analysis["rounds"])
     _print_effects(console, analysis)
     _print_products(console, analysis["multiplicativity"])
     for cell in analysis["failed"]:
         name = f"{cell['model']} {cell['task']} {cell['label']} seed {cell['seed']}"
         console.print(plain(f"{cell['state']}: {cell['run_id']} {name}: {cell['why']}"), style="red")
+
+
+def _print_rounds(console: Console, rounds: Sequence[Mapping[str, Any]]) -> None:
+    """Score by share of zeros of what was pruned in rounds."""
+    from multipress.plain_text import plain
+    from multipress.report.rounds import way_name, with_ends
+
+    for model, task in dict.fromkeys((row["model"], row["task"]) for row in rounds):
+        console.rule(plain(f"{model}, {task}: pruned in rounds"), align="left", style="dim", characters="─")
+        table = _plain_table(("way", "round", "zeros", "points", "less dense", "less random"))
+        for row in rounds:
+            if (row["model"], row["task"]) == (model, task):
+                zeros = "" if row["sparsity_prunable"] is None else f"{row['sparsity_prunable']:.1%}"
+                shown = [str(row["round"]), zeros, f"{100 * row['score']:.2f}"]
+                table.add_row(way_name(row), *shown, with_ends(row, "change"), with_ends(row, "less_random"))
+        console.print(table)
+        console.print("zeros: of the weights that may be pruned. random: as many zeros at random.\n", style="dim")
 
 
 def _plain_table(names: Sequence[str], num_texts: int = 1) -> Table:

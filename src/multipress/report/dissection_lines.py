@@ -1,4 +1,4 @@
-"""Lines over layers with intervals, as SVG: one color an artifact, drawn by classes."""
+"""Lines over layers or shares with intervals, as SVG: one color a line, drawn by classes."""
 
 from __future__ import annotations
 
@@ -24,34 +24,38 @@ class Series:
     Args:
         name: What it is of.
         number: Its place among the lines, which decides its color.
-        points: Layer, value, and the ends of its interval.
+        points: Layer or share, value, and the ends of its interval.
     """
 
     name: str
     number: int
-    points: Sequence[tuple[int, float, float, float]]
+    points: Sequence[tuple[float, ...]]
 
 
-def lines_svg(series: Sequence[Series], title: str) -> str:
+def lines_svg(series: Sequence[Series], title: str, across: str = "layer") -> str:
     """One panel.
 
     Args:
         series: Lines, of which one at least has points.
         title: Stands above it.
+        across: What the horizontal axis is.
     """
-    label = escaped(f"{title} by layer")
-    inside = _panel(series, title)
+    label = escaped(f"{title} by {across}")
+    inside = _panel(series, title, across)
     return f'<svg class="figure" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{inside}</svg>'
 
 
-def _panel(series: Sequence[Series], title: str) -> str:
+def _panel(series: Sequence[Series], title: str, across: str = "layer") -> str:
     layers = [point[0] for one in series for point in one.points]
     x = linear_scale([min(layers), max(layers)], _LEFT, WIDTH - _RIGHT)
     y = linear_scale([v for one in series for point in one.points for v in point[1:]], HEIGHT - _BOTTOM, _TOP)
-    inside = [f'<text class="head" x="{_LEFT}" y="16">{escaped(title)}</text>', _axes(x, y, sorted(set(layers)))]
+    inside = [
+        f'<text class="head" x="{_LEFT}" y="16">{escaped(title)}</text>',
+        _axes(x, y, sorted(set(layers)), across),
+    ]
     for one in series:
         shift = (one.number - (len(series) - 1) / 2) * _DODGE
-        inside.append(_series(one, x, y, shift))
+        inside.append(_series(one, x, y, shift, across))
     return "".join(inside)
 
 
@@ -84,7 +88,7 @@ def lines_figure(panels: Sequence[tuple[str, Sequence[Series]]], columns: int = 
     )
 
 
-def _axes(x: Scale, y: Scale, layers: Sequence[int]) -> str:
+def _axes(x: Scale, y: Scale, layers: Sequence[float], across: str) -> str:
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     step = y.ticks[1] - y.ticks[0] if len(y.ticks) > 1 else 1.0
     digits = 0 if step >= 1 else 1 if step >= 0.1 else 2 if step >= 0.01 else 3
@@ -94,20 +98,20 @@ def _axes(x: Scale, y: Scale, layers: Sequence[int]) -> str:
         parts.append(f'<path class="{kind}" d="M{_LEFT},{y(tick):.1f}H{right}"/>')
         text = f"{tick + 0.0:.{digits}f}"
         parts.append(f'<text class="tick end" x="{_LEFT - 6}" y="{y(tick):.1f}" dy="4">{text}</text>')
-    parts += [f'<text class="tick mid" x="{x(layer):.1f}" y="{bottom + 15}">{layer}</text>' for layer in layers]
+    parts += [f'<text class="tick mid" x="{x(layer):.1f}" y="{bottom + 15}">{layer:.0f}</text>' for layer in layers]
     parts.append(f'<path class="axis" d="M{_LEFT},{_TOP}V{bottom}H{right}"/>')
-    parts.append(f'<text class="tick mid" x="{(_LEFT + right) / 2}" y="{bottom + 29}">layer</text>')
+    parts.append(f'<text class="tick mid" x="{(_LEFT + right) / 2}" y="{bottom + 29}">{escaped(across)}</text>')
     return "".join(parts)
 
 
-def _series(one: Series, x: Scale, y: Scale, shift: float) -> str:
+def _series(one: Series, x: Scale, y: Scale, shift: float, across: str) -> str:
     color = f"c{one.number % _COLORS}"
     points = sorted(one.points)
     path = "L".join(f"{x(layer) + shift:.1f},{y(value):.1f}" for layer, value, _, _ in points)
     parts = [f'<path class="lines {color}" fill-opacity="0" d="M{path}"/>'] if points else []
     for layer, value, low, high in points:
         at = f"{x(layer) + shift:.1f}"
-        title = escaped(f"{one.name}, layer {layer}: {value:.4g} ({low:.4g} to {high:.4g})")
+        title = escaped(f"{one.name}, {across} {layer:.3g}: {value:.4g} ({low:.4g} to {high:.4g})")
         parts.append(
             f'<g><title>{title}</title><path class="spread {color}" d="M{at},{y(low):.1f}V{y(high):.1f}"/>'
             f'<circle class="mark {color}" cx="{at}" cy="{y(value):.1f}" r="2.6"/></g>'

@@ -16,6 +16,7 @@ from multipress.report.dissection import dissection_parts
 from multipress.report.document import document
 from multipress.report.figure import MARKERS, keys_of
 from multipress.report.page_data import data_json, page_data
+from multipress.report.rounds import rounds_section
 from multipress.report.sections import budgets_section, cells_section, failed_section, origin_section
 from multipress.report.statistics import effects_section, products_section, shares_section
 from multipress.report.table import cells_csv
@@ -46,7 +47,7 @@ def report_page(
         made: By run id, `command` (which makes its artifact again) and `parts` (rows of `measure.group_sizes`).
         dissections: What `read_dissections` gave: rows by the artifact that they were compared with.
     """
-    styles = (_STYLES[0], *([_DISSECTION_STYLE] if dissections else []), *_STYLES[1:])
+    styles = (_STYLES[0], *([_DISSECTION_STYLE] if dissections or analysis["rounds"] else []), *_STYLES[1:])
     title = f"multipress: {', '.join(studies) or 'runs'}"
     key = keys_of(analysis["groups"])
     data = page_data(analysis, key, made or {})
@@ -54,6 +55,7 @@ def report_page(
         budgets_section(data),
         explore_section(data, key),
         cells_section(analysis),
+        rounds_section(analysis["rounds"]),
         effects_section(analysis),
         products_section(analysis),
         shares_section(analysis),

@@ -28,6 +28,7 @@ _CSV_COLUMNS = (
     *("run_id", "model", "task", "label", "seed", "learning_rate", "state", "why", "score"),
     *("ideal_bytes", "weights_bytes", "package_bytes", "dense_bytes"),
 )
+_CSV_SHARES = ("sparsity", "sparsity_prunable")  # among the metrics of a cell
 
 
 def shown_row(group: Mapping[str, Any]) -> dict[str, str]:
@@ -74,8 +75,9 @@ def cells_csv(cells: Sequence[Mapping[str, Any]]) -> str:
     """The cells of an analysis as CSV, one line a run, every run in it, numbers in full."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
+    writer.writerow([*_CSV_COLUMNS, *_CSV_SHARES])
     for cell in cells:
         values = [cell.get(column) for column in _CSV_COLUMNS]
+        values += [cell.get("metrics", {}).get(name) for name in _CSV_SHARES]
         writer.writerow(["" if v is None else plain(v) if isinstance(v, str) else v for v in values])
     return text.getvalue()
