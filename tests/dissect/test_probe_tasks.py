@@ -95,6 +95,9 @@ def test_mentions_of_one_entity_in_a_window_are_the_same(data):
         same = {first, second} <= {"Ann", "She"} or first == second == "Bo"
         assert same == (label == 1)
     assert max(map(len, rows)) <= 48
+    # What is asked of one document moves together, in however many windows it is read.
+    assert set(found.cluster.tolist()) == {0}
+    assert len(set(found.spans[found.split == TEST, 0, 0].tolist())) > 1
 
 
 def test_supersenses_are_asked_of_the_targets_word(data):

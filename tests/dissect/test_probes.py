@@ -1,12 +1,14 @@
 """Probes: many trained at once are each as if trained alone, and find what is there."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
 from multipress.dissect.probe_tasks import DEV, TEST, TRAIN, Examples
-from multipress.dissect.probes import _mean, features_of, train_probes
+from multipress.dissect.probes import Probed, _mean, _rows, features_of, train_probes
 
 
 def task_of(num=600, classes=3, seed=0, combine="one"):
@@ -14,7 +16,8 @@ def task_of(num=600, classes=3, seed=0, combine="one"):
     labels = random.integers(classes, size=num)
     split = np.repeat([TRAIN, DEV, TEST], [num // 2, num // 4, num - num // 2 - num // 4])
     spans = np.stack([np.arange(num), np.zeros(num, int), np.ones(num, int)], axis=1)[:, None]
-    return Examples("t", combine, spans, labels, random.integers(classes, size=num), split, classes)
+    control = random.integers(classes, size=num)
+    return Examples("t", combine, spans, labels, control, split, np.arange(num), classes)
 
 
 def layers_of(task, noise, seed=0):
@@ -58,19 +61,34 @@ def test_features_are_on_the_scale_of_the_training_examples():
     index = random.integers(40, size=(30, 2))
     split = np.repeat([TRAIN, DEV, TEST], 10)
     task = task_of(num=30)
-    pair = features_of(state, index, Examples("t", "pair", task.spans, task.labels, task.control, split, 3)).numpy()
+    pair = features_of(state, index, replace(task, combine="pair", split=split)).numpy()
     assert pair.shape == (30, 12)
     assert pair[:10].mean(axis=0) == pytest.approx(0, abs=1e-5)
     assert pair[:10].std(axis=0)[[0, 1, 2, 4, 5, 6, 8, 9, 10]] == pytest.approx(1, abs=1e-4)
-    turned = [Examples("t", "difference", task.spans, task.labels, task.control, split, 3)] * 2
-    first = features_of(state, index, turned[0])
-    assert torch.equal(features_of(state, index[:, ::-1].copy(), turned[1]), -first)
+    turned = replace(task, combine="difference", split=split)
+    first = features_of(state, index, turned)
+    assert torch.equal(features_of(state, index[:, ::-1].copy(), turned), -first)
 
 
 def test_the_interval_knows_that_examples_of_a_sentence_move_together():
     random = np.random.default_rng(1)
     values = random.random(200)
-    alone = _mean(values, np.arange(200))
+    alone = _mean(values, np.arange(200), 0.0)
     assert alone[2] - alone[0] == pytest.approx(1.96 * values.std() / np.sqrt(200))
-    repeated = _mean(np.repeat(values, 5), np.repeat(np.arange(200), 5))
+    repeated = _mean(np.repeat(values, 5), np.repeat(np.arange(200), 5), 0.0)
     assert repeated == pytest.approx(alone)
+
+
+def test_the_interval_of_a_change_holds_what_other_trainings_of_the_probe_would_give():
+    """Two probes of one truth: of examples that all are told, only the trainings differ."""
+    random = np.random.default_rng(0)
+    task, missed = replace(task_of(400), split=np.where(np.arange(400) < 1, TRAIN, TEST)), 0
+    for _ in range(300):
+        sides = []
+        for _ in range(2):
+            by_seed = 0.7 + 0.05 * random.standard_normal((1, 3))
+            right = np.full((1, 399), by_seed.mean())
+            sides.append(Probed(right, np.zeros((1, 399)), by_seed, np.zeros((1, 3))))
+        row = next(_rows(task, *sides, 3))
+        missed += not row.context["change_low"] <= 0 <= row.context["change_high"]
+    assert 0.02 < missed / 300 < 0.2  # three trainings tell little of their spread

@@ -1,6 +1,7 @@
 """The dissection as words and as a page: what an interval supports is said, hostile text does nothing."""
 
 import base64
+import csv
 import hashlib
 import json
 import re
@@ -11,10 +12,11 @@ from scipy.stats import t as student
 
 from dissected import dissected_rows, marked, measured, zeros
 from multipress.errors import StoreError
-from multipress.report.dissection import dissection_page, dissection_sections
+from multipress.report.dissection import dissection_figure, dissection_page, dissection_sections
 from multipress.report.dissection_contrasts import chance
-from multipress.report.dissection_rows import read_dissections
+from multipress.report.dissection_rows import dissection_csv, read_dissections
 from multipress.report.dissection_words import dissection_table, findings, lost_probes
+from multipress.report.dissection_zeros import zeros_by_kind
 from multipress.spec import DataSpec, RunSpec
 from multipress.store import Store
 
@@ -135,10 +137,42 @@ def read(page):
 
 def test_the_page_has_every_part_and_is_whole(rows):
     page = read(dissection_page(rows, "multipress dissect a --against b"))
-    for words in ("What differs", "Layer by layer", "with intervals", "Across layers", "Which head matches which",
-                  "Where the zeros are", "What probes find", "multipress dissect a --against b"):  # fmt: skip
+    for words in ("What differs", "Layer by layer", "with intervals", "Across layers", "Neurons that all have",
+                  "Which head matches which", "Where the zeros are", "What probes find", "multipress dissect a --against b"):  # fmt: skip
         assert words in page.text
     assert "2 0.90" in page.text
+
+
+def test_zeros_are_told_by_kind_with_biases_and_a_decoders_apart():
+    found = []
+    for side, layer in (("encoder", 1), ("encoder", 2), ("decoder", 3)):
+        for kind, is_bias, size, pruned in (
+            ("key", False, 100, 10 * layer),
+            ("key", True, 10, 10),
+            ("norm", True, 5, 5),
+        ):
+            one = zeros(layer, kind, pruned)
+            one["context"] |= {"tensor": f"model.{side}.layers.0", "is_bias": is_bias, "size": size}
+            found.append(one)
+    assert zeros_by_kind(found, "small") == {
+        "encoder key": 0.15, "decoder key": 0.3, "encoder key bias": 1.0, "decoder key bias": 1.0
+    }  # fmt: skip
+    page = read(dissection_page(found, ""))
+    assert "By kind" in page.text
+    assert "decoder key bias" in page.text
+
+
+def test_the_csv_has_zeros_heads_and_what_all_have_but_no_layers_of_other_depth(rows):
+    found = list(csv.DictReader(dissection_csv(rows).splitlines()))
+    assert {row["name"] for row in found} == {row["name"] for row in rows}
+    assert all(row["low"] for row in found if row["name"] == "linear_cka")
+    assert [row["match"] for row in found if row["name"] == "attention_head_match"] == ["2", "2"]
+    assert {row["matrix"] for row in found if row["name"] == "zero_share"} == {"query", "value"}
+
+
+def test_the_ninth_line_is_told_from_the_first():
+    rows = [row for n in range(9) for row in measured("linear_cka", {0: 1.0, 1: 0.9}, artifact=f"a{n}")]
+    assert dissection_figure(rows).count('class="lines dashed c0"') == 1
 
 
 def test_parts_without_rows_are_left_out():

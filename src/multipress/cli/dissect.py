@@ -44,7 +44,9 @@ def dissect(
         Path | None, typer.Option("-o", "--out", metavar="FILE.html", help="Also write a page about it.")
     ] = None,
     figure: Annotated[Path | None, typer.Option(help="Also write the lines with their intervals as SVG.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Also write the rows that have intervals as CSV.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Also write the rows as CSV, but of layers of different depth.")
+    ] = None,
     words: Annotated[int, typer.Option("--words", min=1, help="About how many words of the text are read.")] = 10_000,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="How often each probe is trained.")] = 3,
     data_dir: Annotated[Path | None, typer.Option("--data-dir", help="Folder of the probes' data.")] = None,

@@ -7,7 +7,7 @@ drawn at random for each kind of word, so that a probe that tells it has learned
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ __all__ = ["PROBES", "Examples", "Source", "load_source", "probe_names", "source
 
 TRAIN, DEV, TEST = range(3)
 SENTENCES = (3000, 750, 1500)  # most of each split
+SENTENCES_OF = {"probing/word_content": (10_000, 1000, 1500)}  # of 1,000 classes, few examples teach nothing
 TREES = (2500, 800, 1200)
 WORDS = (10_000, 2500, 5000)
 PAIRS = (6000, 1500, 3000)
@@ -71,6 +72,7 @@ class Examples:
         labels: Classes from 0 (N,).
         control: Classes by kind of word (N,).
         split: `TRAIN`, `DEV` or `TEST` (N,).
+        cluster: Examples of one sentence or document, which depend on each other, have one number (N,).
         num_classes: How many classes there are.
     """
 
@@ -80,6 +82,7 @@ class Examples:
     labels: np.ndarray
     control: np.ndarray
     split: np.ndarray
+    cluster: np.ndarray
     num_classes: int
 
 
@@ -98,12 +101,16 @@ class Source:
 
 @dataclass(frozen=True)
 class _Found:
-    """An example before its label is a number: spans, label, the words that decide its control label, split."""
+    """An example before its label is a number: spans, label, the words that decide its control label, split.
+
+    `document` is the number of its document, where one has several rows.
+    """
 
     spans: tuple[tuple[int, int, int], ...]
     label: str
     words: str
     split: int
+    document: int | None = None
 
 
 def probe_names(asked: str) -> tuple[str, ...]:
@@ -173,7 +180,9 @@ def _numbered(task: str, combine: str, found: list[_Found]) -> Examples:
     in_train = np.sort(labels[split == TRAIN])
     draws = {one.words: seed_for("control", task, one.words) % len(in_train) for one in found}
     control = in_train[[draws[one.words] for one in found]]
-    return Examples(task, combine, np.array([one.spans for one in found]), labels, control, split, len(names))
+    spans = np.array([one.spans for one in found])
+    cluster = np.array([one.spans[0][0] if one.document is None else one.document for one in found])
+    return Examples(task, combine, spans, labels, control, split, cluster, len(names))
 
 
 def _sample(places: Sequence[Any], most: int, *seed: object) -> list[Any]:
@@ -202,7 +211,8 @@ def _sentences(data_dir: Path, source: str) -> tuple[list[list[str]], Callable[[
     rows: list[list[str]] = []
     found = []
     for part, name in enumerate(("train", "dev", "test")):
-        for place in _sample([i for i, own in enumerate(split) if own == name], SENTENCES[part], source, name):
+        most = SENTENCES_OF.get(source, SENTENCES)[part]
+        for place in _sample([i for i, own in enumerate(split) if own == name], most, source, name):
             words = sentence[place].split()
             found.append(_Found(((len(rows), 0, len(words)),), str(label[place]), words[0].lower(), part))
             rows.append(words)
@@ -278,10 +288,10 @@ def _documents(data_dir: Path, source: str) -> tuple[list[list[str]], Callable[[
     kept: list[_Found] = []
     for split, values in _split_files(data_dir / source, ("tokens", "mentions")):
         documents = zip(*values.values(), strict=True)
-        windows = [window for sentences, mentions in documents for window in _windows(sentences, mentions)]
+        windows = [(number, window) for number, one in enumerate(documents) for window in _windows(*one)]
         found: list[_Found] = []
-        for words, own in _sample(windows, WINDOWS[split], source, split):
-            found += _coreferences(len(rows), words, own, split)
+        for number, (words, own) in _sample(windows, WINDOWS[split], source, split):
+            found += (replace(one, document=number) for one in _coreferences(len(rows), words, own, split))
             rows.append(words)
         kept += _sample(found, PAIRS[split], source, split)
     return rows, lambda task: iter(kept)

@@ -45,11 +45,13 @@ class Probed:
         right: Share of the seeds that were right, of each layer and test example (L, N).
         control: The same of the control labels (L, N).
         by_seed: Accuracy (L, S).
+        control_by_seed: The same of the control labels (L, S).
     """
 
     right: np.ndarray
     control: np.ndarray
     by_seed: np.ndarray
+    control_by_seed: np.ndarray
 
 
 class Prober:
@@ -78,7 +80,7 @@ class Prober:
         for source in self._sources.values():
             digest.update(json.dumps([source.rows, sorted(source.tasks)]).encode())
             for _, task in sorted(source.tasks.items()):
-                for values in (task.spans, task.labels, task.control, task.split):
+                for values in (task.spans, task.labels, task.control, task.split, task.cluster):
                     digest.update(np.ascontiguousarray(values, dtype=np.int64).data)
         return digest.hexdigest()
 
@@ -138,7 +140,7 @@ class Prober:
             features = torch.stack([features_of(captured.states[layer], index, task) for layer in layers])
             parts.append(train_probes(features, task, list(layers), self._seeds))
         right, control = (torch.cat(side).numpy() for side in zip(*parts, strict=True))  # (L, S, N)
-        return Probed(right.mean(axis=1), control.mean(axis=1), right.mean(axis=2))
+        return Probed(right.mean(axis=1), control.mean(axis=1), right.mean(axis=2), control.mean(axis=2))
 
 
 def _token_counts(first: Reading, second: Reading) -> np.ndarray:
@@ -158,7 +160,8 @@ def _usable(task: Examples, counts: list[np.ndarray]) -> Examples:
     if any(not np.any(split == part) for part in (TRAIN, DEV, TEST)):
         raise DataError(f"The probe {task.name} has a split of which the models read no example; their texts are cut.")
     return replace(
-        task, spans=task.spans[kept], labels=task.labels[kept], control=task.control[kept], split=split
+        task, spans=task.spans[kept], labels=task.labels[kept], control=task.control[kept], split=split,
+        cluster=task.cluster[kept],
     )  # fmt: skip
 
 
@@ -253,9 +256,9 @@ def _losses(features: Tensor, targets: Tensor, weights: Tensor, bias: Tensor) ->
 
 
 def _rows(task: Examples, own: Probed, other: Probed, seeds: int) -> Iterator[Found]:
-    """Accuracy and selectivity of each layer, with intervals over test sentences."""
+    """Accuracy and selectivity of each layer, with intervals over test sentences and over trainings of the probe."""
     test = task.split == TEST
-    clusters = task.spans[test, 0, 0]  # examples of one sentence depend on each other
+    clusters = task.cluster[test]
     most_frequent = np.bincount(task.labels[task.split == TRAIN]).argmax()
     facts = {
         "probe": task.name,
@@ -268,16 +271,17 @@ def _rows(task: Examples, own: Probed, other: Probed, seeds: int) -> Iterator[Fo
     deep = same_depth(len(own.right), len(other.right))
     for layer, there in enumerate(deep):
         around: dict[str, Any] = {**facts, "layer": layer, "against_layer": there}
+        sides = ((own, layer), (other, there))
         pairs = {
-            "probe_accuracy": (own.right[layer], other.right[there]),
-            "probe_selectivity": (
-                own.right[layer] - own.control[layer],
-                other.right[there] - other.control[there],
-            ),
+            "probe_accuracy": [(one.right[n], one.by_seed[n]) for one, n in sides],
+            "probe_selectivity": [
+                (one.right[n] - one.control[n], one.by_seed[n] - one.control_by_seed[n]) for one, n in sides
+            ],
         }
-        for name, (values, others) in pairs.items():
-            value, low, high = _mean(values, clusters)
-            change, change_low, change_high = _mean(values - others, clusters)
+        for name, ((values, trained), (others, trained_there)) in pairs.items():
+            spread, spread_there = _seed_variance(trained), _seed_variance(trained_there)
+            value, low, high = _mean(values, clusters, spread)
+            change, change_low, change_high = _mean(values - others, clusters, spread + spread_there)
             context = {
                 **around,
                 "low": low,
@@ -292,13 +296,23 @@ def _rows(task: Examples, own: Probed, other: Probed, seeds: int) -> Iterator[Fo
             yield Found(name, value, "share", context)
 
 
-def _mean(values: np.ndarray, clusters: np.ndarray) -> tuple[float, float, float]:
-    """Mean and its 95 % interval, where examples of one cluster (sentence) move together.
+def _seed_variance(by_seed: np.ndarray) -> float:
+    """Variance, over trainings of the probe, of their mean accuracy; 0 where there was one."""
+    return float(by_seed.var(ddof=1)) / len(by_seed) if len(by_seed) > 1 else 0.0
+
+
+def _mean(values: np.ndarray, clusters: np.ndarray, more: float) -> tuple[float, float, float]:
+    """Mean and its 95 % interval, where examples of one cluster (sentence, document) move together.
+
+    Args:
+        values: (N,).
+        clusters: Number of the cluster of each (N,).
+        more: Variance of the mean that the examples do not show.
 
     References:
         Miller (2024), equation 4: standard errors of clustered questions.
     """
     mean = float(values.mean())
     _, index = np.unique(clusters, return_inverse=True)
-    error = float(np.sqrt(np.sum(np.bincount(index, weights=values - mean) ** 2)) / len(values))
+    error = float(np.sqrt(np.sum(np.bincount(index, weights=values - mean) ** 2) / len(values) ** 2 + more))
     return mean, mean - _NORMAL * error, mean + _NORMAL * error

@@ -9,26 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from multipress.report.dissection_lines import Series, legend_html, lines_figure, lines_svg
+from multipress.report.dissection_tables import note_html, shaded, shaded_table, table_line
 from multipress.report.dissection_words import (
     PARTS,
     Row,
     artifacts_of,
     at_same_depth,
     findings,
-    is_matrix,
     rows_of_part,
 )
+from multipress.report.dissection_zeros import zeros_section
 from multipress.report.document import document
 from multipress.report.text import NONE, escaped
 
 __all__ = ["dissection_figure", "dissection_page", "dissection_parts", "dissection_sections"]
 
 _STYLES = ("figure.css", "dissection.css")
-_SHADES = 10
 _HEATS = (
     ("linear_cka", "Hidden states: linear CKA with the reference's layer of the same depth", 3),
     ("pwcca", "Hidden states: PWCCA", 3),
     ("attention_maxcorr", "Attention: mean best correlation of the reference's heads", 3),
+    ("attention_same_index", "Attention: share of the heads whose match has the same number", 2),
 )
 _LINES = (
     ("linear_cka", "linear CKA"),
@@ -39,7 +40,10 @@ _CHANGES = (
     ("pca_components", "components with 99 % of the variance"),
     ("participation_ratio", "participation ratio"),
     ("intrinsic_dimension", "intrinsic dimension"),
+    ("neurons_same_index_in_last", "neurons whose match in the last layer has the same number"),
     ("attention_entropy", "entropy of attention, bits"),
+    ("attention_distance", "distance of attention, words"),
+    ("attention_degenerate", "heads that look at the same whichever word looks"),
 )
 _FIRST_NOTE = (
     "What an interval over the text supports, and no more: other text, not other trainings. One model is one seed; "
@@ -56,7 +60,10 @@ _HEADS_NOTE = (
     "For each head of the reference, the head of the artifact whose maps correlate best, and how well; underlined "
     "where it has another number. Heads that look at the same whichever word looks are left out."
 )
-_ZEROS_NOTE = "Share of the weights that are zero as stored: pruned, or rounded to zero. Darker is more."
+_FOUND_NOTE = (
+    "MinCorr: how well each neuron of the reference is found in the artifact that has it least, mean over neurons. "
+    "Darker is less."
+)
 _PROBES_NOTE = (
     "Accuracy of a linear classifier on each frozen layer; below it the change against the reference in points, bold "
     "where its 95 % interval, over test sentences, leaves out zero (of many looked at, one in twenty is bold by "
@@ -81,7 +88,7 @@ def dissection_sections(rows: Sequence[Row]) -> list[str]:
 
 def _found(rows: Sequence[Row], title: str, note: str) -> str:
     sentences = "".join(f'<p class="found">{escaped(sentence)}</p>' for sentence in findings(rows))
-    return f"<section><h2>{escaped(title)}</h2>{sentences}{_note(note)}</section>"
+    return f"<section><h2>{escaped(title)}</h2>{sentences}{note_html(note)}</section>"
 
 
 def _sections_of(rows: Sequence[Row], of: str = "") -> list[str]:
@@ -89,13 +96,14 @@ def _sections_of(rows: Sequence[Row], of: str = "") -> list[str]:
     artifacts, parts = artifacts_of(rows), []
     heats = "".join(_heat(rows, artifacts, *one) for one in _HEATS)
     if heats:
-        parts.append(f"<section><h2>Layer by layer{escaped(of)}</h2>{_note(_HEAT_NOTE)}{heats}</section>")
+        parts.append(f"<section><h2>Layer by layer{escaped(of)}</h2>{note_html(_HEAT_NOTE)}{heats}</section>")
     parts.append(_lines(rows, artifacts, f"Likeness, with intervals{of}", _LINES, _LINES_NOTE, change=False))
     parts.append(_lines(rows, artifacts, f"How much each layer uses{of}", _CHANGES, _CHANGES_NOTE, change=True))
     parts += [
         _across(rows, artifacts, of),
+        _found_in_all(rows, of),
         _heads(rows, artifacts, of),
-        _zeros(rows, artifacts),
+        zeros_section(rows, artifacts),
         _probes(rows, artifacts),
     ]
     return [part for part in parts if part]
@@ -111,7 +119,7 @@ def dissection_parts(dissections: Mapping[str, Sequence[Row]]) -> list[str]:
     for against, rows in dissections.items():
         title = f"<h2>Inside: what compression changed in {escaped(against)}</h2>"
         names = ", ".join(artifacts_of(rows))
-        parts.append(f"<section>{title}{_note(escaped(f'By multipress dissect, of {names}.'))}</section>")
+        parts.append(f"<section>{title}{note_html(escaped(f'By multipress dissect, of {names}.'))}</section>")
         parts += dissection_sections(rows)
     return parts
 
@@ -132,34 +140,6 @@ def dissection_page(rows: Sequence[Row], command: str) -> str:
     return document("multipress: dissection", body, _STYLES)
 
 
-def _note(text: str) -> str:
-    return f'<p class="note">{text}</p>'
-
-
-def _table(head: Sequence[str], lines: Sequence[str]) -> str:
-    """A table whose first column is text; cells come as HTML."""
-    cells = "".join(f'<th scope="col"{_first(i)}>{escaped(name)}</th>' for i, name in enumerate(head))
-    return (
-        f'<div class="scroll" tabindex="0"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{''.join(lines)}</tbody></table></div>"
-    )
-
-
-def _first(column: int) -> str:
-    return "" if column else ' class="text"'
-
-
-def _line(name: str, cells: Sequence[str]) -> str:
-    return f'<tr><th scope="row" class="text">{escaped(name)}</th>{"".join(cells)}</tr>'
-
-
-def _shaded(value: float, light: float, dark: float, digits: int, title: str = "") -> str:
-    """A cell whose shade says where its number lies on the way from one number to another."""
-    shade = 0 if light == dark else round((value - light) / (dark - light) * (_SHADES - 1))
-    tip = f' title="{escaped(title)}"' if title else ""
-    return f'<td class="h{min(max(shade, 0), _SHADES - 1)}"{tip}>{value:.{digits}f}</td>'
-
-
 def _interval(context: Mapping[str, float], prefix: str = "", digits: int = 3) -> str:
     return f"{context[f'{prefix}low']:.{digits}f} to {context[f'{prefix}high']:.{digits}f}"
 
@@ -174,13 +154,13 @@ def _heat(rows: Sequence[Row], artifacts: Sequence[str], name: str, title: str, 
     lines = []
     for artifact, own in found.items():
         cells = [
-            _shaded(row["value"], max(values), min(values), digits, _interval(row["context"]))
+            shaded(row["value"], max(values), min(values), digits, _interval(row["context"]))
             if (row := own.get(layer)) is not None
             else f"<td>{NONE}</td>"
             for layer in layers
         ]
-        lines.append(_line(artifact, cells))
-    return f"<h3>{escaped(title)}</h3>{_table(['layer', *map(str, layers)], lines)}"
+        lines.append(table_line(artifact, cells))
+    return f"<h3>{escaped(title)}</h3>{shaded_table(['layer', *map(str, layers)], lines)}"
 
 
 def _lines(
@@ -198,7 +178,7 @@ def _lines(
     if not panels:
         return ""
     return (
-        f"<section><h2>{escaped(title)}</h2>{_note(note)}{legend_html(artifacts)}"
+        f"<section><h2>{escaped(title)}</h2>{note_html(note)}{legend_html(artifacts)}"
         f'<div class="panels">{"".join(panels)}</div></section>'
     )
 
@@ -232,7 +212,7 @@ def dissection_figure(rows: Sequence[Row]) -> str:
     rows = rows_of_part(rows)
     artifacts = artifacts_of(rows)
     likeness = _panels(rows, artifacts, (_LINES[0], _LINES[2]), change=False)
-    return lines_figure([*likeness, *_panels(rows, artifacts, (_CHANGES[0], _CHANGES[3]), change=True)])
+    return lines_figure([*likeness, *_panels(rows, artifacts, (_CHANGES[0], _CHANGES[4]), change=True)])
 
 
 def _across(rows: Sequence[Row], artifacts: Sequence[str], of: str) -> str:
@@ -251,13 +231,27 @@ def _across(rows: Sequence[Row], artifacts: Sequence[str], of: str) -> str:
         lines = []
         for layer in layers:
             values = [found.get((layer, other)) for other in others]
-            cells = [f"<td>{NONE}</td>" if value is None else _shaded(value, low, high, 2) for value in values]
-            lines.append(_line(f"layer {layer}", cells))
-        parts.append(f"<h3>{escaped(artifact)}</h3>{_table(['with layer', *map(str, others)], lines)}")
+            cells = [f"<td>{NONE}</td>" if value is None else shaded(value, low, high, 2) for value in values]
+            lines.append(table_line(f"layer {layer}", cells))
+        parts.append(f"<h3>{escaped(artifact)}</h3>{shaded_table(['with layer', *map(str, others)], lines)}")
     if not parts:
         return ""
-    note = _note("Linear CKA of every layer (down) with every layer of the reference (across). Darker is more alike.")
+    note = note_html(
+        "Linear CKA of every layer (down) with every layer of the reference (across). Darker is more alike."
+    )
     return f"<section><h2>Across layers{escaped(of)}</h2>{note}{''.join(parts)}</section>"
+
+
+def _found_in_all(rows: Sequence[Row], of: str) -> str:
+    """MinCorr by layer, where several artifacts were compared."""
+    own = [row for row in rows if row["name"] == "mincorr"]
+    if not own:
+        return ""
+    values = [row["value"] for row in own]
+    cells = [shaded(value, max(values), min(values), 3) for value in values]
+    table = shaded_table(["layer", *(str(row["context"]["layer"]) for row in own)], [table_line("mincorr", cells)])
+    note = note_html(escaped(f"{_FOUND_NOTE} Of {own[0]['context']['artifact']}."))
+    return f"<section><h2>Neurons that all have{escaped(of)}</h2>{note}{table}</section>"
 
 
 def _heads(rows: Sequence[Row], artifacts: Sequence[str], of: str) -> str:
@@ -270,11 +264,13 @@ def _heads(rows: Sequence[Row], artifacts: Sequence[str], of: str) -> str:
         if not blocks:
             continue
         heads = sorted({head for own in blocks.values() for head in own})
-        lines = [_line(f"layer {block}", [_head(own.get(head)) for head in heads]) for block, own in blocks.items()]
-        parts.append(f"<h3>{escaped(artifact)}</h3>{_table(['head', *map(str, heads)], lines)}")
+        lines = [
+            table_line(f"layer {block}", [_head(own.get(head)) for head in heads]) for block, own in blocks.items()
+        ]
+        parts.append(f"<h3>{escaped(artifact)}</h3>{shaded_table(['head', *map(str, heads)], lines)}")
     if not parts:
         return ""
-    return f"<section><h2>Which head matches which{escaped(of)}</h2>{_note(_HEADS_NOTE)}{''.join(parts)}</section>"
+    return f"<section><h2>Which head matches which{escaped(of)}</h2>{note_html(_HEADS_NOTE)}{''.join(parts)}</section>"
 
 
 def _head(row: Row | None) -> str:
@@ -283,33 +279,6 @@ def _head(row: Row | None) -> str:
     context = row["context"]
     kind = "" if context["match"] == context["head"] else ' class="other"'
     return f"<td{kind}>{context['match']} <small>{row['value']:.2f}</small></td>"
-
-
-def _zeros(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
-    parts = []
-    for artifact in artifacts:
-        shares: dict[tuple[int, str], float] = {}
-        for row in rows:
-            context = row["context"]
-            if row["name"] == "zero_share" and context["artifact"] == artifact and is_matrix(row):
-                shares[context["layer"], context["matrix"]] = row["value"]
-        if not any(shares.values()):
-            continue
-        layers, matrices = sorted({place[0] for place in shares}), list(dict.fromkeys(place[1] for place in shares))
-        lines = [
-            _line(
-                matrix,
-                [
-                    f"<td>{NONE}</td>" if (share := shares.get((layer, matrix))) is None else _shaded(share, 0, 1, 2)
-                    for layer in layers
-                ],
-            )
-            for matrix in matrices
-        ]
-        parts.append(f"<h3>{escaped(artifact)}</h3>{_table(['layer', *map(str, layers)], lines)}")
-    if not parts:
-        return ""
-    return f"<section><h2>Where the zeros are</h2>{_note(_ZEROS_NOTE)}{''.join(parts)}</section>"
 
 
 def _probes(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
@@ -328,10 +297,10 @@ def _probes(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
         layers = sorted({layer for own in tasks.values() for layer in own})
         own_selective = {place[1:]: value for place, value in selective.items() if place[0] == artifact}
         lines = list(_probe_lines(tasks, layers, own_selective))
-        parts.append(f"<h3>{escaped(artifact)}</h3>{_table(['probe', *map(str, layers)], lines)}")
+        parts.append(f"<h3>{escaped(artifact)}</h3>{shaded_table(['probe', *map(str, layers)], lines)}")
     if not parts:
         return ""
-    return f"<section><h2>What probes find</h2>{_note(_PROBES_NOTE)}{''.join(parts)}</section>"
+    return f"<section><h2>What probes find</h2>{note_html(_PROBES_NOTE)}{''.join(parts)}</section>"
 
 
 def _probe_lines(
@@ -349,4 +318,4 @@ def _probe_lines(
             if (name, layer) in selective:
                 change += f", {selective[name, layer]:.2f}"
             cells.append(f'<td{kind} title="{title}">{show(own[layer])}<br><small>{change}</small></td>')
-        yield _line(name, cells)
+        yield table_line(name, cells)

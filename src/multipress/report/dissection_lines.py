@@ -80,7 +80,7 @@ def lines_figure(panels: Sequence[tuple[str, Sequence[Series]]], columns: int = 
     ]
     height = top + 18 * (-(-len(names) // 2)) + 12
     style = resources.files("multipress.report").joinpath("figure.css").read_text(encoding="utf-8")
-    style += ".lines { fill: none; stroke-width: 1.6; }"
+    style += ".lines { fill: none; stroke-width: 1.6; } .dashed { stroke-dasharray: 5 3; }"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'class="figure" role="img"><title>Layer by layer</title><style>{style}</style>'
@@ -106,9 +106,10 @@ def _axes(x: Scale, y: Scale, layers: Sequence[float], across: str) -> str:
 
 def _series(one: Series, x: Scale, y: Scale, shift: float, across: str) -> str:
     color = f"c{one.number % _COLORS}"
+    stroke = f"lines dashed {color}" if one.number // _COLORS % 2 else f"lines {color}"  # colors come a second time
     points = sorted(one.points)
     path = "L".join(f"{x(layer) + shift:.1f},{y(value):.1f}" for layer, value, _, _ in points)
-    parts = [f'<path class="lines {color}" fill-opacity="0" d="M{path}"/>'] if points else []
+    parts = [f'<path class="{stroke}" fill-opacity="0" d="M{path}"/>'] if points else []
     for layer, value, low, high in points:
         at = f"{x(layer) + shift:.1f}"
         title = escaped(f"{one.name}, {across} {layer:.3g}: {value:.4g} ({low:.4g} to {high:.4g})")

@@ -19,11 +19,23 @@ __all__ = ["dissection_csv", "read_dissections"]
 Row = dict[str, Any]
 _COLUMNS = (
     *("name", "artifact", "against", "part", "layer", "against_layer", "probe", "value", "unit", "low", "high"),
-    *("against_value", "change", "change_low", "change_high"),
+    *("against_value", "change", "change_low", "change_high", "matrix", "is_bias", "size", "pruned", "head", "match"),
 )
 # What a row's context says of the number, the two models and the text; the rest says where it was measured.
 _FOUND = {"low", "high", "against_value", "change", "change_low", "change_high", "match", "zeros", "pruned"}
-_FOUND |= {"seeds", "seed_sd", "test_examples", "train_examples", "text", "words", "rows", "against"}
+_FOUND |= {
+    "without",
+    "change_without",
+    "seeds",
+    "seed_sd",
+    "test_examples",
+    "train_examples",
+    "text",
+    "words",
+    "rows",
+    "against",
+}
+_WITHOUT_INTERVAL = ("zero_share", "attention_head_match", "mincorr")
 _NAME = re.compile(r"dissect_\w+-(\d+)")  # what was asked, and the version of the measures
 _Part = tuple[str, str, int]  # the reference, the text, and how many words of it
 
@@ -99,7 +111,7 @@ def _told_apart(by_run: Mapping[str, Mapping[str, Row]]) -> Iterator[list[Row]]:
 
 
 def dissection_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows that have an interval as CSV, one line each, six digits after the point.
+    """The rows as CSV, one line each, six digits after the point; not those of layers of different depth.
 
     Args:
         rows: What `multipress dissect --json` printed.
@@ -108,11 +120,13 @@ def dissection_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for row in rows:
-        if "low" in row["context"]:
+        if "low" in row["context"] or row["name"] in _WITHOUT_INTERVAL:
             values = {**row["context"], **{key: row[key] for key in ("name", "value", "unit")}}
             writer.writerow([_cell(values.get(column, "")) for column in _COLUMNS])
     return text.getvalue()
 
 
 def _cell(value: Any) -> Any:
-    return plain(value) if isinstance(value, str) else round(value, 6)
+    if isinstance(value, str):
+        return plain(value)
+    return "" if value is None else round(value, 6)
