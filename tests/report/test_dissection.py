@@ -138,7 +138,8 @@ def read(page):
 def test_the_page_has_every_part_and_is_whole(rows):
     page = read(dissection_page(rows, "multipress dissect a --against b"))
     for words in ("What differs", "Layer by layer", "with intervals", "Across layers", "Neurons that all have",
-                  "Which head matches which", "Where the zeros are", "What probes find", "multipress dissect a --against b"):  # fmt: skip
+                  "Which head matches which",
+                  "Where the zeros are", "What probes find", "multipress dissect a --against b"):  # fmt: skip
         assert words in page.text
     assert "2 0.90" in page.text
 
