@@ -158,7 +158,7 @@ def test_a_page_and_a_table_are_made(folders, text, run, tmp_path):
     assert [line["layer"] for line in lines if line["name"] == "linear_cka"] == ["0", "1", "2"]
     around = [line for line in lines if line["low"]]
     assert all(float(line["low"]) <= float(line["value"]) <= float(line["high"]) for line in around)
-    assert {line["name"] for line in lines if not line["low"]} <= {"zero_share", "attention_head_match"}
+    assert {line["name"] for line in lines if not line["low"]} <= {"zero_share", "attention_head_match", "mincorr"}
     assert "Which head matches which" in (tmp_path / "page.html").read_text()
     shown = run("dissect", folders[0], "--against", folders[1], "--data", text)[1]
     assert "360 words of text.txt" in shown
