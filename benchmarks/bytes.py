@@ -3,9 +3,9 @@
     python benchmarks/bytes.py DENSE NAME=OURS ... --task sst2 -o results/bytes.json
 
 DENSE is the folder of a classifier in 32-bit floats, as transformers writes it; the rivals store it. Each NAME=OURS is
-an artifact of the same model that was trained further with some method. Every row is what lies on disk, with and
-without zstandard at level 19 behind it; the score is that of the model that is read back from those bytes. torchao
-(`pip install --no-deps torchao`, or `--without-torchao`) keeps a byte for each weight of 4 bits; here two are written
+an artifact of the same model that was trained further with some method, stored again by this version. Every row is
+what lies on disk, with and without zstandard at level 19 behind it; the score is that of the model that is read back from
+those bytes. torchao (`pip install --no-deps torchao`, or `--without-torchao`) keeps a byte for each weight of 4 bits; here two are written
 into one. `decode` is from bytes in memory to 32-bit floats, of ONNX Runtime's file to a session, the fastest of three;
 `MB/s` is that in weights a second: megabytes if each took one byte. The limit: `bound` is the order-0 entropy of the
 stored integers with their side values as stored; what a row takes above it is in the last column.
@@ -37,11 +37,10 @@ from torch import nn
 from multipress.artifact import Artifact, open_artifact
 from multipress.checkpoint import load_model
 from multipress.dissect.side import stored
-from multipress.manifest import has_scales_apart
 from multipress.measure import measure_size
 from multipress.measure.rival import rival_model
 from multipress.models import load_pretrained
-from multipress.packing.weights import read_tensors
+from multipress.packing.weights import read_tensors, write_weights
 from multipress.reproducibility import computer, library_versions
 from multipress.runtime import Predictor
 from multipress.runtime.graph_file import read_graph
@@ -169,19 +168,18 @@ def rows_of_rivals(dense: Dense, task: Task, rows: Split, torchao: bool) -> list
 def row_of_ours(name: str, artifact: Artifact, task: Task, rows: Split) -> dict:
     logits = Predictor(artifact).logits(rows.texts, rows.pairs)
     sizes = {row.name: row.value for row in measure_size(artifact)}
-    data, records = (artifact.folder / "model.safetensors").read_bytes(), artifact.manifest["tensors"]
-    apart = has_scales_apart(artifact.manifest)
+    data, records = write_weights(artifact.tensors(), artifact.aliases)
 
     def decode(data: bytes) -> None:
-        for tensor in read_tensors(memoryview(data), records, has_scales_apart=apart).values():
+        for tensor in read_tensors(memoryview(data), records, has_scales_apart=False).values():
             tensor.dense()
 
     return {
         "name": f"ours: {name}",
         "score": score_logits(task, logits, rows.labels),
         "weights": sum(math.prod(record["shape"]) for record in records.values()),
-        "bytes": artifact.weights_bytes,
-        "package_bytes": artifact.package_bytes,
+        "bytes": len(data),
+        "package_bytes": artifact.package_bytes - artifact.weights_bytes + len(data),
         "bound_bytes": sizes["entropy_bound_bytes"],
         "decode_s": fastest(decode, data),
     }
