@@ -40,10 +40,10 @@ _CHANGES = (
     ("pca_components", "components with 99 % of the variance"),
     ("participation_ratio", "participation ratio"),
     ("intrinsic_dimension", "intrinsic dimension"),
-    ("neurons_same_index_in_last", "neurons whose match in the last layer has the same number"),
+    ("neurons_same_index_in_last", "neurons that keep their number to the end"),
     ("attention_entropy", "entropy of attention, bits"),
     ("attention_distance", "distance of attention, words"),
-    ("attention_degenerate", "heads that look at the same whichever word looks"),
+    ("attention_degenerate", "degenerate heads"),
 )
 _FIRST_NOTE = (
     "What an interval over the text supports, and no more: other text, not other trainings. One model is one seed; "
