@@ -99,9 +99,8 @@ def main() -> None:
     common = {arguments.besides} - {""}
     cells = [stored_again(cell, store) for cell in cells]
     ours, rivals = ([c for c in cells if family(c) == common | set(n.split("+"))] for n in arguments.compared)
-    for name, own in zip(arguments.compared, (ours, rivals), strict=True):
-        if len({(cell.model, cell.task, cell.seed) for cell in own}) != 1:
-            sys.exit(f"{name}: cells of one model, task and seed are needed, and there are {len(own)}.")
+    if not (ours and rivals) or len({(cell.model, cell.task, cell.seed) for cell in [*ours, *rivals]}) != 1:
+        sys.exit(f"Cells of one model, task and seed are needed; there are {len(ours)} and {len(rivals)} of both.")
     found = [compare(ours, rivals, draws, size) for size in ("weights_bytes", "package_bytes")]
     for one in found:
         show(one, " less ".join(arguments.compared))

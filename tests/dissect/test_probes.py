@@ -91,4 +91,4 @@ def test_the_interval_of_a_change_holds_what_other_trainings_of_the_probe_would_
             sides.append(Probed(right, np.zeros((1, 399)), by_seed, np.zeros((1, 3))))
         row = next(_rows(task, *sides, 3))
         missed += not row.context["change_low"] <= 0 <= row.context["change_high"]
-    assert 0.02 < missed / 300 < 0.2  # three trainings tell little of their spread
+    assert missed / 300 < 0.06  # of a difference of two such it is a little wide

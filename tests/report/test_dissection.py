@@ -60,8 +60,7 @@ def test_a_layer_is_called_least_alike_of_those_that_it_is_told_apart_from():
 
 
 def test_heads_that_no_longer_depend_on_the_word_are_named():
-    (sentence,) = findings(measured("attention_degenerate", {1: 2.0, 2: 4.0}, change=0.0))
-    assert "whichever" not in sentence
+    assert findings(measured("attention_degenerate", {1: 2.0, 2: 4.0}, change=0.0)) == []  # nothing to say
     (sentence,) = findings(measured("attention_degenerate", {1: 2.0, 2: 4.0}, change=1.0))
     assert "whichever word looks: 2 in layer 1 (of the reference's 1), 4 in layer 2 (of the reference's 3)" in sentence
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from multipress.analysis.cells import Cell
+from multipress.analysis.interaction import Levels
 from multipress.analysis.resampling import GroupDraws
 from multipress.analysis.uncertainty import LEVEL, percentile_ends
 
 __all__ = ["ticket_rounds"]
 
-_Family = tuple[str, str]  # which weights go, and what is rewound
+_Way = tuple[str, str, str]  # which weights go, what is rewound, and settings that differ between ways
 
 
 def ticket_rounds(cells: Sequence[Cell], drawn: GroupDraws | None = None) -> list[dict[str, Any]]:
@@ -26,48 +27,67 @@ def ticket_rounds(cells: Sequence[Cell], drawn: GroupDraws | None = None) -> lis
         drawn: Scores in repetitions, for the intervals.
 
     Returns:
-        Rows by model, task, way and round: `importance` (which weights go), `rewind` (`rate`, or `weights`), `round`
-        (the dense run is 0, of no way), `sparsity_prunable` and `sparsity` (shares), `seeds`, `score`, `interval`,
-        `change` (less the dense run's), `change_interval`, `less_random` (less the round of as many zeros at random),
+        Rows by model, task, way and round: `importance` (which weights go), `rewind` (`rate`, or `weights`), `settings`
+        (of pruning, those that differ between ways), `round` (the dense run is 0, of no way), `sparsity_prunable` and
+        `sparsity` (shares), `seeds`, `score`, `interval`, `change` (less the dense run's), `change_interval`,
+        `less_random` (less the same round with zeros at random, rewound in the same way if there is one so),
         `less_random_interval`, and `run_ids`. What is not known is None.
     """
     by_place: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
-        if set(cell.row["settings"]) <= {"pruning"}:
+        if cell.row.get("mask_from") or not cell.row["settings"]:
             by_place[cell.model, cell.task].append(cell)
-    found = []
-    for place, own in by_place.items():
-        if any(len(cell.row.get("stages", ())) > 1 for cell in own):
-            zeros = sorted({_zeros([cell]) for cell in own})
-            rounds: dict[tuple[_Family, int], list[Cell]] = defaultdict(list)
-            for cell in (one for one in own if one.is_done):
-                rounds[_family(cell), zeros.index(_zeros([cell]))].append(cell)
-            found += _rows(place, rounds, drawn)
+    return [row for place, own in by_place.items() for row in _rows(place, own, drawn)]
+
+
+def _rounds(cells: Sequence[Cell]) -> dict[str, int]:
+    """Which round each run is: one more than the run whose zeros it has and adds to."""
+    before = {cell.run_id: str(cell.row.get("mask_from", "")) for cell in cells}
+    found = {}
+    for run_id in before:
+        number, at = 0, run_id
+        while before.get(at):
+            number, at = number + 1, before[at]
+        found[run_id] = number
     return found
 
 
-def _family(cell: Cell) -> _Family:
+def _way(cell: Cell, shown: Collection[str]) -> _Way:
     """Which way of pruning; the dense run is of none."""
     if not cell.row["settings"]:
-        return "", ""
-    importance = str(cell.row["settings"]["pruning"].get("importance", "magnitude"))
-    return importance, "weights" if cell.row.get("rewound") else "rate"
+        return "", "", ""
+    settings = cell.row["settings"].get("pruning", {})
+    others = ", ".join(f"{key}={settings[key]}" for key in sorted(shown) if key in settings)
+    return str(settings.get("importance", "magnitude")), "weights" if cell.row.get("rewound") else "rate", others
 
 
-def _rows(
-    place: tuple[str, str], own: Mapping[tuple[_Family, int], Sequence[Cell]], drawn: GroupDraws | None
-) -> list[dict[str, Any]]:
-    dense = own.get((("", ""), 0), ())
-    random = {_zeros(cells): cells for (family, _), cells in own.items() if family == ("random", "rate")}
+def _rows(place: tuple[str, str], own: Sequence[Cell], drawn: GroupDraws | None) -> list[dict[str, Any]]:
+    asked = [cell.row["settings"].get("pruning", {}) for cell in own if cell.row["settings"]]
+    if not asked:
+        return []
+    keys = {key for one in asked for key in one} - {"importance", "sparsity"}
+    shown = {key for key in keys if len({repr(one.get(key)) for one in asked}) > 1}
+    numbers = _rounds(own)
+    rounds: dict[tuple[_Way, int, Levels], list[Cell]] = defaultdict(list)
+    for cell in own:
+        if cell.is_done:
+            rounds[_way(cell, shown), numbers[cell.run_id], cell.levels].append(cell)
+    by_round = {(way, number): cells for (way, number, _), cells in rounds.items()}
+    dense = by_round.get((("", "", ""), 0), ())
     found = []
-    for (family, number), cells in own.items():
-        control = random.get(_zeros(cells), ()) if family[0] not in ("", "random") else ()
-        change, change_ends = _difference(cells, dense if family[0] else (), drawn)
+    for ((importance, rewind, others), number, _), cells in rounds.items():
+        control: Sequence[Cell] = ()
+        if importance not in ("", "random"):
+            of_rate = by_round.get((("random", "rate", others), number), ())
+            control = by_round.get((("random", rewind, others), number), of_rate)
+        change, change_ends = _difference(cells, dense if importance else (), drawn)
         less, less_ends = _difference(cells, control, drawn)
         found.append(
             {
                 **dict(zip(("model", "task"), place, strict=True)),
-                **dict(zip(("importance", "rewind"), family, strict=True)),
+                "importance": importance,
+                "rewind": rewind,
+                "settings": others,
                 "round": number,
                 "sparsity_prunable": _share(cells, "sparsity_prunable"),
                 "sparsity": _share(cells, "sparsity"),
@@ -81,7 +101,7 @@ def _rows(
                 "run_ids": [cell.run_id for cell in cells],
             }
         )
-    return sorted(found, key=lambda row: (row["importance"], row["rewind"], row["sparsity_prunable"] or 0.0))
+    return sorted(found, key=lambda row: (row["importance"], row["rewind"], row["settings"], row["round"]))
 
 
 def _share(cells: Sequence[Cell], name: str) -> float | None:
@@ -92,21 +112,21 @@ def _share(cells: Sequence[Cell], name: str) -> float | None:
     return None if None in shares else fmean(shares)
 
 
-def _zeros(cells: Sequence[Cell]) -> float:
-    """The share of zeros that was asked for."""
-    return round(float(cells[0].row["settings"].get("pruning", {}).get("sparsity", 0.0)), 6)
-
-
 def _difference(
     cells: Sequence[Cell], others: Sequence[Cell], drawn: GroupDraws | None
 ) -> tuple[float | None, tuple[float, float] | None]:
-    """Mean score less the others', over the seeds that both have, and its interval on the same rows."""
+    """Mean score less the others', over the seeds that both have, and its interval on the same rows.
+
+    There is none where one has seeds that the other lacks: the repetitions are of all of its seeds.
+    """
     by_seed = {cell.seed: cell for cell in others}
     pairs = [(cell, by_seed[cell.seed]) for cell in cells if cell.seed in by_seed]
     if not pairs:
         return None, None
     difference = fmean(float(a.score or 0) - float(b.score or 0) for a, b in pairs)
-    own, other = (_draws(side, drawn) for side in zip(*pairs, strict=True))
+    if not len(pairs) == len(cells) == len(others):
+        return difference, None
+    own, other = (_draws(side, drawn) for side in (cells, others))
     return difference, _ends(None if own is None or other is None else own - other, drawn)
 
 

@@ -43,7 +43,7 @@ __all__ = ["LOOKED_AT", "Recipe", "Result", "Tries", "cut_folder"]
 TIMED_LENGTH = 128
 _CUT = re.compile(r"layers-([0-9]+)-[0-9]+-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
-LOOKED_AT = (0.35, 2.0)  # rates whose sizes are predicted, for those between
+LOOKED_AT = (0.35, 2.0)  # rates whose sizes are predicted; of others they are on the line through both
 
 
 def cut_folder(layers: int, steps: int, sha256: str) -> str:
@@ -280,7 +280,7 @@ class Tries:
             return recipe.text()
         if recipe.rate is None:
             size = float(self.size(recipe).package_bytes)
-        else:
+        else:  # a straight line, of which two are looked at
             few, many = (self.size(replace(recipe, rate=rate)).package_bytes for rate in LOOKED_AT)
             size = few + (recipe.rate - LOOKED_AT[0]) / (LOOKED_AT[1] - LOOKED_AT[0]) * (many - few)
         return f"{recipe.text()}, about {size / 1e6:.2f} MB"

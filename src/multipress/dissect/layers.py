@@ -148,7 +148,8 @@ def _around(
 ) -> dict[str, Any]:
     """The interval, within what the number can be, and the number without each tenth of the text."""
     values = [round(one[name], _DIGITS) for one in without]
-    return {"low": max(ends[0], lowest), "high": min(ends[1], most), "without": values}
+    value = sum(ends) / 2  # which rounding may put just outside of what it can be
+    return {"low": max(ends[0], min(lowest, value)), "high": min(ends[1], max(most, value)), "without": values}
 
 
 def _dimensions(state: np.ndarray, bounds: np.ndarray) -> list[float]:

@@ -35,6 +35,7 @@ PATIENCE = 3
 BATCH = 256
 LEARNING_RATE = 3e-3
 _NORMAL = 1.96  # 95 %
+_T_OF_FEW = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}  # of Student, by trainings
 
 
 @dataclass(frozen=True)
@@ -297,8 +298,12 @@ def _rows(task: Examples, own: Probed, other: Probed, seeds: int) -> Iterator[Fo
 
 
 def _seed_variance(by_seed: np.ndarray) -> float:
-    """Variance, over trainings of the probe, of their mean accuracy; 0 where there was one."""
-    return float(by_seed.var(ddof=1)) / len(by_seed) if len(by_seed) > 1 else 0.0
+    """Variance, over trainings of the probe, of their mean accuracy; 0 where there was one.
+
+    Of few trainings it is as much larger as makes their 95 % interval Student's.
+    """
+    seeds = len(by_seed)
+    return float(by_seed.var(ddof=1)) / seeds * (_T_OF_FEW.get(seeds, 2.2) / _NORMAL) ** 2 if seeds > 1 else 0.0
 
 
 def _mean(values: np.ndarray, clusters: np.ndarray, more: float) -> tuple[float, float, float]:

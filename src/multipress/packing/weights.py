@@ -118,12 +118,13 @@ def check_weights(data: memoryview, records: dict[str, Any], *, has_scales_apart
         kind = "is missing from" if name in expected else "is not expected in"
         raise ArtifactError(f"The tensor {name} {kind} {WEIGHTS}. Copy the artifact again.")
     for name, record in records.items():
-        shape, apart = tuple(record["shape"]), header.entries.get(_scale(name)) if has_scales_apart else None
+        shape, has_scale = tuple(record["shape"]), record["bits"] <= 8
+        apart = header.entries[_scale(name)] if has_scales_apart and has_scale else None
         try:
-            found, scale = _peek_entry(data, header.entries[name], apart, has_scale=record["bits"] <= 8)
+            found, scale = _peek_entry(data, header.entries[name], apart, has_scale=has_scale)
         except ArtifactError as error:
             raise ArtifactError(f"{name} of {WEIGHTS}: {error}") from None
-        if record["bits"] <= 8 and not (scale and is_scale(str(scale[0]), scale[1], shape)):
+        if has_scale and not (scale and is_scale(str(scale[0]), scale[1], shape)):
             raise ArtifactError(
                 f"{name} of {WEIGHTS} is not packed with a float16 scale for each of its rows or their groups."
             )

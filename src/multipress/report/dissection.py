@@ -66,8 +66,9 @@ _FOUND_NOTE = (
 )
 _PROBES_NOTE = (
     "Accuracy of a linear classifier on each frozen layer; below it the change against the reference in points, bold "
-    "where its 95 % interval, over test sentences, leaves out zero (of many looked at, one in twenty is bold by "
-    "chance), then selectivity: how much less the classifier finds of labels drawn at random for each kind of word."
+    "where its 95 % interval, over test texts and trainings of the classifier, leaves out zero (of many looked at, one "
+    "in twenty is bold by chance), then selectivity: how much less the classifier finds of labels drawn at random for "
+    "each kind of word."
 )
 
 

@@ -103,7 +103,8 @@ def findings(rows: Sequence[Row]) -> list[str]:
             *_zero_words(rows, artifact),
             *_probe_words(rows, artifact),
         ]
-        said.append(f"{artifact}: {'; '.join(parts)}.")
+        if parts:
+            said.append(f"{artifact}: {'; '.join(parts)}.")
     return [*said, *_first_lost(rows)]
 
 

@@ -17,9 +17,9 @@ _KIND_NOTE = "All layers together. The softmax does not see a bias of keys, so t
 def zeros_section(rows: Sequence[Row], artifacts: Sequence[str]) -> str:
     """By kind for all artifacts, then by layer and matrix for each that has zeros; empty where none has."""
     parts = [part for artifact in artifacts if (part := _by_layer(rows, artifact))]
-    if not parts:
-        return ""
     found = {artifact: zeros_by_kind(rows, artifact) for artifact in artifacts}
+    if not any(share for own in found.values() for share in own.values()):
+        return ""
     kinds = list(dict.fromkeys(kind for own in found.values() for kind in own))
     lines = [table_line(kind, [_cell(own.get(kind)) for own in found.values()]) for kind in kinds]
     by_kind = f"<h3>By kind</h3>{note_html(_KIND_NOTE)}{shaded_table(['kind', *artifacts], lines)}"
@@ -38,7 +38,7 @@ def zeros_by_kind(rows: Sequence[Row], artifact: str) -> dict[str, float]:
             kind = f"{'decoder' if '.decoder.' in one['tensor'] else 'encoder'} {kind}"
         zeros, size = sums.get(kind, (0, 0))
         sums[kind] = (zeros + one["zeros"], size + one["size"])
-    return {kind: zeros / size for kind, (zeros, size) in sums.items()}
+    return {kind: zeros / size for kind, (zeros, size) in sums.items() if size}
 
 
 def _by_layer(rows: Sequence[Row], artifact: str) -> str:

@@ -22,7 +22,8 @@ _HEAD = ("round", "zeros", "of all", "score", "interval", "less dense", "interva
 
 def way_name(row: Row) -> str:
     """Such as `magnitude`, whose learning rate is rewound, or `magnitude, weights rewound`; `dense` for none."""
-    return (row["importance"] or "dense") + (", weights rewound" if row["rewind"] == "weights" else "")
+    parts = [row["importance"] or "dense", "weights rewound" if row["rewind"] == "weights" else "", row["settings"]]
+    return ", ".join(filter(None, parts))
 
 
 def rounds_section(rounds: Sequence[Row]) -> str:
@@ -32,7 +33,11 @@ def rounds_section(rounds: Sequence[Row]) -> str:
     for model, task in places:
         own = [row for row in rounds if (row["model"], row["task"]) == (model, task)]
         series = _series(own)
-        figure = lines_svg(series, "score, in points", "zeros, % of what may be pruned") if series else ""
+        figure = (
+            lines_svg(series, "score, in points", "zeros, % of what may be pruned")
+            if any(one.points for one in series)
+            else ""
+        )
         legend = legend_html([one.name for one in series])
         lines = [html_row([way_name(row), *_cells(row)], 1) for row in own]
         table = html_table(["way", *_HEAD], lines, 1)

@@ -51,7 +51,10 @@ def cell_row(run: Run, attempt: Path | str | None) -> dict[str, Any]:
 
 
 def asked_methods(spec: dict[str, Any]) -> dict[str, Any]:
-    """`methods` and `settings` of a run's description; `stages` of several, and `rewound` where weights were."""
+    """`methods` and `settings` of a run's description; `stages` of several.
+
+    Of a round of pruning `mask_from`, the run whose zeros it adds to, and `rewound` where weights were.
+    """
     stages = [*spec.get("before", []), spec.get("methods", [])]
     by_name = {method["name"]: known_settings(method["settings"]) for stage in stages for method in stage}
     found: dict[str, Any] = {"methods": list(by_name), "settings": by_name}
@@ -59,6 +62,8 @@ def asked_methods(spec: dict[str, Any]) -> dict[str, Any]:
         found["stages"] = [[method["name"] for method in stage] for stage in stages]
     if spec.get("mask_from", "") != spec.get("start", "") and spec.get("mask_from"):
         found["rewound"] = True
+    if spec.get("mask_from"):
+        found["mask_from"] = spec["mask_from"]
     return found
 
 

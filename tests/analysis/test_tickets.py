@@ -1,0 +1,64 @@
+"""Rounds of pruning from rows alone: which cells are rounds, and what each is held against."""
+
+import pytest
+
+from multipress.analysis import read_cells
+from multipress.analysis.tickets import ticket_rounds
+
+
+def row(run_id, sparsity=None, mask_from="", *, importance="magnitude", rewound=False, seed=0, score=0.5, **settings):
+    own = {"sparsity": sparsity, "importance": importance, **settings}
+    found = {
+        "run_id": run_id, "model": "m", "task": "t", "seed": seed, "state": "done", "score": score,
+        "methods": [] if sparsity is None else ["pruning"], "settings": {} if sparsity is None else {"pruning": own},
+        "metrics": {} if sparsity is None else {"sparsity": sparsity / 2, "sparsity_prunable": sparsity},
+        "data": {}, "training": {},
+    }  # fmt: skip
+    return found | ({"mask_from": mask_from} if mask_from else {}) | ({"rewound": True} if rewound else {})
+
+
+def rounds(*rows):
+    return {one["run_ids"][0]: one for one in ticket_rounds(read_cells(rows))}
+
+
+def test_pruning_at_once_is_no_round_and_does_not_shift_their_numbers():
+    found = rounds(row("d"), row("a", 0.2, "d"), row("b", 0.36, "a"), row("once", 0.3))
+    assert {run_id: one["round"] for run_id, one in found.items()} == {"d": 0, "a": 1, "b": 2}
+    assert rounds(row("d"), row("once", 0.3)) == {}
+    assert list(rounds(row("d"), row("a", 0.2, "d"))) == ["d", "a"]  # one round alone
+
+
+def test_zeros_at_random_are_those_of_the_same_way_where_there_are_such():
+    weights = {"rewound": True}
+    both = [row("d"), row("a", 0.2, "d", score=0.4), row("w", 0.2, "d", score=0.45, **weights)]
+    random = {"importance": "random"}
+    found = rounds(*both, row("r", 0.2, "d", score=0.1, **random))
+    assert (found["a"]["less_random"], found["w"]["less_random"]) == pytest.approx((0.3, 0.35))
+    of_weights = row("rw", 0.2, "d", score=0.2, **random, **weights)
+    found = rounds(*both, row("r", 0.2, "d", score=0.1, **random), of_weights)
+    assert (found["a"]["less_random"], found["w"]["less_random"]) == pytest.approx((0.3, 0.25))
+    assert found["w"]["rewind"] == "weights"
+    only = rounds(row("d"), row("w", 0.2, "d", **weights), row("rw", 0.2, "d", score=0.2, **random, **weights))
+    assert only["w"]["less_random"] == pytest.approx(0.3)
+
+
+def test_ways_that_differ_in_a_setting_are_not_averaged_as_seeds():
+    found = rounds(row("d"), row("a", 0.2, "d", biases=True), row("b", 0.2, "d", biases=False))
+    assert [one["seeds"] for one in found.values()] == [1, 1, 1]
+    assert {one["settings"] for one in found.values()} == {"", "biases=True", "biases=False"}
+
+
+def test_seeds_are_averaged_and_differences_are_of_those_that_both_have():
+    rows = [row("d0", score=0.5), row("d1", score=0.7, seed=1), row("a0", 0.2, "d0", score=0.4)]
+    found = rounds(*rows, row("a1", 0.2, "d1", score=0.5, seed=1))
+    assert (found["d0"]["seeds"], found["a0"]["seeds"]) == (2, 2)
+    assert found["a0"]["change"] == pytest.approx(-0.15)
+    alone = rounds(*rows)
+    assert alone["a0"]["change"] == pytest.approx(-0.1)
+    assert alone["a0"]["change_interval"] is None
+
+
+def test_without_the_dense_run_there_is_no_change_and_rounds_are_told():
+    found = rounds(row("a", 0.2, "gone", score=0.4), row("b", 0.36, "a"))
+    assert [one["round"] for one in found.values()] == [1, 2]
+    assert found["a"]["change"] is None
