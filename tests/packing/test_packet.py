@@ -191,9 +191,9 @@ def test_another_version_is_refused_by_its_number():
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_random_arrays_come_back():
+def test_twenty_thousand_random_arrays_come_back():
     random = np.random.default_rng(0)
-    for _ in range(100_000):
+    for _ in range(20_000):
         dtype = np.dtype(DTYPES[random.integers(3)])
         count = int(random.integers(0, 200))
         array = random.integers(0, 256, size=count * dtype.itemsize, dtype=np.uint8).view(dtype)
