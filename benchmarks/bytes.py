@@ -7,9 +7,9 @@ is an artifact of the same model that was trained further with some method, stor
 what lies on disk, with and without zstandard at level 19 behind it; the score is that of the model that is read back
 from those bytes. torchao (`pip install --no-deps torchao`, or `--without-torchao`) keeps a byte for each weight of 4
 bits; here two are written into one. `decode` is from bytes in memory to 32-bit floats, of ONNX Runtime's file to a
-session, the fastest of three;
-`MB/s` is that in weights a second: megabytes if each took one byte. The limit: `bound` is the order-0 entropy of the
-stored integers with their side values as stored; what a row takes above it is in the last column.
+session, the fastest of three; `MB/s` is that in weights a second: megabytes if each took one byte. The limit: `bound`
+is the order-0 entropy of the stored integers with their side values as stored; what a row takes above it is in the
+last column.
 """
 
 from __future__ import annotations

@@ -40,9 +40,8 @@ _OLDER = (3, 4, 5)
 BLOCK_SHAPES_VERSION, SCALES_VERSION = 4, 5
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"
-TOKENIZER = {2: "tokenizer.json"} | dict.fromkeys(
-    (*_OLDER, FORMAT_VERSION), "tokenizer.bin"
-)  # by the format version; these are read
+# By the format version; these are read.
+TOKENIZER = {2: "tokenizer.json"} | dict.fromkeys((*_OLDER, FORMAT_VERSION), "tokenizer.bin")
 MAX_GRAPH_BYTES = 32_000_000
 _MAX_LENGTH = 1_000_000
 # Names become files' names when tensors are dumped.

@@ -294,6 +294,16 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
+def jackknife_error(without: Sequence[float]) -> float:
+    """Standard error of a number, from what it is without each group of what it was computed from.
+
+    References:
+        Efron and Tibshirani (1993), section 11.5.
+    """
+    values = np.asarray(without)
+    return float(np.sqrt((len(values) - 1) / len(values) * np.sum((values - values.mean()) ** 2)))
+
+
 def student_quantile(level: float, dof: float) -> float:
     """How many standard errors a two-sided interval reaches; infinite `dof` is the normal distribution's."""
     from scipy.special import ndtri, stdtrit

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from multipress.budget.tries import LOOKED_AT, Recipe, Tries
 from multipress.errors import SettingError
 
-__all__ = ["FEWEST_BITS", "MARGIN", "MOST_BITS", "Sizes", "fewest_bytes", "line_by_words", "smallest_bytes"]
+if TYPE_CHECKING:
+    from multipress.budget.tries import Recipe, Tries
 
-FEWEST_BITS, MOST_BITS = LOOKED_AT[0], 4.0  # of a rate; above, plain 8 bits lose nothing and are not much larger
+__all__ = ["FEWEST_BITS", "MARGIN", "MOST_BITS", "Sizes", "fewest_bytes", "line_by_words", "line_of", "smallest_bytes"]
+
+FEWEST_BITS, MOST_BITS = 0.35, 4.0  # of a rate; above, plain 8 bits lose nothing and are not much larger
 MARGIN = 0.985  # of a size: a rate is met within a few percent, and mostly from below
+LOOKED_AT = (FEWEST_BITS, 2.0)  # rates whose sizes are predicted; of others they are on the line through both
 
 
 @dataclass(frozen=True)
@@ -29,19 +33,28 @@ class Sizes:
         """The rate at which the package has so many bytes."""
         return (package_bytes - self.at_zero) / self.per_bit
 
+    def package_bytes(self, rate: float) -> float:
+        """The size of the package at a rate."""
+        return self.at_zero + rate * self.per_bit
+
+
+def line_of(tries: Tries, recipe: Recipe) -> Sizes:
+    """The sizes of a recipe, whatever its rate."""
+    few, many = (tries.size(replace(recipe, rate=rate)).package_bytes for rate in LOOKED_AT)
+    per_bit = (many - few) / (LOOKED_AT[1] - LOOKED_AT[0])
+    return Sizes(few - LOOKED_AT[0] * per_bit, per_bit)
+
 
 def line_by_words(tries: Tries, base: Recipe) -> dict[str, Sizes]:
     """The sizes of a model by the words that stay; of a tokenizer that loses none, with all of them alone."""
     lines = {}
     for words in ("all", "general", "rows"):
         try:
-            few, many = (tries.size(replace(base, rate=rate, words=words)).package_bytes for rate in LOOKED_AT)
+            lines[words] = line_of(tries, replace(base, words=words))
         except SettingError:
             if words == "all":
                 raise
             continue  # another kind of tokenizer, or no word to drop
-        per_bit = (many - few) / (LOOKED_AT[1] - LOOKED_AT[0])
-        lines[words] = Sizes(few - LOOKED_AT[0] * per_bit, per_bit)
     return lines
 
 

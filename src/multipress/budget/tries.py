@@ -18,6 +18,7 @@ import numpy as np
 from multipress.artifact import open_artifact
 from multipress.budget.memo import Memo
 from multipress.budget.rows import SearchRows
+from multipress.budget.sizes import line_of
 from multipress.engines.execute import read_measurements
 from multipress.engines.job import Job, Places
 from multipress.engines.local import LocalEngine, default_workers
@@ -38,12 +39,11 @@ from multipress.spec import SEARCH_NAME, MethodSpec, RunSpec, StudySpec, Trainin
 from multipress.speed_ahead import encoder_milliseconds
 from multipress.store import Store
 
-__all__ = ["LOOKED_AT", "Recipe", "Result", "Tries", "cut_folder"]
+__all__ = ["Recipe", "Result", "Tries", "cut_folder"]
 
 TIMED_LENGTH = 128
 _CUT = re.compile(r"layers-([0-9]+)-[0-9]+-[0-9a-f]{12}")
 _RUN_ID = re.compile(r"[0-9a-f]{12}")
-LOOKED_AT = (0.35, 2.0)  # rates whose sizes are predicted; of others they are on the line through both
 
 
 def cut_folder(layers: int, steps: int, sha256: str) -> str:
@@ -280,9 +280,8 @@ class Tries:
             return recipe.text()
         if recipe.rate is None:
             size = float(self.size(recipe).package_bytes)
-        else:  # a straight line, of which two are looked at
-            few, many = (self.size(replace(recipe, rate=rate)).package_bytes for rate in LOOKED_AT)
-            size = few + (recipe.rate - LOOKED_AT[0]) / (LOOKED_AT[1] - LOOKED_AT[0]) * (many - few)
+        else:
+            size = line_of(self, recipe).package_bytes(recipe.rate)
         return f"{recipe.text()}, about {size / 1e6:.2f} MB"
 
     def known(self) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from multipress.analysis.uncertainty import jackknife_error
+
 __all__ = ["GROUPS", "group_bounds", "intervals"]
 
 GROUPS = 10
@@ -33,15 +35,9 @@ def intervals(
         without: The same on all text but one group, for each group.
         grains: The step of numbers that come in steps, such as counts, by name. Leaving out a little text may not move
             them at all; their interval has one step to each side at least.
-
-    References:
-        Efron and Tibshirani (1993), section 11.5.
     """
     found = {}
     for name, value in full.items():
-        values = np.array([one[name] for one in without])
-        groups = len(values)
-        error = float(np.sqrt((groups - 1) / groups * np.sum((values - values.mean()) ** 2)))
-        reach = max(_T * error, grains.get(name, 0.0))
+        reach = max(_T * jackknife_error([one[name] for one in without]), grains.get(name, 0.0))
         found[name] = (value - reach, value + reach)
     return found

@@ -23,7 +23,7 @@ __all__ = ["WEIGHTS", "check_weights", "read_tensors", "write_weights"]
 
 WEIGHTS = "model.safetensors"
 _FLOAT_ENTRIES = {16: "F16", 32: "F32"}
-_FLOATS: dict[str, np.dtype[Any]] = {"F16": np.dtype("float16"), "F32": np.dtype("float32")}
+_FLOATS = {entry: stored_dtype(bits) for bits, entry in _FLOAT_ENTRIES.items()}
 _Kind = tuple[np.dtype[Any] | None, tuple[int, ...]]
 
 

@@ -213,7 +213,8 @@ def dissection_figure(rows: Sequence[Row]) -> str:
     rows = rows_of_part(rows)
     artifacts = artifacts_of(rows)
     likeness = _panels(rows, artifacts, (_LINES[0], _LINES[2]), change=False)
-    return lines_figure([*likeness, *_panels(rows, artifacts, (_CHANGES[0], _CHANGES[4]), change=True)])
+    changes = [one for one in _CHANGES if one[0] in ("pca_components", "attention_entropy")]
+    return lines_figure([*likeness, *_panels(rows, artifacts, changes, change=True)])
 
 
 def _across(rows: Sequence[Row], artifacts: Sequence[str], of: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from multipress.analysis.uncertainty import holm
+from multipress.analysis.uncertainty import holm, jackknife_error
 
 __all__ = ["LEVEL", "chance", "clearly_changed", "least"]
 
@@ -32,12 +32,6 @@ def chance(difference: float, error: float) -> float:
     return 1 - 2 / math.pi * (angle + math.sin(angle) * total)
 
 
-def _error(without: Sequence[float]) -> float:
-    """Standard error of a number by the jackknife."""
-    mean = sum(without) / len(without)
-    return math.sqrt((len(without) - 1) / len(without) * sum((value - mean) ** 2 for value in without))
-
-
 def clearly_changed(layers: Sequence[Row]) -> list[Row]:
     """The layers whose change against the reference stands when all of them are looked at.
 
@@ -45,7 +39,7 @@ def clearly_changed(layers: Sequence[Row]) -> list[Row]:
         Holm (1979).
     """
     found = [row["context"] for row in layers]
-    chances = holm([chance(one["change"], _error(one["change_without"])) for one in found])
+    chances = holm([chance(one["change"], jackknife_error(one["change_without"])) for one in found])
     beyond = [one["change_low"] > 0 or one["change_high"] < 0 for one in found]
     return [row for row, p, out in zip(layers, chances, beyond, strict=True) if out and p < LEVEL]
 
@@ -66,4 +60,4 @@ def least(layers: Sequence[Row]) -> list[Row]:
 
 def _chance_between(one: Row, other: Row) -> float:
     differences = [a - b for a, b in zip(one["context"]["without"], other["context"]["without"], strict=True)]
-    return chance(one["value"] - other["value"], _error(differences))
+    return chance(one["value"] - other["value"], jackknife_error(differences))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
+from multipress.analysis.uncertainty import holm
 from multipress.report.dissection_contrasts import LEVEL, clearly_changed, least
 
 __all__ = [
@@ -70,12 +71,9 @@ def lost_probes(rows: Sequence[Row], artifact: str) -> list[Row]:
     """
     looked = [row for row in rows if row["name"] == "probe_accuracy" and row["context"]["artifact"] == artifact]
     looked.sort(key=_chance)
-    sure = 0
-    while sure < len(looked) and _chance(looked[sure]) * (len(looked) - sure) < LEVEL:
-        sure += 1
     lost: dict[str, Row] = {}
-    for row in looked[:sure]:
-        if row["context"]["change"] < 0:
+    for row, corrected in zip(looked, holm([_chance(row) for row in looked]), strict=True):
+        if corrected < LEVEL and row["context"]["change"] < 0:
             lost.setdefault(row["context"]["probe"], row)
     return sorted(lost.values(), key=lambda row: float(row["context"]["change"]))
 

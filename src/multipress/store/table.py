@@ -60,10 +60,10 @@ def asked_methods(spec: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"methods": list(by_name), "settings": by_name}
     if len(stages) > 1:
         found["stages"] = [[method["name"] for method in stage] for stage in stages]
-    if spec.get("mask_from", "") != spec.get("start", "") and spec.get("mask_from"):
-        found["rewound"] = True
     if spec.get("mask_from"):
         found["mask_from"] = spec["mask_from"]
+        if spec["mask_from"] != spec.get("start", ""):
+            found["rewound"] = True
     return found
 
 
