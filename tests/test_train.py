@@ -1,5 +1,8 @@
 """The loop: its batches, its learning rate, a plain reference, and resuming only from what is whole."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -158,6 +161,31 @@ def interrupted(tmp_path, identity="run"):
     with pytest.raises(KeyboardInterrupt):
         train(model(), rows(), Recipe([]), TRAINING, Context(), saving=saving, on_step=stop)
     return saving
+
+
+@pytest.mark.parametrize(("a_step", "a_save", "between"), [(1.0, 0.19, 10), (1.0, 9.0, 60), (4.0, 0.02, 1)])
+def test_checkpoints_take_a_fiftieth_of_the_time_and_are_a_minute_apart_at_most(
+    monkeypatch, tmp_path, a_step, a_save, between
+):
+    """By a clock that only steps and saving advance: so many steps lie between two checkpoints."""
+    now, written = [0.0], []
+
+    def write(path, content):
+        now[0] += a_save
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        written.append(int(header["__metadata__"]["steps_done"]))
+
+    def step(done, total, loss):
+        now[0] += a_step
+
+    monkeypatch.setattr("multipress.train.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("multipress.train.write_bytes", write)
+    training = replace(TRAINING, epochs=25)  # 150 steps
+    saving = Saving(tmp_path / "checkpoint.safetensors", "run")
+    train(model(), rows(), Recipe([]), training, Context(), saving=saving, on_step=step)
+    gaps = np.diff(written)
+    assert written[-1] > 150 - between - 1
+    assert set(gaps.tolist()) == {between}
 
 
 def rewrite(saving, drop):

@@ -34,6 +34,8 @@ __all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "num_steps", "train"]
 
 LOOP_VERSION = 4  # raise it when the same run gives other weights
 FIRST_BATCHES = 32  # what methods may fit on before the first step
+MOST_SECONDS, SECONDS_A_SECOND = 60.0, 50  # between two checkpoints: at most, and for each second of writing one
+FIRST_SAVE = 0.1  # seconds that writing the first is taken to take
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,14 @@ class Saving:
     Args:
         path: File of the checkpoint; it is replaced each time.
         identity: Written into the checkpoint; one with another identity is refused.
-        every_steps: Optimizer steps between two checkpoints.
-        every_seconds: The most seconds between two; no result depends on when one is written.
+        every_steps: Optimizer steps between two checkpoints; 0: as often as takes a fiftieth of the time, at least once
+            a minute. No result depends on when one is written.
         kept: Shares of the training after which the weights are kept, each in a file of its own beside the checkpoint.
     """
 
     path: Path
     identity: str
-    every_steps: int = 100
-    every_seconds: float = 60.0
+    every_steps: int = 0
     kept: tuple[float, ...] = ()
 
     def kept_path(self, share: float) -> Path:
@@ -168,7 +169,7 @@ class _Loop:
         self.recipe = recipe
         self.training = training
         self.total = total
-        self.saved = time.monotonic()
+        self.saved, self.took_to_save = time.monotonic(), FIRST_SAVE
         self.numbers: Numbers | None = None
         self.of_whole = (0, total)  # the first step among those that the learning rate is reckoned by, and all of them
         self.optimizer = torch.optim.AdamW(
@@ -216,10 +217,13 @@ class _Loop:
 
     def save_if_due(self, saving: Saving, steps_done: int) -> None:
         """Save if so many steps or seconds have gone by; after the last step there is nothing to go on with."""
-        is_late = time.monotonic() - self.saved >= saving.every_seconds
-        if steps_done < self.total and (is_late or steps_done % saving.every_steps == 0):
+        begun = time.monotonic()
+        is_late = begun - self.saved >= min(MOST_SECONDS, SECONDS_A_SECOND * self.took_to_save)
+        is_due = steps_done % saving.every_steps == 0 if saving.every_steps else is_late
+        if steps_done < self.total and is_due:
             self.save(saving, steps_done)
             self.saved = time.monotonic()
+            self.took_to_save = self.saved - begun
 
     def save(self, saving: Saving, steps_done: int) -> None:
         """Write model, optimizer and random state as one safetensors file, whole or not at all."""
