@@ -103,6 +103,7 @@ def test_what_was_trained_translates_is_scored_and_inspected(files, artifact, ca
     result = json.loads(capsys.readouterr().out)
     assert {"task", "rows", "metrics", "score"} <= set(result)
     assert result["score"] == pytest.approx(result["metrics"]["bleu"] / 100)
+    assert result["score_low"] <= result["score"] <= result["score_high"]
     assert result["metrics"]["chrf"] > 10
     assert result["signatures"]["bleu"].startswith("nrefs:1|")
     assert run("predict", artifact, "dog sees cat", "man eats", "--json") == 0

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from multipress.runtime import Predictor
 from multipress.spec import DataSpec, RunSpec
@@ -105,8 +106,10 @@ def test_evaluate_scores_a_file(artifact, run, labelled):
     result = json.loads(out)
     assert code == 0
     assert (result["rows"], result["score"], result["metrics"]["accuracy"]) == (8, 0.75, 0.75)
+    expected = stats.binomtest(6, 8).proportion_ci(method="wilson")
+    assert (result["score_low"], result["score_high"]) == pytest.approx((expected.low, expected.high), abs=1e-6)
     _, plain, _ = run("evaluate", artifact.folder, "--data", labelled)
-    assert "0.7500" in plain
+    assert f"score 0.7500 (accuracy), 95 % on other rows like these {expected.low:.4f} to {expected.high:.4f}" in plain
 
 
 def test_evaluate_gives_the_recall_of_each_class_and_scores_by_the_metric_asked_for(artifact, run, labelled):

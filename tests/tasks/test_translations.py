@@ -9,9 +9,17 @@ import pytest
 import sacrebleu
 
 from multipress.errors import DataError, SpecError
+from multipress.measure.intervals import score_interval
 from multipress.spec import DataSpec
-from multipress.tasks import evaluate_outputs, load_rows, load_task, load_validation
-from multipress.tasks.translations import bleu_of_counts, bleu_rows, evaluate_translations, signatures
+from multipress.tasks import Task, evaluate_outputs, load_rows, load_task, load_validation
+from multipress.tasks.translations import (
+    METRICS,
+    bleu_of_counts,
+    bleu_rows,
+    evaluate_translations,
+    score_on_rows,
+    signatures,
+)
 
 WORDS = ["ein", "kleiner", "Hund", "läuft", "schnell", "über", "die", "grüne", "Wiese", "und", "bellt", "laut", "."]
 
@@ -30,6 +38,33 @@ def test_bleu_of_the_counts_of_any_sample_is_that_of_sacrebleu():
     for draw in draws:
         expected = sacrebleu.corpus_bleu([written[i] for i in draw], [[wanted[i] for i in draw]]).score
         assert bleu_of_counts(counts[draw].sum(axis=0)) == pytest.approx(expected, abs=1e-9)
+
+
+def test_both_metrics_of_any_sample_are_those_of_sacrebleu():
+    written, wanted = sentences(60, 0), sentences(60, 1)
+    by_library = {"bleu": sacrebleu.corpus_bleu, "chrf": sacrebleu.corpus_chrf}
+    assert set(by_library) == set(METRICS)
+    for metric, score in by_library.items():
+        score_on = score_on_rows(metric, written, wanted)
+        for draw in (np.array([3]), np.random.default_rng(2).integers(0, 60, 60)):
+            expected = score([written[i] for i in draw], [[wanted[i] for i in draw]]).score
+            assert score_on(draw) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_interval_of_a_translators_score_covers_that_of_all_rows(metric):
+    """Of 100 samples of 80 rows nearly all intervals hold the score of the 4,000 rows they are drawn from."""
+    task = Task("t", "text", (), METRICS, metric)
+    wanted = np.array(sentences(4000, 0), dtype=object)
+    written = np.array([" ".join(text.split()[: n % 7 + 4]) for n, text in enumerate(wanted)], dtype=object)
+    whole = evaluate_translations(written.tolist(), wanted.tolist())[metric] / 100
+    random, held = np.random.default_rng(1), 0
+    for _ in range(100):
+        rows = random.integers(0, 4000, 80)
+        low, high = score_interval(task, written[rows], wanted[rows])
+        assert low < high
+        held += low <= whole <= high
+    assert held >= 88
 
 
 def test_metrics_are_those_of_sacrebleu_with_its_signatures():

@@ -49,7 +49,9 @@ def evaluate(
         typer.echo(json.dumps(result))
         return
     scored_by = plain(result["score_metric"])
-    typer.echo(f"{plain(result['task'])}, {result['rows']:,} rows: score {result['score']:.4f} ({scored_by})")
+    ends = f"{result['score_low']:.4f} to {result['score_high']:.4f}"
+    rows = f"{plain(result['task'])}, {result['rows']:,} rows"
+    typer.echo(f"{rows}: score {result['score']:.4f} ({scored_by}), 95 % on other rows like these {ends}")
     for name, value in result["metrics"].items():
         # F1 is that of one class, which is not always the one that is meant.
         of = f"(of {opened.facts['task']['labels'][1]})" if name == "f1" else result.get("signatures", {}).get(name, "")
@@ -111,8 +113,8 @@ def evaluate_artifact(
         precision: `fp32` or `int8`.
 
     Returns:
-        `task`, `rows`, `metrics` (value by name), `score`, `score_metric` (which of them it is), `truncated_rows`,
-        `facts` of the rows;
+        `task`, `rows`, `metrics` (value by name), `score`, `score_low`, `score_high` (95 %, for other rows of the same
+        kind), `score_metric` (which of them it is), `truncated_rows`, `facts` of the rows;
         `per_class_recall` (value by class; None for a class without rows) where there are classes; and
         `score_unseen`, the score without rows that are also in the task's train split, where there are some.
 
@@ -122,6 +124,7 @@ def evaluate_artifact(
     import numpy as np
 
     from multipress.measure import measure_quality
+    from multipress.measure.intervals import score_interval
     from multipress.tasks import Columns, Task, evaluate_outputs, load_rows, load_validation, per_class_recall, score_by
 
     task = score_by(Task.from_json(artifact.facts["task"]), metric)
@@ -133,11 +136,14 @@ def evaluate_artifact(
         artifact, rows.split, task, threads=threads, precision=precision, on_progress=_Progress()
     )
     values = {row.name: row.value for row in measurements}
+    low, high = score_interval(task, outputs, rows.split.labels)
     result: dict[str, Any] = {
         "task": task_name or file,
         "rows": len(rows.split),
         "metrics": {name: value for name, value in values.items() if name != "score"},
         "score": values["score"],
+        "score_low": low,
+        "score_high": high,
         "score_metric": task.score,
         "truncated_rows": measurements[0].context["truncated_rows"],
         "facts": rows.facts,

@@ -14,6 +14,7 @@ import numpy as np
 
 from multipress.tasks import Task
 from multipress.tasks.metrics import score_logits
+from multipress.tasks.translations import score_on_rows
 
 __all__ = ["change_error", "change_interval", "score_error", "score_interval"]
 
@@ -21,17 +22,20 @@ RESAMPLES = 1000
 _Z = 1.959964  # of the normal distribution, 95 % on both sides
 
 
-def score_interval(task: Task, logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def score_interval(task: Task, outputs: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     """Ends of the 95 % interval of a score; of the accuracy Wilson's (1927).
 
     Args:
         task: Says what the score is.
-        logits: (N, C).
-        labels: (N,).
+        outputs: Logits (N, C); of a translator texts (N,).
+        labels: (N,); of a translator the texts that were to be written.
     """
+    if task.target == "text":
+        score_on = score_on_rows(task.score, outputs.tolist(), labels.tolist())
+        return _ends(_drawn(len(labels), lambda rows: score_on(rows) / 100))
     if task.score != "accuracy":
-        return _ends(_drawn(len(labels), lambda rows: score_logits(task, logits[rows], labels[rows])))
-    count, share = len(labels), float(np.mean(logits.argmax(axis=1) == labels))
+        return _ends(_drawn(len(labels), lambda rows: score_logits(task, outputs[rows], labels[rows])))
+    count, share = len(labels), float(np.mean(outputs.argmax(axis=1) == labels))
     middle = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
     half = _Z / (1 + _Z**2 / count) * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
     return max(0.0, middle - half), min(1.0, middle + half)

@@ -5,14 +5,14 @@ Both are from 0 to 100, as the field writes them; the score of a task is a hundr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from multipress.errors import DataError, MissingExtraError
 
-__all__ = ["METRICS", "bleu_of_counts", "bleu_rows", "evaluate_translations", "signatures"]
+__all__ = ["METRICS", "bleu_of_counts", "bleu_rows", "evaluate_translations", "score_on_rows", "signatures"]
 
 METRICS = ("bleu", "chrf")
 _ORDER = 4  # n-grams of up to so many words
@@ -57,6 +57,22 @@ def bleu_rows(translations: Sequence[str], references: Sequence[str]) -> np.ndar
     scorer = _scorers()["bleu"]
     counts = scorer._extract_corpus_statistics(list(translations), [list(references)])
     return np.array(counts, dtype=np.int64).reshape(len(references), 2 + 2 * _ORDER)
+
+
+def score_on_rows(metric: str, translations: Sequence[str], references: Sequence[str]) -> Callable[[np.ndarray], float]:
+    """What gives a metric, from 0 to 100, of any sample of rows, from what it counts in each.
+
+    Args:
+        metric: One of `METRICS`.
+        translations: What a model wrote, N rows.
+        references: What was to be written, one for each.
+
+    Raises:
+        MissingExtraError: sacrebleu is not installed.
+    """
+    scorer = _scorers()[metric]
+    counts = np.array(scorer._extract_corpus_statistics(list(translations), [list(references)]))
+    return lambda rows: float(scorer._compute_score_from_stats(counts[rows].sum(axis=0).tolist()).score)
 
 
 def bleu_of_counts(counts: np.ndarray) -> np.ndarray:
