@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from multipress import artifact as artifact_module
 from multipress import manifest as manifest_module
-from multipress.artifact import Artifact, StoredTensor, open_artifact, round_floats, write_artifact
+from multipress.artifact import FORMAT_VERSION, Artifact, StoredTensor, open_artifact, round_floats, write_artifact
 from multipress.errors import ArtifactError
 from multipress.packing import encode
 from multipress.packing.container import read_header, write_container
@@ -472,11 +472,11 @@ def test_a_format_that_is_not_the_one_it_says_is_refused(folder, made, version, 
 
 def test_the_format_before_the_manifest_was_sealed_is_refused(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["format_version"] == 6
+    assert manifest["format_version"] == FORMAT_VERSION
     del manifest["sha256"]
     manifest["format_version"] = 1
     (folder / "manifest.json").write_text(json.dumps(manifest, separators=(",", ":"), ensure_ascii=False))
-    with pytest.raises(ArtifactError, match="format_version 1; 2 and 3 and 4 and 5 and 6 can be read here"):
+    with pytest.raises(ArtifactError, match="format_version 1; 2 and 3 and 4 and 5 and 6 and 7 can be read here"):
         open_artifact(folder)
 
 

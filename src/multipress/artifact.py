@@ -27,6 +27,7 @@ from multipress.manifest import (
     GRAPH,
     MANIFEST,
     MAX_GRAPH_BYTES,
+    PACKED_SCALES_VERSION,
     SCALES_VERSION,
     TOKENIZER,
     check_manifest,
@@ -276,7 +277,7 @@ def open_artifact(folder: Path) -> Artifact:
 
 def _check_version(config: dict[str, Any], version: int) -> None:
     """What only later versions have, they have; raises `ArtifactError` otherwise."""
-    if version == FORMAT_VERSION:
+    if version >= PACKED_SCALES_VERSION:
         return
     if has_static_activations(config) != (version == SCALES_VERSION):
         raise ArtifactError(f"config.json and {MANIFEST} differ in whether layers have scales of activations.")

@@ -22,6 +22,7 @@ __all__ = [
     "MANIFEST",
     "MAX_GRAPH_BYTES",
     "TOKENIZER",
+    "PACKED_SCALES_VERSION",
     "SCALES_VERSION",
     "check_manifest",
     "has_scales_apart",
@@ -33,11 +34,11 @@ __all__ = [
     "unseal",
 ]
 
-FORMAT_VERSION = 6  # scales lie packed with their integers
+FORMAT_VERSION = 7  # small integers have layouts of their own
 # Read, and no more written. In 3 the tokenizer is packed; in 4 and 5 blocks may have lost heads or neurons, and in 5
-# layers have scales of what goes into them.
-_OLDER = (3, 4, 5)
-BLOCK_SHAPES_VERSION, SCALES_VERSION = 4, 5
+# layers have scales of what goes into them; since 6 both may be so, and scales lie packed with their integers.
+_OLDER = (3, 4, 5, 6)
+BLOCK_SHAPES_VERSION, SCALES_VERSION, PACKED_SCALES_VERSION = 4, 5, 6
 GRAPH = "graph.onnx.zst"
 MANIFEST = "manifest.json"
 # By the format version; these are read.
@@ -75,7 +76,7 @@ def largest_files(version: int, *, writes: bool = False) -> dict[str, int]:
 
 def has_scales_apart(manifest: dict[str, Any]) -> bool:
     """Whether the scales are entries of their own in the weights file."""
-    return int(manifest["format_version"]) < FORMAT_VERSION
+    return int(manifest["format_version"]) < PACKED_SCALES_VERSION
 
 
 def is_translator(manifest: dict[str, Any]) -> bool:

@@ -2,7 +2,8 @@
 
 What is here must open for as long as its version is read, so nothing is made again; a new version or codec gets a new
 one. `expected.json` holds what each of them decoded to when it was made. `format-2` was made by the code before
-version 3 (commit 24ba2a0^), those of 3, 4 and 5 before version 6 (commit 43f0012 and older).
+version 3 (commit 24ba2a0^), those of 3, 4 and 5 before version 6 (commit 43f0012 and older), those of 6 before version
+7 (commit aa83b12 and older).
 """
 
 from __future__ import annotations
@@ -46,17 +47,21 @@ RECIPES: dict[str, list[tuple[str, dict[str, Any]]]] = {
     ],
     "format-6-groups": [("quantization", {"bits": 3, "group": 16})],
     "format-6-tensor-steps": [("pruning", {"sparsity": 0.9, "embeddings": True}), ("quantization", CODED)],
+    "format-7": [("quantization", {"rate": 2.2, "steps": "tensor"})],
+    "format-7-gaps": [("quantization", {"rate": 1.0, "steps": "tensor"})],
 }
 
 
 def make(name: str) -> None:
     """Write one artifact."""
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_labels": 3}
+    # Small integers have layouts of their own where they are many, and few of them large.
+    neurons, tails = (3000, 3) if name.startswith("format-7") else (32, 1)
+    shape = {"hidden_size": 32, "intermediate_size": neurons, "num_hidden_layers": 1, "num_labels": 3}
     model: Any = BertForSequenceClassification(bert_config(len(WORDS), **shape)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape))
+            parameter.add_(0.1 * torch.randn(parameter.shape) ** tails)
     recipe = Recipe.from_specs(tuple(MethodSpec(*part) for part in RECIPES[name]))
     model = recipe.prepare(model, Context())
     model.train()  # scales of activations follow the batch

@@ -19,7 +19,9 @@ from multipress.methods import Context
 from multipress.methods.vocabulary import Vocabulary
 from multipress.models.pretrained import identify
 from multipress.models.vocabulary import shrink_tokenizer, words_to_keep
+from multipress.packing import entropy_bound_bytes
 from multipress.plan import expand_chains
+from multipress.recipe import Recipe
 from multipress.runtime import Predictor
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TrainingSpec
@@ -155,6 +157,25 @@ def test_what_cannot_be_dropped_is_refused():
     grid = StudySpec("s", ("m",), (DataSpec("t"),), subsets=((("vocabulary",), ("quantization",)),))
     with pytest.raises(SpecError, match="Drop words in the last stage"):
         expand_chains(grid)
+
+
+def test_a_rate_is_that_of_the_rows_that_are_stored():
+    """The words that go are nearly all 0: cheap, but not stored, so that they do not make room for the others."""
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(bert_config(600, hidden_size=32, intermediate_size=64))
+    words = model.bert.embeddings.word_embeddings.weight
+    kept = torch.cat([torch.arange(len(words) // 4), torch.tensor([len(words) - 1])])
+    with torch.no_grad():
+        words[len(words) // 4 : -1] *= 1e-3
+    specs = (MethodSpec("vocabulary", {"general": False}), MethodSpec("quantization", {"rate": 1.0, "steps": "tensor"}))
+    recipe = Recipe.from_specs(specs)
+    trained = recipe.prepare(model, Context(words=lambda general: kept))
+    recipe.on_step_end(trained, 1.0)
+    stored = recipe.convert(trained)
+    assert len(stored.bert.embeddings.word_embeddings.weight) == len(kept)
+    codes = [module.weight_codes for module in stored.modules() if hasattr(module, "weight_codes")]
+    bits = sum(8 * entropy_bound_bytes(one.numpy()) for one in codes)
+    assert 0.97 < bits / sum(one.numel() for one in codes) < 1.005
 
 
 @pytest.mark.parametrize("rate_weight", [0.0, 0.1])

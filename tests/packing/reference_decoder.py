@@ -40,6 +40,10 @@ def decode_packet(data, unzstd):
         items = reader.take(count * width)
     elif layout == 1:
         items = planes(reader, count, width, unzstd)
+    elif layout == 3:
+        items = kinds(reader, count, unzstd)
+    elif layout == 4:
+        items = gaps(reader, count, unzstd)
     else:
         present = stream(reader, count, unzstd)
         others = planes(reader, sum(present), width, unzstd)
@@ -51,6 +55,25 @@ def decode_packet(data, unzstd):
     left = reader.take(len(data) - reader.at)
     assert not any(left)
     return ("int8", "float16", "float32")[dtype], shape, bytes(items)
+
+
+def kinds(reader, count, unzstd):
+    found = stream(reader, count, unzstd)
+    others = iter(planes(reader, found.count(3), 1, unzstd))
+    return bytes((0, 1, 255)[kind] if kind < 3 else next(others) for kind in found)
+
+
+def gaps(reader, count, unzstd):
+    found = stream(reader, reader.varint(), unzstd)
+    others = iter(planes(reader, sum(symbol < 63 and symbol % 3 == 2 for symbol in found), 1, unzstd))
+    items = []
+    for symbol in found:
+        if symbol == 63:
+            items += [0] * 21
+        else:
+            items += [0] * (symbol // 3)
+            items.append((1, 255)[symbol % 3] if symbol % 3 < 2 else next(others))
+    return bytes(items + [0] * (count - len(items)))
 
 
 def planes(reader, count, width, unzstd):

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from multipress.errors import ArtifactError
 from multipress.packing import decode, encode, entropy_bound_bytes, peek
 from multipress.packing.packet import MAX_RATIO
+from multipress.packing.stream import encode_stream, varint
 
 DTYPES = ("int8", "float16", "float32")
 
@@ -118,10 +119,12 @@ def test_zeros_of_pruned_floats_are_not_stored():
         np.random.default_rng(6).integers(-3, 4, size=(12, 9)).astype(np.int8),  # raw groups
         gaussian_codes(0.5, (60, 40)) * gaussian_codes(1.5, (60, 40)),  # zeros beside the rest
         gaussian_codes(0.1, (90, 50)),  # zstd
+        gaussian_codes(0.7, (90, 90)),  # kinds
+        np.random.default_rng(7).laplace(0, 0.35, size=(120, 120)).round().astype(np.int8),  # gaps
         np.random.default_rng(6).normal(size=(3, 5)).astype(np.float16),  # the array's own bytes
         np.zeros((200, 300), dtype=np.float32),  # padded
     ],
-    ids=["raw", "sparse", "zstd", "plain", "constant"],
+    ids=["raw", "sparse", "zstd", "kinds", "gaps", "plain", "constant"],
 )
 def golden(request):
     return request.param, encode(request.param)
@@ -163,7 +166,7 @@ def test_random_bytes_never_do_more_than_raise_an_artifact_error(data):
 
 
 def test_a_short_packet_that_declares_an_endless_array_is_refused_before_anything_is_allocated():
-    for layout in range(3):
+    for layout in range(5):
         endless = bytes([1, layout, 0, 2]) + b"\xff\xff\xff\xff\x7f" * 2 + b"\0" * 20
         with pytest.raises(ArtifactError, match="too large"):
             peek(endless)
@@ -181,6 +184,60 @@ def test_a_mask_that_names_zeros_is_refused():
     mask, zeros = bytes([0, 1, 0, 0]), bytes([0, 128, 0, 0])  # three items that are there, all of them 0
     with pytest.raises(ArtifactError, match="names zeros"):
         decode(bytes([1, 2, 0, 1, 3]) + mask + zeros)
+
+
+def stream_of(symbols) -> bytes:
+    return encode_stream(np.array(symbols, dtype=np.uint8))
+
+
+def others_of(values) -> bytes:
+    return stream_of([value + 128 for value in values])
+
+
+KINDS, GAPS = (lambda body, count, layout=layout: bytes([1, layout, 0, 1, count]) + body for layout in (3, 4))
+
+
+def test_layouts_of_small_integers_are_read_as_the_page_says():
+    kinds = KINDS(stream_of([0, 1, 2, 3, 0, 3]) + others_of([-7, 2]), 6)
+    assert decode(kinds).tolist() == [0, 1, -1, -7, 0, 2]
+    # No zero and a 1; two zeros and another; 21 zeros; one zero and a -1; the rest zeros.
+    gaps = GAPS(varint(4) + stream_of([0, 8, 63, 4]) + others_of([5]), 30)
+    assert decode(gaps).tolist() == [1, 0, 0, 5, *[0] * 21, 0, -1, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("packet", "why"),
+    [
+        (KINDS(stream_of([0, 1, 2, 4]) + others_of([]), 4), "unknown kinds"),
+        *((KINDS(stream_of([0, 3]) + others_of([near]), 2), "among the other") for near in (0, 1, -1)),
+        (GAPS(varint(5) + stream_of([0, 1, 0, 1, 0]) + others_of([]), 4), "5 gaps"),
+        (GAPS(varint(2) + stream_of([0, 64]) + others_of([]), 90), "unknown gaps"),
+        (GAPS(varint(2) + stream_of([0, 63]) + others_of([]), 90), "zeros at its end"),
+        (GAPS(varint(2) + stream_of([0, 12]) + others_of([]), 5), "beyond its end"),
+        *((GAPS(varint(1) + stream_of([2]) + others_of([near]), 3), "among the other") for near in (0, 1, -1)),
+    ],
+)
+def test_small_integers_that_are_declared_wrongly_are_refused(packet, why):
+    with pytest.raises(ArtifactError, match=why):
+        decode(packet)
+
+
+def test_layouts_of_small_integers_are_refused_of_floats():
+    for layout in (3, 4):
+        with pytest.raises(ArtifactError, match="unknown layout or dtype"):
+            decode(bytes([1, layout, 1, 1, 4]) + bytes(40))
+
+
+def test_gaps_of_any_length_come_back_across_chunks():
+    random = np.random.default_rng(8)
+    for mean in (1, 20, 22, 42, 300):
+        gaps = random.geometric(1 / mean, size=300_000) - 1
+        values = np.zeros(int((gaps + 1).sum()) + 7, dtype=np.int8)
+        values[np.cumsum(gaps + 1) - 1] = random.choice(
+            [1, -1, 2, -2, -128, 127], 300_000, p=[0.4, 0.4, 0.1, 0.08, 0.01, 0.01]
+        )
+        packet = assert_bit_exact(values)
+        assert len(packet) <= 1.02 * entropy_bound_bytes(values), mean
 
 
 def test_another_version_is_refused_by_its_number():

@@ -9,9 +9,9 @@ Rules that let methods combine without knowing each other:
 - A weight that several modules share is one weight.
 - A method that has nothing to change raises `SettingError`.
 
-What a method may leave for the methods after it: on an embedding `num_stored_rows`, where fewer rows than it has will
-be stored; on a linear layer the buffers `leaving_rows` and `leaving_columns` (bool), which mark what is zero by now and
-will be taken out by `convert` (see `staying`).
+What a method may leave for the methods after it: on an embedding `stored_rows`, the ids of those that will be stored,
+where that is not all; on a linear layer the buffers `leaving_rows` and `leaving_columns` (bool), which mark what is
+zero by now and will be taken out by `convert` (see `staying`).
 
 What a method leaves on a module for storage, after `convert`: `weight_codes` (int8, the weight's shape), `weight_scale`
 (float16, one a row, a single one, or (rows, groups)) and `weight_bits` where the weight is stored as integers;

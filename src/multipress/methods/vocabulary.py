@@ -63,7 +63,7 @@ class Vocabulary(Method):
         self._kept = context.words(self.general)
         if len(self._kept) == len(embedding.weight):
             raise SettingError("vocabulary has nothing to drop: every word of this model is used.")
-        embedding.num_stored_rows = len(self._kept)
+        embedding.stored_rows = self._kept
         return model
 
     @torch.no_grad()
@@ -75,7 +75,7 @@ class Vocabulary(Method):
         model.num_dropped = getattr(model, "num_dropped", 0) + dropped
         embedding.weight = nn.Parameter(embedding.weight.detach()[kept].clone())
         embedding.num_embeddings = len(kept)
-        del embedding.num_stored_rows
+        del embedding.stored_rows
         if hasattr(embedding, "weight_codes"):
             embedding.weight_codes = embedding.weight_codes[kept]
             if len(embedding.weight_scale) > 1:

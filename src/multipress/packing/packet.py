@@ -4,7 +4,8 @@ Bytes of a packet: version, layout, dtype, number of dimensions, each dimension 
 
 - layout PLAIN: the array's own bytes, little-endian;
 - layout DENSE: each byte plane of the items as a stream (`multipress.packing.stream`);
-- layout SPARSE: a stream of 0 and 1 (an item's bits are all zero or not), then the planes of the other items.
+- layout SPARSE: a stream of 0 and 1 (an item's bits are all zero or not), then the planes of the other items;
+- layouts KINDS and GAPS, of int8 alone: `multipress.packing.small`.
 
 PLAIN is taken where nothing else is smaller, so a packet is never larger than the array and its header. Zeros
 fill a packet up to one byte for `MAX_RATIO` bytes of the array: a reader need not believe a short packet
@@ -19,13 +20,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from multipress.errors import ArtifactError
+from multipress.packing.small import decode_gaps, decode_kinds, encode_gaps, encode_kinds
 from multipress.packing.stream import Reader, decode_stream, encode_stream, varint, with_time
 
 __all__ = ["MAX_RATIO", "VERSION", "decode", "encode", "entropy_bound_bytes", "peek"]
 
 VERSION = 1
 MAX_RATIO = 1 << 15
-_PLAIN, _DENSE, _SPARSE = range(3)
+_PLAIN, _DENSE, _SPARSE, _KINDS, _GAPS = range(5)
 _DTYPES = ("int8", "float16", "float32")
 _MAX_DIMENSIONS = 8
 _MAX_BYTES = 1 << 48
@@ -46,10 +48,10 @@ def encode(array: np.ndarray) -> bytes:
         raise ArtifactError(f"An array of {array.dtype} and {array.ndim} dimensions cannot be packed.")
     planes = _planes(array)
     layout, body, least = _PLAIN, planes.tobytes(), float(array.nbytes)
-    for other, streams in _layouts(planes, _bits(array) != 0) if array.size else ():
-        cost = with_time(streams, array.size)
+    for other, before, streams in _layouts(planes, _bits(array) != 0) if array.size else ():
+        cost = len(before) + with_time(streams, array.size)
         if cost < least:
-            layout, body, least = other, b"".join(data for data, _ in streams), cost
+            layout, body, least = other, before + b"".join(data for data, _ in streams), cost
     head = bytes([VERSION, layout, _DTYPES.index(array.dtype.name), array.ndim])
     packet = head + b"".join(varint(size) for size in array.shape) + body
     return packet + bytes(max(0, _least_bytes(array.nbytes) - len(packet)))
@@ -70,6 +72,10 @@ def decode(data: bytes | memoryview) -> np.ndarray:
         values = np.frombuffer(reader.take(count * dtype.itemsize), dtype=dtype).copy()
     elif layout == _DENSE:
         values = _decode_planes(reader, dtype, count)
+    elif layout == _KINDS:
+        values = decode_kinds(reader, count)
+    elif layout == _GAPS:
+        values = decode_gaps(reader, count)
     else:
         present = decode_stream(reader, count)
         if count and int(present.max()) > 1:
@@ -120,7 +126,7 @@ def _read_head(reader: Reader) -> tuple[int, np.dtype[np.generic], tuple[int, ..
     version, layout, code, num_dimensions = reader.take(4)
     if version != VERSION:
         raise ArtifactError(f"A packet has version {version}, but {VERSION} is read here. Update multipress.")
-    if layout > _SPARSE or code >= len(_DTYPES) or num_dimensions > _MAX_DIMENSIONS:
+    if layout > _GAPS or code >= len(_DTYPES) or num_dimensions > _MAX_DIMENSIONS or (layout > _SPARSE and code):
         raise ArtifactError("A packet has an unknown layout or dtype; it is damaged.")
     dtype = np.dtype(_DTYPES[code]).newbyteorder("<")
     shape = tuple(reader.varint() for _ in range(num_dimensions))
@@ -142,12 +148,16 @@ def _planes(array: np.ndarray) -> np.ndarray:
     return flat.view(np.uint8).reshape(-1, array.itemsize)
 
 
-def _layouts(planes: np.ndarray, present: np.ndarray) -> Iterator[tuple[int, list[tuple[bytes, int]]]]:
-    """The layouts that can be smaller than the plain one, each with its streams and how many symbols each has."""
-    yield _DENSE, _encode_planes(planes)
+def _layouts(planes: np.ndarray, present: np.ndarray) -> Iterator[tuple[int, bytes, list[tuple[bytes, int]]]]:
+    """The layouts that can be smaller than the plain one: what comes first, then streams with their symbols' number."""
+    yield _DENSE, b"", _encode_planes(planes)
     if not present.all():
         mask = present.view(np.uint8)
-        yield _SPARSE, [(encode_stream(mask), len(mask)), *_encode_planes(planes[present])]
+        yield _SPARSE, b"", [(encode_stream(mask), len(mask)), *_encode_planes(planes[present])]
+    if planes.shape[1] == 1:
+        values = planes[:, 0].view(np.int8)
+        yield _KINDS, b"", encode_kinds(values)
+        yield _GAPS, *encode_gaps(values)
 
 
 def _encode_planes(planes: np.ndarray) -> list[tuple[bytes, int]]:

@@ -94,7 +94,7 @@ class Quantization(Method):
 
     name: ClassVar[str] = "quantization"
     stage: ClassVar[Stage] = Stage.PRECISION
-    version: ClassVar[int] = 5  # bits in the loss are those that will be stored; counted by parts
+    version: ClassVar[int] = 6  # a rate is that of the rows that will be stored
 
     bits: int = 8
     embedding_bits: int | None = None
@@ -294,20 +294,26 @@ class Quantization(Method):
             stored: How many weights of each will be stored.
         """
         weights = {id(weight): weight.detach() for _, weight, _ in self._quantizers.values()}
+        rows = {id(weight): getattr(module, "stored_rows", None) for module, weight, _ in self._quantizers.values()}
         bits = {id(weight): quantizer.bits for _, weight, quantizer in self._quantizers.values()}
         kept = {key: weights[key] * (made.codes != 0) for key, made in coded.items()}
         scales = {key: made.scale.float().unsqueeze(-1) for key, made in coded.items()}
-        parts = [kept[key] / scales[key] for key in coded]
+        parts = [_rows_of(kept[key] / scales[key], rows[key]) for key in coded]
         factor = coarser_steps(parts, self.rate or 0.0, list(stored.values()))
         if factor > 1:
             for key in coded:
                 coded[key] = quantize_rows(kept[key], bits[key], (factor * scales[key]).half().float())
 
 
+def _rows_of(values: Tensor, ids: Tensor | None) -> Tensor:
+    """These rows; all if there are no ids."""
+    return values if ids is None else values[ids]
+
+
 def _num_stored(module: nn.Module, weight: Tensor) -> int:
     """How many of its weights will be stored."""
-    if hasattr(module, "num_stored_rows"):
-        return int(module.num_stored_rows * weight.shape[1])
+    if hasattr(module, "stored_rows"):
+        return len(module.stored_rows) * weight.shape[1]
     return num_staying(module, weight)
 
 

@@ -1,0 +1,108 @@
+"""Small integers, most of them 0, 1 or -1, in two layouts that decode fast: only others are stored as they are.
+
+By kind: a symbol for each item, 0 for 0, 1 for 1, 2 for -1, 3 for all others. By gaps: a symbol for each item that is
+not 0, which also says how many zeros, up to 20, come before it; one more symbol stands for 21 zeros. Then, in both,
+the others in their order. Symbols are few enough that several make one step of a coder (`multipress.packing.stream`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from multipress.errors import ArtifactError
+from multipress.packing.stream import Reader, decode_stream, encode_stream, varint
+
+__all__ = ["decode_gaps", "decode_kinds", "encode_gaps", "encode_kinds"]
+
+_OTHER = 2  # stands for others until they are put in their places
+_KINDS = np.array([0, 1, -1, _OTHER], dtype=np.int8)
+_ZEROS = 21  # 3 x 21 + 1 symbols: two of them are one step of ANS
+_ONLY_ZEROS = 3 * _ZEROS
+_ITEMS = np.array([*np.tile(_KINDS[1:], _ZEROS), 0], dtype=np.int8)
+_STEPS = np.array([*np.repeat(np.arange(1, _ZEROS + 1), 3), _ZEROS], dtype=np.int64)
+_HALF = 128
+_CHUNK = 1 << 17
+
+Streams = list[tuple[bytes, int]]  # each with how many symbols it holds
+
+
+def encode_kinds(values: np.ndarray) -> Streams:
+    """The streams of int8 (N,): kinds, then others."""
+    kinds = _kinds_of(values)
+    return [(encode_stream(kinds), len(kinds)), _others(values[kinds == 3])]
+
+
+def decode_kinds(reader: Reader, count: int) -> np.ndarray:
+    """int8 (count,); raises `ArtifactError` where the streams are damaged."""
+    kinds = decode_stream(reader, count)
+    if count and int(kinds.max()) >= len(_KINDS):
+        raise ArtifactError("A packet has unknown kinds of integers; it is damaged.")
+    others, at = _decode_others(reader, int(np.count_nonzero(kinds == 3))), 0
+    values = kinds.view(np.int8)
+    for start in range(0, count, _CHUNK):
+        part = values[start : start + _CHUNK]
+        part[:] = _KINDS[kinds[start : start + _CHUNK]]
+        at += _put(others[at:], part)
+    return values
+
+
+def encode_gaps(values: np.ndarray) -> tuple[bytes, Streams]:
+    """How many symbols there are, as a varint, and the streams of int8 (N,): gaps, then others."""
+    places = np.flatnonzero(values)
+    kinds = _kinds_of(values[places])
+    gaps = np.diff(places, prepend=-1) - 1
+    before = gaps // _ZEROS  # symbols of zeros alone
+    symbols = np.full(len(places) + int(before.sum()), _ONLY_ZEROS, dtype=np.uint8)
+    symbols[np.arange(len(places)) + np.cumsum(before)] = 3 * (gaps % _ZEROS) + kinds - 1
+    streams = [(encode_stream(symbols), len(symbols)), _others(values[places][kinds == 3])]
+    return varint(len(symbols)), streams
+
+
+def decode_gaps(reader: Reader, count: int) -> np.ndarray:
+    """int8 (count,); raises `ArtifactError` where the streams are damaged."""
+    num_symbols = reader.varint()
+    if num_symbols > count:
+        raise ArtifactError(f"A packet of {count} items has {num_symbols} gaps; it is damaged.")
+    symbols = decode_stream(reader, num_symbols)
+    if num_symbols and (int(symbols.max()) > _ONLY_ZEROS or symbols[-1] == _ONLY_ZEROS):
+        raise ArtifactError("A packet has unknown gaps, or zeros at its end; it is damaged.")
+    items = _ITEMS[symbols]
+    others, at = _decode_others(reader, int(np.count_nonzero(items == _OTHER))), 0
+    values, begin = np.zeros(count, dtype=np.int8), -1
+    for start in range(0, num_symbols, _CHUNK):
+        part = items[start : start + _CHUNK]
+        places = np.cumsum(_STEPS[symbols[start : start + _CHUNK]])
+        places += begin
+        begin = int(places[-1])
+        if begin >= count:
+            raise ArtifactError("A packet's gaps lead beyond its end; it is damaged.")
+        at += _put(others[at:], part)
+        values[places] = part
+    return values
+
+
+def _kinds_of(values: np.ndarray) -> np.ndarray:
+    """uint8 (N,)."""
+    kinds = np.full(len(values), 3, dtype=np.uint8)
+    for kind, value in enumerate(_KINDS[:3]):
+        kinds[values == value] = kind
+    return kinds
+
+
+def _others(values: np.ndarray) -> tuple[bytes, int]:
+    # Shifted by half the range, so that integers around zero lie side by side.
+    return encode_stream(values.view(np.uint8) ^ np.uint8(_HALF)), len(values)
+
+
+def _decode_others(reader: Reader, count: int) -> np.ndarray:
+    others = (decode_stream(reader, count) ^ np.uint8(_HALF)).view(np.int8)
+    if (np.abs(others.astype(np.int16)) < _OTHER).any():
+        raise ArtifactError("A packet has 0, 1 or -1 among the other integers; it is damaged.")
+    return others
+
+
+def _put(others: np.ndarray, part: np.ndarray) -> int:
+    """Put the next of `others` where `part` has room for one, and say how many they were."""
+    places = np.flatnonzero(part == _OTHER)
+    part[places] = others[: len(places)]
+    return len(places)
