@@ -100,6 +100,7 @@ def fuzz(minutes: float, corpus: Path) -> None:
         from multipress.errors import ArtifactError
         from multipress.packing.container import read_header, write_container
         from multipress.packing.packet import decode, encode
+        from multipress.packing.small import encode_gaps, encode_kinds
         from multipress.packing.tokenizer import pack_tokenizer, unpack_tokenizer
         from multipress.packing.weights import check_weights, read_tensors, write_weights
 
@@ -127,6 +128,11 @@ def fuzz(minutes: float, corpus: Path) -> None:
     random = np.random.default_rng(0)
     for index in range(200):
         (corpus / f"packet-{index}").write_bytes(b"\0" + encode(array_of(random)))
+    small = random.laplace(0, 0.6, size=100).round().astype(np.int8)
+    before, gaps = encode_gaps(small)
+    for layout, body in ((3, encode_kinds(small)), (4, [(before, 0), *gaps])):
+        streams = b"".join(data for data, _ in body)
+        (corpus / f"layout-{layout}").write_bytes(b"\0" + bytes([1, layout, 0, 1, len(small)]) + streams)
     container = write_container({"a": ("F16", (2, 2), bytes(8)), "b": ("U8", (3,), bytes(3))}, {"key": "value"})
     (corpus / "container").write_bytes(b"\1" + container)
     scale, codes = encode(tensor.scale), encode(tensor.values)

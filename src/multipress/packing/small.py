@@ -95,14 +95,16 @@ def _others(values: np.ndarray) -> tuple[bytes, int]:
 
 
 def _decode_others(reader: Reader, count: int) -> np.ndarray:
-    others = (decode_stream(reader, count) ^ np.uint8(_HALF)).view(np.int8)
-    if (np.abs(others.astype(np.int16)) < _OTHER).any():
-        raise ArtifactError("A packet has 0, 1 or -1 among the other integers; it is damaged.")
-    return others
+    symbols = decode_stream(reader, count)
+    symbols ^= np.uint8(_HALF)
+    return symbols.view(np.int8)
 
 
 def _put(others: np.ndarray, part: np.ndarray) -> int:
     """Put the next of `others` where `part` has room for one, and say how many they were."""
     places = np.flatnonzero(part == _OTHER)
-    part[places] = others[: len(places)]
+    others = others[: len(places)]
+    if (np.abs(others, dtype=np.int16) < _OTHER).any():
+        raise ArtifactError("A packet has 0, 1 or -1 among the other integers; it is damaged.")
+    part[places] = others
     return len(places)
