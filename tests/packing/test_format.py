@@ -40,6 +40,8 @@ KINDS = {
     "mostly zero": laplace(20, 0.9, (100, 60)),
     "one in a thousand": laplace(5, 0.999, (300, 200)),
     "nothing but zeros": laplace(1, 1.0, (700, 300)),
+    "two bits": laplace(0.8, 0.0, (300, 200)),
+    "one bit": laplace(0.4, 0.0, (300, 200)),
     "half floats": lambda seed: np.random.default_rng(seed).normal(size=(40, 30)).astype(np.float16),
     "floats with holes": lambda seed: (laplace(1, 0.8, (50, 30))(seed) * np.float32(0.37)).astype(np.float32),
     "a single number": lambda seed: np.array(seed, dtype=np.float32),
@@ -82,12 +84,12 @@ def test_both_decoders_read_any_stream(weights, seed, low):
 
 def test_these_arrays_use_every_codec_and_layout():
     packets = [encode(draw(0)) for draw in KINDS.values()]
-    assert {packet[1] for packet in packets} == {0, 1, 2}
+    assert {packet[1] for packet in packets} == set(range(5))
     codecs = set()
     for packet in packets:
         reader = Reader(packet)
         layout, dimensions = reader.take(4)[1], packet[3]
-        [reader.varint() for _ in range(dimensions)]
+        [reader.varint() for _ in range(dimensions + (layout == 4))]
         if layout:
             codecs.add(reader.byte())
     text = np.frombuffer(b"the same few words, " * 300, dtype=np.uint8)
