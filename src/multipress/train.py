@@ -35,7 +35,7 @@ __all__ = ["LOOP_VERSION", "Rows", "Saving", "collate", "num_steps", "train"]
 LOOP_VERSION = 4  # raise it when the same run gives other weights
 FIRST_BATCHES = 32  # what methods may fit on before the first step
 MOST_SECONDS, SECONDS_A_SECOND = 60.0, 50  # between two checkpoints: at most, and for each second of writing one
-FIRST_SAVE = 0.1  # seconds that writing the first is taken to take
+FIRST_SAVE = 0.01  # seconds that writing the first is taken to take
 
 
 @dataclass(frozen=True)
