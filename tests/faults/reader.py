@@ -16,6 +16,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,11 @@ def trips(count: int, seed: int) -> int:
     from multipress.packing.stream import varint
 
     random, wrong, began = np.random.default_rng(seed), 0, time.monotonic()
+    layouts: Counter[int] = Counter()
     for index in range(count):
         array = array_of(random)
         packet = encode(array)
+        layouts[packet[1]] += 1
         found = decode(packet)
         same = (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
         header = 4 + sum(len(varint(size)) for size in array.shape)
@@ -88,7 +91,8 @@ def trips(count: int, seed: int) -> int:
             wrong += 1
             print(f"number {index} of seed {seed}: {tensor}", file=sys.stderr)
     seconds = round(time.monotonic() - began)
-    print(json.dumps({"what": "trips", "count": count, "seed": seed, "wrong": wrong, "seconds": seconds}))
+    said = {"what": "trips", "count": count, "seed": seed, "wrong": wrong, "seconds": seconds}
+    print(json.dumps(said | {"layouts": dict(sorted(layouts.items()))}))
     return wrong
 
 
