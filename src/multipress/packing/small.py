@@ -3,6 +3,8 @@
 By kind: a symbol for each item, 0 for 0, 1 for 1, 2 for -1, 3 for all others. By gaps: a symbol for each item that is
 not 0, which also says how many zeros, up to 20, come before it; one more symbol stands for 21 zeros. Then, in both,
 the others in their order. Symbols are few enough that several make one step of a coder (`multipress.packing.stream`).
+
+Readers write `np.equal` and `np.less`: atheris 3.0, which fuzzes them, never frees what `==` and `<` make of arrays.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ def decode_kinds(reader: Reader, count: int) -> np.ndarray:
     kinds = decode_stream(reader, count)
     if count and int(kinds.max()) >= len(_KINDS):
         raise ArtifactError("A packet has unknown kinds of integers; it is damaged.")
-    others, at = _decode_others(reader, int(np.count_nonzero(kinds == 3))), 0
+    others, at = _decode_others(reader, int(np.count_nonzero(np.equal(kinds, 3)))), 0
     values = kinds.view(np.int8)
     for start in range(0, count, _CHUNK):
         part = values[start : start + _CHUNK]
@@ -67,7 +69,7 @@ def decode_gaps(reader: Reader, count: int) -> np.ndarray:
     if num_symbols and (int(symbols.max()) > _ONLY_ZEROS or symbols[-1] == _ONLY_ZEROS):
         raise ArtifactError("A packet has unknown gaps, or zeros at its end; it is damaged.")
     items = _ITEMS[symbols]
-    others, at = _decode_others(reader, int(np.count_nonzero(items == _OTHER))), 0
+    others, at = _decode_others(reader, int(np.count_nonzero(np.equal(items, _OTHER)))), 0
     values, begin = np.zeros(count, dtype=np.int8), -1
     for start in range(0, num_symbols, _CHUNK):
         part = items[start : start + _CHUNK]
@@ -102,9 +104,9 @@ def _decode_others(reader: Reader, count: int) -> np.ndarray:
 
 def _put(others: np.ndarray, part: np.ndarray) -> int:
     """Put the next of `others` where `part` has room for one, and say how many they were."""
-    places = np.flatnonzero(part == _OTHER)
+    places = np.flatnonzero(np.equal(part, _OTHER))
     others = others[: len(places)]
-    if (np.abs(others, dtype=np.int16) < _OTHER).any():
+    if np.less(np.abs(others, dtype=np.int16), _OTHER).any():
         raise ArtifactError("A packet has 0, 1 or -1 among the other integers; it is damaged.")
     part[places] = others
     return len(places)
