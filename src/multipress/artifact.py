@@ -40,7 +40,7 @@ from multipress.manifest import (
     unseal,
 )
 from multipress.packing import VERSION
-from multipress.packing.folder import list_unexpected, read_bounded
+from multipress.packing.folder import list_unexpected, open_bounded, read_bounded
 from multipress.packing.stream import decompress
 from multipress.packing.strict_json import parse_object
 from multipress.packing.tensor import StoredTensor, round_floats
@@ -126,13 +126,17 @@ class Artifact:
         return _quantization(self.config).get("activation_bits") is not None
 
     def tensors(self) -> dict[str, StoredTensor]:
-        """Every stored tensor by name, decoded; tied weights once.
+        """Every stored tensor by name, decoded; tied weights once. Each is compared with its hash.
 
         Raises:
             ArtifactError: the file changed since it was opened, or a packet is damaged.
         """
+        trace, _ = self.opened.get(WEIGHTS, (None, None))
+        if trace is None or trace != _trace(self.folder / WEIGHTS):
+            _read_hashed(self.folder, WEIGHTS, self.manifest["files"][WEIGHTS])
         apart = has_scales_apart(self.manifest)
-        return read_tensors(memoryview(self._read(WEIGHTS)), self.manifest["tensors"], has_scales_apart=apart)
+        with open_bounded(self.folder, WEIGHTS, self.weights_bytes) as data:
+            return read_tensors(data, self.manifest["tensors"], has_scales_apart=apart)
 
     def dense_weights(self) -> dict[str, np.ndarray]:
         """Every weight by name as float32; tied names share one array."""

@@ -44,6 +44,7 @@ MANIFEST = "manifest.json"
 # By the format version; these are read.
 TOKENIZER = {2: "tokenizer.json"} | dict.fromkeys((*_OLDER, FORMAT_VERSION), "tokenizer.bin")
 MAX_GRAPH_BYTES = 32_000_000
+_MOST = 2**48  # bytes of a file, weights that were dropped
 _MAX_LENGTH = 1_000_000
 # Names become files' names when tensors are dumped.
 _TENSOR_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
@@ -170,6 +171,11 @@ def _check_facts(facts: dict[str, Any], records: dict[str, Any]) -> None:
         raise ArtifactError(f"{MANIFEST} states the max_length {max_length!r}, but a text has 3 tokens or more.")
     if not _is_task(facts.get("task")):
         raise ArtifactError(f"{MANIFEST} states the task {facts.get('task')!r}, which cannot be.")
+    dropped = facts.get("dropped", 0)
+    if type(dropped) is not int or not 0 <= dropped < _MOST:
+        raise ArtifactError(f"{MANIFEST} states {dropped!r} as the number of weights that were dropped.")
+    if not isinstance(facts.get("quantization") or {}, dict):
+        raise ArtifactError(f"{MANIFEST} states the quantization {facts['quantization']!r}, which cannot be.")
     pruned = facts.get("pruned", {})
     if not isinstance(pruned, dict):
         raise ArtifactError(f"{MANIFEST} states {pruned!r} as the number of pruned weights of each tensor.")
@@ -184,7 +190,9 @@ def _has_kinds(record: Any, kinds: dict[str, type]) -> bool:
     return (
         isinstance(record, dict)
         and set(record) == set(kinds)
-        and all(type(record[key]) is kind and (kind is not int or record[key] >= 0) for key, kind in kinds.items())
+        and all(
+            type(record[key]) is kind and (kind is not int or 0 <= record[key] < _MOST) for key, kind in kinds.items()
+        )
     )
 
 

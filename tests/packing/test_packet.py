@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -257,3 +258,35 @@ def test_twenty_thousand_random_arrays_come_back():
         array[random.random(count) >= random.random()] = 0
         found = decode(encode(array))
         assert found.tobytes() == array.tobytes()
+
+
+HOSTILE = 1 << 24
+
+
+def hostile_packets() -> dict[str, bytes]:
+    """Packets of a few hundred bytes that declare 16 million items, nothing of which is a zero."""
+    fives = np.full(HOSTILE, 5, dtype=np.int8)
+    others = encode_stream(np.full(HOSTILE, 133, dtype=np.uint8))
+    bodies = {
+        "planes": (1, others),
+        "mask": (2, encode_stream(np.ones(HOSTILE, dtype=np.uint8)) + others),
+        "kinds": (3, encode_stream(np.full(HOSTILE, 3, dtype=np.uint8)) + others),
+        "gaps": (4, varint(HOSTILE) + encode_stream(np.full(HOSTILE, 2, dtype=np.uint8)) + others),
+    }
+    least = fives.nbytes // MAX_RATIO
+    heads = {name: bytes([1, layout, 0, 1]) + varint(HOSTILE) + body for name, (layout, body) in bodies.items()}
+    return {name: packet.ljust(least, b"\0") for name, packet in heads.items()}
+
+
+@pytest.mark.parametrize("name", ["planes", "mask", "kinds", "gaps"])
+def test_what_a_hostile_packet_makes_a_reader_allocate_is_what_it_declares_and_a_mask(name):
+    packet = hostile_packets()[name]
+    assert len(packet) == HOSTILE // MAX_RATIO
+    tracemalloc.start()
+    try:
+        found = decode(packet)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (found == 5).all()
+    assert HOSTILE <= peak <= HOSTILE * (2 if name == "mask" else 1) + 8 * 2**20

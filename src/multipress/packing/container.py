@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from multipress.errors import ArtifactError
+from multipress.packing.folder import FileBytes
 from multipress.packing.strict_json import parse_object
 
 __all__ = ["ITEM_BYTES", "Entry", "Header", "read_header", "write_container"]
@@ -56,11 +57,11 @@ def write_container(entries: dict[str, tuple[str, tuple[int, ...], bytes]], meta
     return b"".join([struct.pack("<Q", len(text)), text, *(data for _, _, data in entries.values())])
 
 
-def read_header(data: memoryview) -> Header:
+def read_header(data: memoryview | FileBytes) -> Header:
     """Read and check the header of a container.
 
     Args:
-        data: The whole file.
+        data: The whole file, or the file as it lies on disk.
 
     Raises:
         ArtifactError: the header is cut, too long, not strict JSON, or its entries overlap, leave gaps, have

@@ -21,7 +21,7 @@ import numpy as np
 
 from multipress.errors import ArtifactError
 from multipress.packing.small import decode_gaps, decode_kinds, encode_gaps, encode_kinds
-from multipress.packing.stream import Reader, decode_stream, encode_stream, varint, with_time
+from multipress.packing.stream import CHUNK, Reader, Symbols, decode_stream, encode_stream, varint, with_time
 
 __all__ = ["MAX_RATIO", "VERSION", "decode", "encode", "entropy_bound_bytes", "peek"]
 
@@ -32,7 +32,6 @@ _DTYPES = ("int8", "float16", "float32")
 _MAX_DIMENSIONS = 8
 _MAX_BYTES = 1 << 48
 _HALF = 128
-_CHUNK = 1 << 18
 
 
 def encode(array: np.ndarray) -> bytes:
@@ -77,14 +76,7 @@ def decode(data: bytes | memoryview) -> np.ndarray:
     elif layout == _GAPS:
         values = decode_gaps(reader, count)
     else:
-        present = decode_stream(reader, count)
-        if count and int(present.max()) > 1:
-            raise ArtifactError("A packet's mask holds more than 0 and 1; it is damaged.")
-        present = present.view(np.bool_)
-        items = _decode_planes(reader, dtype, int(np.count_nonzero(present)))
-        if not _bits(items).all():
-            raise ArtifactError("A packet's mask names zeros; it is damaged.")
-        values = _spread(present, items)
+        values = _decode_sparse(reader, dtype, count)
     padding = reader.take(reader.left)
     if len(padding) and (len(data) != _least_bytes(values.nbytes) or bytes(padding).strip(b"\0")):
         raise ArtifactError(f"A packet has {len(padding)} bytes too many. Copy the artifact again.")
@@ -168,21 +160,28 @@ def _encode_planes(planes: np.ndarray) -> list[tuple[bytes, int]]:
     return [(encode_stream(stream), len(stream)) for stream in streams]
 
 
-def _spread(present: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """The items in order where `present` (N,) is true, zeros elsewhere: (N,)."""
-    values = np.zeros(len(present), dtype=items.dtype)
-    at = 0
-    # By index a quarter of the time by mask; in chunks, because an index takes 8 bytes.
-    for start in range(0, len(present), _CHUNK):
-        places = np.flatnonzero(present[start : start + _CHUNK])
-        values[start : start + _CHUNK][places] = items[at : at + len(places)]
-        at += len(places)
-    return values
-
-
 def _decode_planes(reader: Reader, dtype: np.dtype[np.generic], count: int) -> np.ndarray:
     planes = np.empty((count, dtype.itemsize), dtype=np.uint8)
-    for index in range(dtype.itemsize):
-        planes[:, index] = decode_stream(reader, count)
+    for plane in planes.T:
+        Symbols(reader, count).into(plane)
     planes[:, -1] ^= np.uint8(_HALF)
     return planes.view(dtype).reshape(-1)
+
+
+def _decode_sparse(reader: Reader, dtype: np.dtype[np.generic], count: int) -> np.ndarray:
+    present = decode_stream(reader, count)
+    if count and int(present.max()) > 1:
+        raise ArtifactError("A packet's mask holds more than 0 and 1; it is damaged.")
+    present = present.view(np.bool_)
+    num_present = int(np.count_nonzero(present))
+    planes = np.zeros((count, dtype.itemsize), dtype=np.uint8)
+    for index in range(dtype.itemsize):
+        symbols, flip = Symbols(reader, num_present), np.uint8(_HALF if index == dtype.itemsize - 1 else 0)
+        # By index a quarter of the time by mask; in chunks, because an index takes 8 bytes.
+        for start in range(0, count, CHUNK):
+            places = np.flatnonzero(present[start : start + CHUNK])
+            planes[start : start + CHUNK, index][places] = symbols.take(len(places)) ^ flip
+    values = planes.view(dtype).reshape(-1)
+    if int(np.count_nonzero(_bits(values))) != num_present:
+        raise ArtifactError("A packet's mask names zeros; it is damaged.")
+    return values

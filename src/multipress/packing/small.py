@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from multipress.errors import ArtifactError
-from multipress.packing.stream import Reader, decode_stream, encode_stream, varint
+from multipress.packing.stream import CHUNK, Reader, Symbols, encode_stream, varint
 
 __all__ = ["decode_gaps", "decode_kinds", "encode_gaps", "encode_kinds"]
 
@@ -23,7 +23,7 @@ _ONLY_ZEROS = 3 * _ZEROS
 _ITEMS = np.array([*np.tile(_KINDS[1:], _ZEROS), 0], dtype=np.int8)
 _STEPS = np.array([*np.repeat(np.arange(1, _ZEROS + 1), 3), _ZEROS], dtype=np.int64)
 _HALF = 128
-_CHUNK = 1 << 17
+_GAPS_AT_ONCE = 1 << 17
 
 Streams = list[tuple[bytes, int]]  # each with how many symbols it holds
 
@@ -36,16 +36,15 @@ def encode_kinds(values: np.ndarray) -> Streams:
 
 def decode_kinds(reader: Reader, count: int) -> np.ndarray:
     """int8 (count,); raises `ArtifactError` where the streams are damaged."""
-    kinds = decode_stream(reader, count)
-    if count and int(kinds.max()) >= len(_KINDS):
-        raise ArtifactError("A packet has unknown kinds of integers; it is damaged.")
-    others, at = _decode_others(reader, int(np.count_nonzero(np.equal(kinds, 3)))), 0
-    values = kinds.view(np.int8)
-    for start in range(0, count, _CHUNK):
-        part = values[start : start + _CHUNK]
-        part[:] = _KINDS[kinds[start : start + _CHUNK]]
-        at += _put(others[at:], part)
-    return values
+    values, kinds, num_others = np.empty(count, dtype=np.int8), Symbols(reader, count), 0
+    for start in range(0, count, CHUNK):
+        part = values[start : start + CHUNK]
+        found = kinds.take(len(part))
+        if int(found.max()) >= len(_KINDS):
+            raise ArtifactError("A packet has unknown kinds of integers; it is damaged.")
+        part[:] = np.take(_KINDS, found)
+        num_others += _num_others(part)
+    return _with_others(values, reader, num_others)
 
 
 def encode_gaps(values: np.ndarray) -> tuple[bytes, Streams]:
@@ -65,22 +64,22 @@ def decode_gaps(reader: Reader, count: int) -> np.ndarray:
     num_symbols = reader.varint()
     if num_symbols > count:
         raise ArtifactError(f"A packet of {count} items has {num_symbols} gaps; it is damaged.")
-    symbols = decode_stream(reader, num_symbols)
-    if num_symbols and (int(symbols.max()) > _ONLY_ZEROS or symbols[-1] == _ONLY_ZEROS):
-        raise ArtifactError("A packet has unknown gaps, or zeros at its end; it is damaged.")
-    items = _ITEMS[symbols]
-    others, at = _decode_others(reader, int(np.count_nonzero(np.equal(items, _OTHER)))), 0
-    values, begin = np.zeros(count, dtype=np.int8), -1
-    for start in range(0, num_symbols, _CHUNK):
-        part = items[start : start + _CHUNK]
-        places = np.cumsum(_STEPS[symbols[start : start + _CHUNK]])
+    values, begin, num_others = np.zeros(count, dtype=np.int8), -1, 0
+    symbols = Symbols(reader, num_symbols)
+    for start in range(0, num_symbols, _GAPS_AT_ONCE):
+        found = symbols.take(min(_GAPS_AT_ONCE, num_symbols - start))
+        is_end = start + len(found) == num_symbols
+        if int(found.max()) > _ONLY_ZEROS or (is_end and found[-1] == _ONLY_ZEROS):
+            raise ArtifactError("A packet has unknown gaps, or zeros at its end; it is damaged.")
+        places = np.cumsum(np.take(_STEPS, found))
         places += begin
         begin = int(places[-1])
         if begin >= count:
             raise ArtifactError("A packet's gaps lead beyond its end; it is damaged.")
-        at += _put(others[at:], part)
+        part = np.take(_ITEMS, found)
         values[places] = part
-    return values
+        num_others += _num_others(part)
+    return _with_others(values, reader, num_others)
 
 
 def _kinds_of(values: np.ndarray) -> np.ndarray:
@@ -96,17 +95,18 @@ def _others(values: np.ndarray) -> tuple[bytes, int]:
     return encode_stream(values.view(np.uint8) ^ np.uint8(_HALF)), len(values)
 
 
-def _decode_others(reader: Reader, count: int) -> np.ndarray:
-    symbols = decode_stream(reader, count)
-    symbols ^= np.uint8(_HALF)
-    return symbols.view(np.int8)
+def _num_others(part: np.ndarray) -> int:
+    return int(np.count_nonzero(np.equal(part, _OTHER)))
 
 
-def _put(others: np.ndarray, part: np.ndarray) -> int:
-    """Put the next of `others` where `part` has room for one, and say how many they were."""
-    places = np.flatnonzero(np.equal(part, _OTHER))
-    others = others[: len(places)]
-    if np.less(np.abs(others, dtype=np.int16), _OTHER).any():
-        raise ArtifactError("A packet has 0, 1 or -1 among the other integers; it is damaged.")
-    part[places] = others
-    return len(places)
+def _with_others(values: np.ndarray, reader: Reader, count: int) -> np.ndarray:
+    """The values, what comes next in the packet put where they have room for it."""
+    symbols = Symbols(reader, count)
+    for start in range(0, len(values) if count else 0, CHUNK):
+        part = values[start : start + CHUNK]
+        places = np.flatnonzero(np.equal(part, _OTHER))
+        others = (symbols.take(len(places)) ^ np.uint8(_HALF)).view(np.int8)
+        if np.less(np.abs(others, dtype=np.int16), _OTHER).any():
+            raise ArtifactError("A packet has 0, 1 or -1 among the other integers; it is damaged.")
+        part[places] = others
+    return values

@@ -11,6 +11,7 @@ payload. How many symbols there are is known to the reader.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import constriction
@@ -19,7 +20,7 @@ import zstandard
 
 from multipress.errors import ArtifactError
 
-__all__ = ["Reader", "decode_stream", "decompress", "encode_stream", "varint", "with_time"]
+__all__ = ["CHUNK", "Reader", "Symbols", "decode_stream", "decompress", "encode_stream", "varint", "with_time"]
 
 RAW, ZSTD, ANS = range(3)
 # One ANS step takes 30 to 40 ns however many symbols its group has; a larger table leaves the cache.
@@ -27,8 +28,7 @@ _MAX_ANS_GROUPS = 4096
 # What a step of ANS for each symbol must save, as a share of the bytes; half of it where two symbols share a step.
 # zstd decodes up to 60 times faster and takes, by Huffman's code, about 1 % more: 200 MB of weights a second want it.
 _STEP_MUST_SAVE = 0.06
-# Decoded at once; bounds the memory that the coder's 32-bit numbers take.
-_CHUNK = 1 << 20
+CHUNK = 1 << 18  # symbols that are decoded at once; a multiple of every group
 # Weights repeat nothing: what zstd takes for a repetition costs more than it saves. These settings hardly look for any.
 _NO_SEARCH = {"strategy": zstandard.STRATEGY_FAST, "window_log": 17, "hash_log": 6, "min_match": 7}
 
@@ -129,27 +129,86 @@ def with_time(streams: list[tuple[bytes, int]], count: int) -> float:
     return size * (1 + _STEP_MUST_SAVE * steps / count)
 
 
+class Symbols:
+    """The symbols of the next stream of a packet, decoded as they are taken; each method raises `ArtifactError`.
+
+    Args:
+        reader: Stands at the stream; behind it afterwards.
+        count: How many symbols there are.
+    """
+
+    def __init__(self, reader: Reader, count: int) -> None:
+        self._left = count
+        self._chunks = _decoded(*_read_stream_head(reader, count), count)
+        self._rest = np.empty(0, dtype=np.uint8)
+        self._end()
+
+    def take(self, size: int) -> np.ndarray:
+        """The next so many, uint8 (size,); the last ones come only where all of the stream is right."""
+        parts, found = [self._rest], len(self._rest)
+        while found < size:
+            parts.append(next(self._chunks))
+            found += len(parts[-1])
+        symbols = np.concatenate(parts) if found > len(parts[-1]) else parts[-1]
+        symbols, self._rest = symbols[:size], symbols[size:]
+        self._left -= size
+        self._end()
+        return symbols
+
+    def into(self, out: np.ndarray) -> None:
+        """The next `len(out)` symbols, written into `out`."""
+        for start in range(0, len(out), CHUNK):
+            part = out[start : start + CHUNK]
+            part[:] = self.take(len(part))
+
+    def _end(self) -> None:
+        if not self._left and next(self._chunks, None) is not None:
+            raise ArtifactError("A stream has more symbols than its packet declares; it is damaged.")
+
+
 def decode_stream(reader: Reader, count: int) -> np.ndarray:
     """The next stream of a packet: uint8 (count,).
 
     Raises:
         ArtifactError: the stream is damaged.
     """
+    symbols = np.empty(count, dtype=np.uint8)
+    Symbols(reader, count).into(symbols)
+    return symbols
+
+
+def _read_stream_head(reader: Reader, count: int) -> tuple[int, int, int, memoryview]:
+    """Codec, lowest symbol, span and payload."""
     codec, low, span = reader.byte(), reader.byte(), reader.byte()
     payload = reader.take(reader.varint())
     if low + span > 255 or codec > ANS:
         raise ArtifactError(f"A stream has codec {codec} and symbols from {low} to {low + span}; it is damaged.")
-    if not count or not span:
-        if len(payload) or codec != RAW or (low and not count):
-            raise ArtifactError("A stream of nothing or of one symbol has a payload; it is damaged.")
-        return np.full(count, low, dtype=np.uint8)
-    decoder = _decode_ans if codec == ANS else _decode_groups
-    symbols = decoder(payload, codec, span + 1, count)
-    symbols, fill = symbols[:count], symbols[count:]
-    if fill.any() or int(symbols.min()) != 0 or int(symbols.max()) != span:
-        raise ArtifactError("A stream has other symbols than it declares, or more; it is damaged.")
-    symbols += np.uint8(low)
-    return symbols
+    if (not count or not span) and (len(payload) or codec != RAW or (low and not count)):
+        raise ArtifactError("A stream of nothing or of one symbol has a payload; it is damaged.")
+    return codec, low, span, payload
+
+
+def _decoded(codec: int, low: int, span: int, payload: memoryview, count: int) -> Iterator[np.ndarray]:
+    """The symbols in chunks of `CHUNK`; what can be known at the end only is checked before the last one."""
+    if not span:
+        for start in range(0, count, CHUNK):
+            yield np.full(min(CHUNK, count - start), low, dtype=np.uint8)
+        return
+    if not count:
+        return
+    size = _group(span + 1, _MAX_ANS_GROUPS if codec == ANS else 256)
+    groups = (_raw, _zstd, _ans)[codec](payload, span + 1, size, -(-count // size))
+    split = _split_table(span + 1, size)
+    least, most = span, 0
+    for start in range(0, count, CHUNK):
+        found = next(groups)
+        symbols = found.astype(np.uint8) if size == 1 else np.take(split, found).view(np.uint8)  # half of split[found]
+        symbols, fill = symbols[: count - start], symbols[count - start :]
+        least, most = min(least, int(symbols.min())), max(most, int(symbols.max()))
+        if start + CHUNK >= count and (fill.any() or least or most != span or next(groups, None) is not None):
+            raise ArtifactError("A stream has other symbols than it declares, or more; it is damaged.")
+        symbols += np.uint8(low)
+        yield symbols
 
 
 def _group(alphabet: int, limit: int) -> int:
@@ -174,23 +233,50 @@ def _split_table(alphabet: int, size: int) -> np.ndarray:
     return (numbers[:, None] // places % alphabet).astype(np.uint8).view(f"u{size}")[:, 0]
 
 
-def _decode_groups(payload: memoryview, codec: int, alphabet: int, count: int) -> np.ndarray:
-    size = _group(alphabet, 256)
-    expected = -(-count // size)
-    data: bytes | memoryview = payload
-    if codec == ZSTD:
-        try:
-            if zstandard.frame_content_size(payload) != expected:
-                raise ArtifactError("A stream decompresses to another length than its packet declares.")
-            data = zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
-        except zstandard.ZstdError as error:
-            raise ArtifactError(f"A stream cannot be decompressed: {error}.") from None
-    if len(data) != expected:
-        raise ArtifactError(f"A stream has {len(data)} bytes where {expected} are right.")
-    groups = np.frombuffer(data, dtype=np.uint8)
-    if int(groups.max()) >= alphabet**size:
+def _raw(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator[np.ndarray]:
+    """So many groups as they are, those of a chunk of symbols at a time: numbers of rows of `_split_table`."""
+    if len(payload) != count:
+        raise ArtifactError(f"A stream has {len(payload)} bytes where {count} are right.")
+    for start in range(0, count, CHUNK // size):
+        yield _known(np.frombuffer(payload[start : start + CHUNK // size], dtype=np.uint8), alphabet**size)
+
+
+def _zstd(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator[np.ndarray]:
+    """The same, a zstd frame of them."""
+    try:
+        if zstandard.frame_content_size(payload) != count or _frame_bytes(payload) != len(payload):
+            raise ArtifactError("A stream decompresses to another length than its packet declares.")
+        with zstandard.ZstdDecompressor().stream_reader(payload) as frame:
+            for start in range(0, count, CHUNK // size):
+                groups = np.empty(min(CHUNK // size, count - start), dtype=np.uint8)
+                found = 0
+                while found < len(groups):
+                    got = frame.readinto(groups[found:])
+                    if not got:
+                        raise ArtifactError("A stream decompresses to less than its packet declares.")
+                    found += got
+                if start + len(groups) == count and frame.read(1):
+                    raise ArtifactError("A stream decompresses to more than its packet declares.")
+                yield _known(groups, alphabet**size)
+    except zstandard.ZstdError as error:
+        raise ArtifactError(f"A stream cannot be decompressed: {error}.") from None
+
+
+def _frame_bytes(payload: memoryview) -> int:
+    """How long the zstd frame is that begins here, by the headers of its blocks (RFC 8878, section 3.1.1)."""
+    parameters = zstandard.get_frame_parameters(payload)
+    at, is_last = zstandard.frame_header_size(payload), False
+    while not is_last:
+        header = int.from_bytes(payload[at : at + 3], "little")
+        is_last, is_one_byte = bool(header & 1) or at >= len(payload), (header >> 1) & 3 == 1
+        at += 3 + (1 if is_one_byte else header >> 3)
+    return at + 4 * parameters.has_checksum
+
+
+def _known(groups: np.ndarray, number: int) -> np.ndarray:
+    if int(groups.max()) >= number:
         raise ArtifactError("A stream holds symbols beyond its span; it is damaged.")
-    return np.array(groups) if size == 1 else _split_table(alphabet, size)[groups].view(np.uint8)
+    return groups
 
 
 def _ans_bytes(counts: np.ndarray) -> float:
@@ -233,24 +319,24 @@ def _encode_ans(symbols: np.ndarray, counts: np.ndarray) -> bytes:
     return table.tobytes() + words.astype("<u4").tobytes()
 
 
-def _decode_ans(payload: memoryview, codec: int, alphabet: int, count: int) -> np.ndarray:
-    del codec
+def _ans(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator[np.ndarray]:
+    """The same, coded."""
     if len(payload) < alphabet or (len(payload) - alphabet) % 4:
         raise ArtifactError(f"A coded stream has {len(payload)} bytes; it is cut.")
     table = np.frombuffer(payload[:alphabet], dtype=np.uint8)
     if not table.any():
         raise ArtifactError("A coded stream has no weights; it is damaged.")
-    words = np.frombuffer(payload[alphabet:], dtype="<u4").astype(np.uint32)
-    if len(words) and words[-1] == 0:
-        raise ArtifactError("A coded stream ends in a zero word; it is damaged.")
-    size = _group(alphabet, _MAX_ANS_GROUPS)
-    model, split = _model(table, size), _split_table(alphabet, size)
-    coder = constriction.stream.stack.AnsCoder(words)
-    num_groups = -(-count // size)
-    groups = np.empty(num_groups, dtype=split.dtype)
-    for start in range(0, num_groups, _CHUNK):
-        stop = min(start + _CHUNK, num_groups)
-        groups[start:stop] = split[coder.decode(model, stop - start)]
-    if not coder.is_empty():
-        raise ArtifactError("A coded stream holds more than its symbols; it is damaged.")
-    return groups.view(np.uint8)
+    coder = constriction.stream.stack.AnsCoder(_words(payload[alphabet:]))
+    model = _model(table, size)
+    for start in range(0, count, CHUNK // size):
+        groups = coder.decode(model, min(CHUNK // size, count - start))
+        if start + len(groups) == count and not coder.is_empty():
+            raise ArtifactError("A coded stream holds more than its symbols; it is damaged.")
+        yield groups
+
+
+def _words(payload: memoryview) -> np.ndarray:
+    words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
+    if not len(words) or words[-1] == 0:
+        raise ArtifactError("A coded stream has no words, or ends in a zero word; it is damaged.")
+    return words

@@ -8,12 +8,14 @@ other names are in the container's metadata. Before format version 6 a scale was
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
 
 from multipress.errors import ArtifactError
 from multipress.packing.container import Entry, read_header, write_container
+from multipress.packing.folder import FileBytes
 from multipress.packing.packet import decode, encode, peek
 from multipress.packing.stream import Reader, varint
 from multipress.packing.strict_json import parse_object
@@ -68,11 +70,15 @@ def write_weights(tensors: dict[str, StoredTensor], aliases: dict[str, str]) -> 
     return write_container(wide_first | packed, metadata), records
 
 
-def read_tensors(data: memoryview, records: dict[str, Any], *, has_scales_apart: bool) -> dict[str, StoredTensor]:
+def read_tensors(
+    data: memoryview | FileBytes, records: dict[str, Any], *, has_scales_apart: bool
+) -> dict[str, StoredTensor]:
     """Decode every tensor of a file that `check_weights` let pass.
 
+    The largest first: what decoding takes beside the tensor then finds room where the others will be.
+
     Args:
-        data: The file.
+        data: The file; or the file as it lies on disk, of which one tensor at a time is read.
         records: What `write_weights` returned.
         has_scales_apart: Whether scales are entries of their own, as before format version 6.
 
@@ -83,7 +89,7 @@ def read_tensors(data: memoryview, records: dict[str, Any], *, has_scales_apart:
     if not _entry_names(records, has_scales_apart) <= set(entries):
         raise ArtifactError(f"{WEIGHTS} changed while it was read: tensors are missing. Open the artifact again.")
     tensors = {}
-    for name, record in records.items():
+    for name, record in sorted(records.items(), key=lambda item: -math.prod(item[1]["shape"])):
         scale = None
         if record["bits"] > 8:
             values = _decode_entry(data, entries[name])
@@ -95,7 +101,7 @@ def read_tensors(data: memoryview, records: dict[str, Any], *, has_scales_apart:
         if tensor.sha256() != record["sha256"] or tensor.nonzeros != record["nonzeros"]:
             raise ArtifactError(f"{name} of {WEIGHTS} decodes to other values than were stored. Copy it again.")
         tensors[name] = tensor
-    return tensors
+    return {name: tensors[name] for name in records}
 
 
 def check_weights(data: memoryview, records: dict[str, Any], *, has_scales_apart: bool) -> dict[str, str]:
@@ -164,14 +170,14 @@ def _peek_entry(data: memoryview, entry: Entry, apart: Entry | None, *, has_scal
     return values, scale
 
 
-def _scale_and_values(data: memoryview, entry: Entry) -> tuple[memoryview, memoryview]:
+def _scale_and_values(data: memoryview | FileBytes, entry: Entry) -> tuple[memoryview, memoryview]:
     """The packets of a tensor of integers: its scale's and its own."""
     reader = Reader(data[entry.start : entry.end])
     scale = reader.take(reader.varint())
     return scale, reader.take(reader.left)
 
 
-def _decode_entry(data: memoryview, entry: Entry) -> np.ndarray:
+def _decode_entry(data: memoryview | FileBytes, entry: Entry) -> np.ndarray:
     body = data[entry.start : entry.end]
     if entry.dtype == "U8":
         return decode(body)
