@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-__all__ = ["duration", "plain"]
+__all__ = ["duration", "megabytes", "plain"]
 
 # Controls, lone surrogates, marks that turn the direction of text, and what XML forbids.
 _UNSAFE = re.compile(
@@ -20,3 +21,9 @@ def plain(value: object) -> str:
 def duration(seconds: float) -> str:
     """A time in words: seconds, or minutes from a minute and a half on."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def megabytes(size: float) -> str:
+    """Bytes in words, such as `3.21 MB` and `0.0439 MB`: two decimals, below one MB three digits that count."""
+    shown = size / 1e6
+    return f"{shown:.2f} MB" if shown >= 0.995 or not shown else f"{shown:.{2 - math.floor(math.log10(shown))}f} MB"

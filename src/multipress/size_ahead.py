@@ -24,6 +24,7 @@ from multipress.models.encoder import drop_positions
 from multipress.models.graph import INPUT_SCALE
 from multipress.models.pretrained import identify
 from multipress.models.vocabulary import words_to_keep
+from multipress.plain_text import megabytes
 from multipress.recipe import Recipe
 from multipress.runtime.tokenizer import TextEncoder
 from multipress.shrink import shipped_text
@@ -58,19 +59,20 @@ class SizeAhead:
     tolerance: float = TOLERANCE
 
     def text(self) -> str:
-        """In words, such as `about 3.21 MB, 2.98 MB of it weights`."""
+        """In words, such as `about 3.21 MB (to 2%), 2.98 MB of it weights`."""
         about = "about"
         if self.is_upper_limit != self.is_lower_limit:
             about = "at most" if self.is_upper_limit else "at least"
-        return f"{about} {self.package_bytes / 1e6:.2f} MB, {self.weights_bytes / 1e6:.2f} MB of it weights"
+        weights = megabytes(self.weights_bytes)
+        return f"{about} {megabytes(self.package_bytes)} (to {self.tolerance:.0%}), {weights} of it weights"
 
 
 def check_limit(spec: RunSpec, max_mb: float, ahead: SizeAhead) -> None:
     """Raise `SettingError` if what a run will store is larger than a limit, in MB, whatever the training does."""
     if not ahead.is_upper_limit and ahead.package_bytes > (1 + ahead.tolerance) * max_mb * 1e6:
-        above = ahead.package_bytes / 1e6 - max_mb
+        above = megabytes(ahead.package_bytes - max_mb * 1e6)
         raise SettingError(
-            f"With these settings {spec.model} will have {ahead.text()}: {above:.2f} MB above the limit of {max_mb:g} "
+            f"With these settings {spec.model} will have {ahead.text()}: {above} above the limit of {max_mb:g} "
             "MB. Nothing was trained. Take fewer bits, a rate, more zeros, fewer words or a smaller model."
         )
 

@@ -33,6 +33,7 @@ class Translator:
     Attributes:
         artifact: The opened artifact.
         num_truncated: How many rows of the last call were longer than the model reads and were cut.
+        num_unread: How many of them hold no piece of a word that the model knows, as empty ones.
 
     Raises:
         ArtifactError: the artifact is damaged, or is no translator.
@@ -52,7 +53,7 @@ class Translator:
         if not artifact.writes:
             raise ArtifactError(f"{artifact.folder} is no translator. Open it with multipress.open.")
         self.artifact = artifact
-        self.num_truncated = 0
+        self.num_truncated = self.num_unread = 0
         self._threads, self._batch_size = threads, batch_size
         self._beams, self._length_penalty = beams, length_penalty
         self._encoder = TextEncoder(artifact.tokenizer_json(), artifact.facts["max_length"])
@@ -92,7 +93,7 @@ class Translator:
 
     def _translations(self, texts: Sequence[str], on_progress: Callable[[int, int], None] | None) -> list[Translation]:
         rows = self._encoder.encode(texts)
-        self.num_truncated = self._encoder.num_truncated
+        self.num_truncated, self.num_unread = self._encoder.num_truncated, self._encoder.num_unread
         threads = torch.get_num_threads()
         torch.set_num_threads(self._threads)
         use_route(route())

@@ -61,6 +61,12 @@ def test_predict_reads_standard_input_and_counts_empty_rows(artifact, run, tmp_p
     assert "1 of 3 rows are empty" in found[2]
 
 
+def test_predict_counts_rows_of_which_no_word_is_known(artifact, run):
+    _, _, err = run("predict", artifact.folder, "送", "w1", "", "--json")
+    assert "1 of 3 rows are empty" in err
+    assert "1 of 3 rows have no word that the model knows" in err
+
+
 def test_predict_warns_on_standard_error_when_texts_are_cut(artifact, run):
     code, out, err = run("predict", artifact.folder, "w1 " * 99, "w2", "--json")
     assert code == 0
@@ -160,7 +166,7 @@ def test_inspect_says_what_is_stored(artifact, run):
 def test_inspect_shows_the_package_by_parts(artifact, run):
     result = json.loads(run("inspect", artifact.folder, "--json")[1])
     parts = {row["group"]: row for row in result["groups"]}
-    assert {"embeddings", "attention", "feed-forward", "head", "tokenizer.bin", "manifest.json"} <= set(parts)
+    assert {"embeddings", "attention", "feed-forward", "head", "tokenizer", "graph", "manifest"} <= set(parts)
     assert sum(row["bytes"] for row in parts.values()) == result["package_bytes"]
     assert sum(row["share"] for row in parts.values()) == pytest.approx(1)
     assert sum(row["weights"] for row in parts.values()) == sum(math.prod(row["shape"]) for row in result["tensors"])
@@ -169,7 +175,7 @@ def test_inspect_shows_the_package_by_parts(artifact, run):
         assert parts[name]["bytes"] == sum(row["bytes"] for row in rows)
         assert parts[name]["nonzeros"] == sum(row["nonzeros"] for row in rows)
         assert parts[name]["bits_per_weight"] == 8 * parts[name]["bytes"] / parts[name]["weights"]
-    assert parts["tokenizer.bin"]["bits_per_weight"] is None
+    assert parts["tokenizer"]["bits_per_weight"] is None
     shown = run("inspect", artifact.folder)[1]
     assert all(name in shown for name in parts)
     assert "####" in shown

@@ -70,7 +70,7 @@ def test_recall_before_and_after_is_told_of_every_class_and_of_many_of_those_tha
     assert "the 20 of 30 classes that lost most" in card
     assert "| c29 | 0.900 | 0.610 | -0.290 |" in card
     assert "| c3 |" not in card
-    assert "| accuracy of the dense control | 0.9000 (-0.0250 by compressing) |" in card
+    assert "| accuracy of the dense control | 0.9000 (this one -0.0250) |" in card
     few = model_card(Stored("sst2", ["bad", "go|od"]), ROWS, "multipress", Recalls({"bad": 0.5, "go|od": 1.0}))
     assert "Recall of every class, after:" in few
     assert "| go\\|od | 1.000 |" in few

@@ -30,7 +30,7 @@ from multipress.measure import measure_speed, read_error
 from multipress.methods import get_method
 from multipress.methods.distillation import Distillation
 from multipress.models.pretrained import identify
-from multipress.plain_text import duration
+from multipress.plain_text import duration, megabytes
 from multipress.plan import Plan
 from multipress.records import Run
 from multipress.reproducibility import computer, file_sha256, library_versions
@@ -159,7 +159,7 @@ class Result:
     def text(self) -> str:
         """In words."""
         fast = "" if self.latency_ms is None else f", {self.latency_ms:.2f} ms"
-        return f"{self.recipe.text()}: score {self.score:.4f}, {self.package_bytes / 1e6:.2f} MB{fast}"
+        return f"{self.recipe.text()}: score {self.score:.4f}, {megabytes(self.package_bytes)}{fast}"
 
 
 class Tries:
@@ -282,7 +282,7 @@ class Tries:
             size = float(self.size(recipe).package_bytes)
         else:
             size = line_of(self, recipe).package_bytes(recipe.rate)
-        return f"{recipe.text()}, about {size / 1e6:.2f} MB"
+        return f"{recipe.text()}, about {megabytes(size)}"
 
     def known(self) -> list[str]:
         """Ids of all done tries of this model on these rows, by this search or earlier ones with other limits."""

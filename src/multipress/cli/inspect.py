@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["inspect", "inspect_artifact"]
 
 BAR_WIDTH = 30
+TOTALS = {
+    "weights_bytes": "the file of the weights",
+    "package_bytes": "all that must be shipped; README.md is not counted",
+    "ideal_bytes": "bits times weights left, as papers count; a learned rate's at the width of its codes",
+    "entropy_bound_bytes": "entropy of the integers, all else at its width",
+    "dense_bytes": "all weights as float32, dropped words counted",
+}
 
 
 def inspect(
@@ -29,6 +36,8 @@ def inspect(
     """Show where the bytes are: of each tensor shape, bits, non-zeros and bytes, then the package by parts.
 
     `bits` is the width of the codes, `bits each` what is really stored of a weight, `share` of the whole package.
+    `bound` is the entropy of the integers, each by itself, and all else at its own width: rows that are alike, and
+    floats that can be packed, may take less.
     """
     from multipress.artifact import open_artifact
 
@@ -50,8 +59,8 @@ def inspect(
             f"{row['nonzeros']:>10}  {row['bytes']:>10}  {row['entropy_bound_bytes']:>10}  {row['share']:6.1%}"
         )
     _show_groups(result["groups"])
-    for name in ("weights_bytes", "package_bytes", "ideal_bytes", "entropy_bound_bytes", "dense_bytes"):
-        typer.echo(f"{name:20} {result[name]:>12,}  {result[name] / 1e6:10.3f} MB")
+    for name, what in TOTALS.items():
+        typer.echo(f"{name:20} {result[name]:>12,}  {result[name] / 1e6:10.3f} MB  {what}")
 
 
 def _show_groups(groups: list[dict[str, Any]]) -> None:

@@ -54,11 +54,14 @@ def predict(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # it is told below
         predictions = predictor(rows, pairs)
-    empty = sum(not all(row.strip() for row in own) for own in zip(*filter(None, (rows, pairs)), strict=True))
-    if empty:
-        typer.echo(
-            f"warning: {empty} of {len(rows)} rows are empty; what is predicted for them means nothing.", err=True
-        )
+    words = [[bool(text.strip()) for text in row] for row in zip(*filter(None, (rows, pairs)), strict=True)]
+    empty = sum(not all(row) for row in words)
+    unread = predictor.num_unread - sum(not any(row) for row in words)
+    for number, what in ((empty, "are empty"), (unread, "have no word that the model knows")):
+        if number > 0:
+            typer.echo(
+                f"warning: {number} of {len(rows)} rows {what}; what is predicted for them means nothing.", err=True
+            )
     if predictor.num_truncated:
         told = told_cut(predictor.num_truncated, len(rows), predictor.max_length)
         typer.echo(f"warning: {told}", err=True)

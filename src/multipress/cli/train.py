@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from multipress.errors import RunError, SettingError
-from multipress.plain_text import plain
+from multipress.plain_text import megabytes, plain
 from multipress.spec import TRAINING_OPTIONS, DataSpec, MethodSpec, RunSpec, default_training
 
 if TYPE_CHECKING:
@@ -135,6 +135,8 @@ def train(
         if out is None:
             typer.echo(json.dumps(asdict(ahead), indent=2) if as_json else f"The artifact will have {ahead.text()}.")
             return
+        if any(method.settings.get("rate") for method in spec.methods):
+            steps.note("The loss counts the price of the bits too: it rises until they are as few as is asked for.")
         trained = train_artifact(spec, out, teacher=teacher, places=places, on_step=steps, on_note=steps.note)
     for note in trained.notes:
         typer.echo(plain(note), err=True)
@@ -174,6 +176,6 @@ def _print_summary(trained: Trained, out: Path) -> None:
     scored_by = plain(trained.artifact.facts["task"]["score"])
     typer.echo(
         f"{out}: score {values['score']:.4f} ({scored_by}) on {rows_scored} rows, "
-        f"weights {values['weights_bytes'] / 1e6:.2f} MB, whole package {values['package_bytes'] / 1e6:.2f} MB "
-        f"({values['dense_bytes'] / values['weights_bytes']:.1f} times smaller than its float32 weights)"
+        f"weights {megabytes(values['weights_bytes'])}, whole package {megabytes(values['package_bytes'])} "
+        f"({values['dense_bytes'] / values['package_bytes']:.1f} times smaller than all of its weights as float32)"
     )

@@ -7,8 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from multipress.artifact import MANIFEST, Artifact
+from multipress.artifact import Artifact
 from multipress.errors import ArtifactError
+from multipress.manifest import GRAPH, MANIFEST, TOKENIZER
 from multipress.packing.weights import WEIGHTS
 from multipress.records import Measurement
 
@@ -20,6 +21,13 @@ _GROUPS = {
     "embeddings": re.compile(r"embeddings|^model\.shared\."),
     "attention": re.compile(r"\.attention\.|_attn[._]|\.attn|\.sa_layer_norm\."),
     "feed-forward": re.compile(r"\.(layer|layers)\.\d+\.|\.final_norm\."),
+}
+_FILE_GROUPS = {
+    WEIGHTS: "header of the weights",
+    **dict.fromkeys((*TOKENIZER.values(), "tokenizer_config.json"), "tokenizer"),
+    GRAPH: "graph",
+    "config.json": "config",
+    MANIFEST: "manifest",
 }
 
 
@@ -86,8 +94,10 @@ def manifest_parts(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         total[:] = [old + new for old, new in zip(total, values, strict=True)]
     files = {name: record["bytes"] for name, record in manifest["files"].items()}
     files[MANIFEST] = manifest["package_bytes"] - sum(files.values())
-    files["header of the weights"] = files.pop(WEIGHTS) - sum(total[2] for total in sums.values())
-    sums |= {name: [0, 0, size, size] for name, size in files.items()}
+    files[WEIGHTS] -= sum(total[2] for total in sums.values())
+    for name, size in files.items():
+        total = sums.setdefault(_FILE_GROUPS[name], [0, 0, 0, 0])
+        total[:] = [total[0], total[1], total[2] + size, total[3] + size]
     rows = [
         {
             "group": name,

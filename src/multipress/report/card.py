@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from multipress.artifact import Artifact
+from multipress.plain_text import megabytes
 from multipress.records import Measurement
 
 __all__ = ["Recalls", "model_card"]
@@ -98,9 +99,9 @@ def model_card(  # noqa: PLR0913 - what a card tells of, by name
         *_on_dropped_words(measurements, task),
         *_intervals_and_integers(measurements, task),
         *_agreement(measurements),
-        f"| weights | {values['weights_bytes'] / 1e6:.2f} MB |",
-        f"| whole package | {values['package_bytes'] / 1e6:.2f} MB |",
-        f"| the same weights as float32 | {values['dense_bytes'] / 1e6:.2f} MB |",
+        f"| weights | {megabytes(values['weights_bytes'])} |",
+        f"| whole package | {megabytes(values['package_bytes'])} |",
+        f"| all weights, dropped words counted, as float32 | {megabytes(values['dense_bytes'])} |",
         *_ideal_size(facts["spec"]["methods"], values["ideal_bytes"]),
         *_against_dense(recalls, values, task),
         *(_latency(row) for row in measurements if row.name == "latency_p50_ms"),
@@ -164,7 +165,7 @@ def _ideal_size(methods: Sequence[Mapping[str, Any]], size: float) -> list[str]:
     """The papers' formula; it says nothing of weights that an entropy coder stores in fewer bits than it counts."""
     if any(method["settings"].get("rate") or method["settings"].get("rate_weight") for method in methods):
         return []
-    return [f"| ideal size (bits times weights left) | {size / 1e6:.2f} MB |"]
+    return [f"| ideal size (bits times weights left) | {megabytes(size)} |"]
 
 
 def _agreement(measurements: Sequence[Measurement]) -> list[str]:
@@ -204,7 +205,7 @@ def _against_dense(recalls: Recalls | None, values: Mapping[str, float], task: M
     if recalls is None or recalls.dense_score is None or "score" not in values:
         return []
     change = values["score"] - recalls.dense_score
-    return [f"| {task['score']} of {recalls.dense} | {recalls.dense_score:.4f} ({change:+.4f} by compressing) |"]
+    return [f"| {task['score']} of {recalls.dense} | {recalls.dense_score:.4f} (this one {change:+.4f}) |"]
 
 
 def _latency(row: Measurement) -> str:

@@ -139,6 +139,7 @@ class Predictor:
         artifact: The opened artifact.
         session: What computes.
         num_truncated: How many rows of the last call were longer than the model reads and were cut.
+        num_unread: How many of them hold no piece of a word that the model knows, as empty ones.
 
     Raises:
         ArtifactError: the artifact is damaged, or its graph does not fit its weights or its task.
@@ -167,7 +168,7 @@ class Predictor:
         if artifact.writes:
             raise ArtifactError(f"{artifact.folder} is a translator, not a classifier. Open it with multipress.open.")
         self.artifact = artifact
-        self.num_truncated = 0
+        self.num_truncated = self.num_unread = 0
         self._batch_size = batch_size
         self._multiple = _MULTIPLE if artifact.rounds_activations or precision == "int8" or session is not None else 1
         task = artifact.facts["task"]
@@ -211,7 +212,7 @@ class Predictor:
                 "predictor(texts) otherwise."
             )
         encodings = self._encoder.encode(texts, pairs)
-        self.num_truncated = self._encoder.num_truncated
+        self.num_truncated, self.num_unread = self._encoder.num_truncated, self._encoder.num_unread
         logits = np.zeros((len(encodings), len(self._labels or [None])), dtype=np.float32)
         num_done = 0
         for rows in batches_by_length([len(row.ids) for row in encodings], self._batch_size):

@@ -56,6 +56,7 @@ class TextEncoder:
         pad_id: Id of the padding token; 0 where the tokenizer names none.
         vocab_size: Number of ids, added tokens counted.
         num_truncated: How many rows of the last call of `encode` were too long.
+        num_unread: How many of them hold no piece of a word that is known, as empty ones.
 
     Raises:
         ArtifactError: `tokenizer_json` is not a tokenizer.
@@ -75,10 +76,10 @@ class TextEncoder:
         self.pad_id: int = int(pad_ids[0]) if pad_ids else 0
         self.vocab_size: int = len(self._ids) or self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._names = list(self._ids)  # in the order of their ids
-        added = self._tokenizer.get_added_tokens_decoder().values()
-        self._special = {token.content for token in added if token.special}
+        special = {key: token for key, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._special, self._special_ids = {token.content for token in special.values()}, set(special)
         self.max_length = max_length
-        self.num_truncated = 0
+        self.num_truncated = self.num_unread = 0
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(max_length, strategy="longest_first")
 
@@ -92,10 +93,11 @@ class TextEncoder:
         Raises:
             DataError: `texts` is one string, a row is no string, or `pairs` has another length than `texts`.
         """
-        self.num_truncated = 0
+        self.num_truncated = self.num_unread = 0
         encodings = []
         for found in self._encoded(texts, pairs):
             self.num_truncated += bool(found.overflowing)
+            self.num_unread += self._special_ids.issuperset(found.ids)
             encodings.append(Encoding(self._ids_of(found), found.type_ids))
         return encodings
 
