@@ -21,7 +21,16 @@ import numpy as np
 
 from multipress.errors import ArtifactError
 from multipress.packing.small import decode_gaps, decode_kinds, encode_gaps, encode_kinds
-from multipress.packing.stream import CHUNK, Reader, Symbols, decode_stream, encode_stream, varint, with_time
+from multipress.packing.stream import (
+    CHUNK,
+    Reader,
+    Symbols,
+    count_symbols,
+    decode_stream,
+    encode_stream,
+    varint,
+    with_time,
+)
 
 __all__ = ["MAX_RATIO", "VERSION", "decode", "encode", "entropy_bound_bytes", "peek"]
 
@@ -98,7 +107,7 @@ def entropy_bound_bytes(array: np.ndarray) -> float:
     if not array.size:
         return 0.0
     if array.dtype.kind != "f":
-        return _entropy_bits(np.bincount(_bits(array))) / 8
+        return _entropy_bits(count_symbols(_bits(array))) / 8
     num_nonzeros = int(np.count_nonzero(_bits(array)))
     mask_bits = _entropy_bits(np.array([num_nonzeros, array.size - num_nonzeros]))
     return mask_bits / 8 + num_nonzeros * array.itemsize

@@ -49,14 +49,18 @@ def decode_kinds(reader: Reader, count: int) -> np.ndarray:
 
 def encode_gaps(values: np.ndarray) -> tuple[bytes, Streams]:
     """How many symbols there are, as a varint, and the streams of int8 (N,): gaps, then others."""
-    places = np.flatnonzero(values)
-    kinds = _kinds_of(values[places])
-    gaps = np.diff(places, prepend=-1) - 1
-    before = gaps // _ZEROS  # symbols of zeros alone
-    symbols = np.full(len(places) + int(before.sum()), _ONLY_ZEROS, dtype=np.uint8)
-    symbols[np.arange(len(places)) + np.cumsum(before)] = 3 * (gaps % _ZEROS) + kinds - 1
-    streams = [(encode_stream(symbols), len(symbols)), _others(values[places][kinds == 3])]
-    return varint(len(symbols)), streams
+    parts, begin = [np.empty(0, dtype=np.uint8)], -1
+    for start in range(0, len(values), CHUNK):
+        part = values[start : start + CHUNK]
+        places = np.flatnonzero(part)
+        gaps = np.diff(places + start, prepend=begin) - 1
+        before = gaps // _ZEROS  # symbols of zeros alone
+        symbols = np.full(len(places) + int(before.sum()), _ONLY_ZEROS, dtype=np.uint8)
+        symbols[np.arange(len(places)) + np.cumsum(before)] = 3 * (gaps % _ZEROS) + _kinds_of(part[places]) - 1
+        parts.append(symbols)
+        begin = begin if not len(places) else start + int(places[-1])
+    symbols = np.concatenate(parts)
+    return varint(len(symbols)), [(encode_stream(symbols), len(symbols)), _others(values[_kinds_of(values) == 3])]
 
 
 def decode_gaps(reader: Reader, count: int) -> np.ndarray:

@@ -20,7 +20,17 @@ import zstandard
 
 from multipress.errors import ArtifactError
 
-__all__ = ["CHUNK", "Reader", "Symbols", "decode_stream", "decompress", "encode_stream", "varint", "with_time"]
+__all__ = [
+    "CHUNK",
+    "Reader",
+    "Symbols",
+    "count_symbols",
+    "decode_stream",
+    "decompress",
+    "encode_stream",
+    "varint",
+    "with_time",
+]
 
 RAW, ZSTD, ANS = range(3)
 # One ANS step takes 30 to 40 ns however many symbols its group has; a larger table leaves the cache.
@@ -112,11 +122,18 @@ def encode_stream(symbols: np.ndarray) -> bytes:
         smaller = zstandard.ZstdCompressor(**settings).compress(raw)
         if len(smaller) < len(payload):
             codec, payload = ZSTD, smaller
-    counts = np.bincount(relative, minlength=span + 1)
+    counts = count_symbols(relative)[: span + 1]
     limit = len(payload) / (1 + _STEP_MUST_SAVE / _group(span + 1, _MAX_ANS_GROUPS))
     if _ans_bytes(counts) < limit and len(coded := _encode_ans(relative, counts)) < limit:
         codec, payload = ANS, coded
     return bytes([codec, low, span]) + varint(len(payload)) + payload
+
+
+def count_symbols(symbols: np.ndarray) -> np.ndarray:
+    """How often each of 256 symbols (uint8) is there: int64 (256,)."""
+    # At once it would take eight bytes a symbol.
+    parts = (symbols[start : start + CHUNK] for start in range(0, len(symbols), CHUNK))
+    return sum((np.bincount(part, minlength=256) for part in parts), np.zeros(256, dtype=np.int64))
 
 
 def with_time(streams: list[tuple[bytes, int]], count: int) -> float:
