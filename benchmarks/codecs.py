@@ -27,7 +27,7 @@ TURNS = 5
 def drawn():
     """Name and int8 weights of each kind."""
     random = np.random.default_rng(0)
-    for width in (0.15, 0.3, 0.5, 0.8, 1.2, 2.0, 4.0, 10.0):
+    for width in (0.15, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.2, 1.6, 2.0, 4.0, 10.0):
         yield f"Laplace {width}", np.rint(random.laplace(0, width, COUNT)).clip(-127, 127).astype(np.int8)
     for bits in (2, 3, 4, 6, 8):
         top = 2 ** (bits - 1) - 1
