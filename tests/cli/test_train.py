@@ -360,6 +360,16 @@ def test_a_limit_that_cannot_be_kept_is_refused_before_the_training(files, tiny_
         assert main([*command, "--max-mb", wrong]) == 2
 
 
+def test_a_limit_that_may_not_be_kept_is_told_before_the_training(files, tiny_folder, tmp_path, capsys):
+    command = ["train", str(tiny_folder), *files, *QUICK]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    ahead = json.loads(capsys.readouterr().out)["package_bytes"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "MB (to 2%), " in capsys.readouterr().out
+    assert main([*command, "--max-mb", str(0.995 * ahead / 1e6), "-o", str(tmp_path / "out")]) in (0, 1)
+    assert "perhaps more than the limit of" in capsys.readouterr().err
+
+
 def test_a_model_above_the_limit_fails_at_the_end_and_is_kept(files, tiny_folder, tmp_path, capsys):
     """A price for each bit: what will come of it nobody knows before."""
     out = tmp_path / "out"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from transformers.utils.logging import disable_progress_bar
 
 from multipress.artifact import open_artifact
 from multipress.checkpoint import load_model, save_model
@@ -143,6 +144,7 @@ def dense_folder(name: str, folder: Path) -> str:
     if not place.is_dir():
         model = load_model(artifact)
         partial = _partial(place)
+        disable_progress_bar()  # of transformers, which shows one for a single file
         model.save_pretrained(partial)
         write_text(partial / "tokenizer.json", opened.tokenizer_json())
         move_folder(partial, place)

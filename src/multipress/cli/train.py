@@ -132,6 +132,8 @@ def train(
                 ahead = size_before_training(weighed, places)
             if max_mb is not None:
                 check_limit(spec, max_mb, ahead)
+                if not ahead.is_upper_limit and ahead.package_bytes > max_mb * 1e6:
+                    steps.note(f"It will have {ahead.text()}: perhaps more than the limit of {max_mb:g} MB.")
         if out is None:
             typer.echo(json.dumps(asdict(ahead), indent=2) if as_json else f"The artifact will have {ahead.text()}.")
             return
