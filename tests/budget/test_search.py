@@ -359,7 +359,7 @@ def test_the_nearest_is_that_which_misses_the_limits_least():
     found = Search(known, budget, Recipe("m"), 0.7, line_by_words(known, Recipe("m")))
     dense = Result(Recipe("m", rate=0), "0", Path("dense"), 0.9, 1, 1.0)
     said = nearest([far, near, dense], found, budget, 0.7)
-    assert "score 0.8000, 0.55 MB, 2.10 ms, in near. Allow more MB, more ms, or more time" in said
+    assert "score 0.8000, 0.550 MB, 2.10 ms, in near. Allow more MB, more ms, or more time" in said
     assert "with a score of 0.7000 or more" in said
     low = Result(Recipe("m"), "0", Path("low"), 0.6, 400_000, 1.0)
     assert "Allow a lower score, or" in nearest([low], found, budget, 0.7)

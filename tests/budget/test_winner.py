@@ -24,7 +24,12 @@ from multipress.spec import DataSpec
 from multipress.tasks import Split, Task
 
 TASK = Task("text", "classes", ("bad", "fair", "good"), ("accuracy", "macro_f1"), "accuracy")
-MODEL = {"model": "m", "seed": 0, "methods": [{"name": "quantization", "settings": {"bits": 3}}]}
+MODEL = {
+    "model": "m",
+    "seed": 0,
+    "methods": [{"name": "quantization", "settings": {"bits": 3}}],
+    "training": {"epochs": 1, "learning_rate": 1e-3, "batch_size": 8},
+}
 
 
 @pytest.fixture(scope="module")

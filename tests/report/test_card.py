@@ -26,7 +26,12 @@ class Stored:
             "run_id": "0123456789ab",
             "task": task,
             "max_length": 64,
-            "spec": {"model": name, "seed": 3, "methods": methods},
+            "spec": {
+                "model": name,
+                "seed": 3,
+                "methods": methods,
+                "training": {"epochs": 2, "learning_rate": 3e-4, "batch_size": 16},
+            },
         }
 
 
@@ -49,6 +54,7 @@ def test_the_head_is_yaml_with_a_model_index():
     assert {m["type"]: m["value"] for m in result["metrics"]} == {"accuracy": 0.875, "f1": 0.8}
     assert "| whole package | 2.50 MB |" in card
     assert "sparsity 0.6" in card
+    assert "Epochs: 2; highest learning rate: 0.0003; a step: 16 rows." in card
     assert "multipress train minilm-l3 --task sst2 -o out" in card
 
 

@@ -90,6 +90,7 @@ def model_card(  # noqa: PLR0913 - what a card tells of, by name
         f"# {_plain(name)}, fine-tuned on {_plain(_rows_name(task))}, stored by multipress",
         "",
         f"Recipe: {_recipe(facts['spec']['methods'])}. Run `{facts['run_id']}`, seed {facts['spec']['seed']}.",
+        _training(facts["spec"]["training"]),
         *([_plain(about)] if about else []),
         "",
         *_speedup(facts["spec"]["methods"]),
@@ -187,6 +188,12 @@ def _instructions(computer: Mapping[str, Any] | None) -> list[str]:
         "Integer products are exact with and without VNNI: another processor gives the same labels, but where two",
         "classes are as good as equal.",
     ]
+
+
+def _training(how: Mapping[str, Any]) -> str:
+    """How long and how fast it was trained: what is needed to train it again."""
+    step = f"{how['batch_tokens']} tokens" if how.get("batch_tokens") else f"{how['batch_size']} rows"
+    return f"Epochs: {how['epochs']}; highest learning rate: {how['learning_rate']:g}; a step: {step}."
 
 
 def _speedup(methods: Sequence[Mapping[str, Any]]) -> list[str]:
