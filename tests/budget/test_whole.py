@@ -114,7 +114,8 @@ def test_the_smallest_within_a_drop_by_the_command(tuned, files, tmp_path, capsy
     said = re.search(r": 8 bits, learning rate 1e-05, 2 epochs, about (.+?) MB; 4\.00 bits a weight, (.+)", printed.err)
     coded = re.search(r"unused words dropped, .*, about (.+?) MB", said[2])
     sizes = [float(size) for size in re.findall(r": score [\d.]+, ([\d.]+) MB", printed.err)]
-    assert {float(said[1]), float(coded[1])} <= {round(size + off, 2) for size in sizes for off in (-0.01, 0, 0.01)}
+    for ahead, off in ((float(said[1]), 0.02), (float(coded[1]), 0.15)):  # a rate is not learned in ten steps
+        assert min(abs(ahead - size) / size for size in sizes) <= off, (ahead, sizes)
     # One is at its place before the other has ended.
     assert printed.err.index("  the best so far, at ") < printed.err.rindex(": score ")
     assert (tmp_path / "small.search" / "report.html").is_file()
