@@ -134,7 +134,7 @@ def test_a_dry_run_counts_and_writes_nothing(tiny_folder, tmp_path):
     assert ", quantization: about 0." in sizes[2]
     assert ", pruning: about 0." in sizes[3]  # what a teacher says weighs nothing
     shared = study(tiny_folder, shared_start=0.5, training=replace(TRAINING, epochs=4))
-    weights = [line.rsplit(", ", 1)[-1] for line in sizes]  # the card in the package names the epochs
+    weights = [line.rsplit(", ", 1)[-1] for line in sizes]  # the manifest in the package names the epochs
     assert [line.rsplit(", ", 1)[-1] for line in describe_sizes(Plan(shared))] == weights
 
 

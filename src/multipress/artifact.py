@@ -168,7 +168,7 @@ class Artifact:
         trace, data = self.opened.get(name, (None, None))
         if trace is None or trace != _trace(self.folder / name):
             return _read_hashed(self.folder, name, record)
-        # Where a clock was too coarse to tell: these bytes were hashed, and weights are hashed as they are decoded.
+        # Small files are kept as they were hashed; a large one is read again, its trace being that of the hashed one.
         return read_bounded(self.folder, name, record["bytes"]) if data is None else data
 
 

@@ -174,8 +174,9 @@ def _check_facts(facts: dict[str, Any], records: dict[str, Any]) -> None:
     dropped = facts.get("dropped", 0)
     if type(dropped) is not int or not 0 <= dropped < _MOST:
         raise ArtifactError(f"{MANIFEST} states {dropped!r} as the number of weights that were dropped.")
-    if not isinstance(facts.get("quantization") or {}, dict):
-        raise ArtifactError(f"{MANIFEST} states the quantization {facts['quantization']!r}, which cannot be.")
+    quantization = facts.get("quantization")
+    if quantization is not None and not (isinstance(quantization, dict) and _is_width(quantization.get("bits"))):
+        raise ArtifactError(f"{MANIFEST} states the quantization {quantization!r}, which cannot be.")
     pruned = facts.get("pruned", {})
     if not isinstance(pruned, dict):
         raise ArtifactError(f"{MANIFEST} states {pruned!r} as the number of pruned weights of each tensor.")
@@ -194,6 +195,10 @@ def _has_kinds(record: Any, kinds: dict[str, type]) -> bool:
             type(record[key]) is kind and (kind is not int or 0 <= record[key] < _MOST) for key, kind in kinds.items()
         )
     )
+
+
+def _is_width(bits: Any) -> bool:
+    return bits is None or (type(bits) is int and bits in BITS)
 
 
 def _is_shape(shape: list[Any]) -> bool:

@@ -26,4 +26,4 @@ def duration(seconds: float) -> str:
 def megabytes(size: float) -> str:
     """Bytes in words, such as `3.21 MB` and `0.0439 MB`: two decimals, below one MB three digits that count."""
     shown = size / 1e6
-    return f"{shown:.2f} MB" if shown >= 0.995 or not shown else f"{shown:.{2 - math.floor(math.log10(shown))}f} MB"
+    return f"{shown:.2f} MB" if shown >= 0.9995 or not shown else f"{shown:.{2 - math.floor(math.log10(shown))}f} MB"

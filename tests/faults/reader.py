@@ -24,6 +24,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -134,6 +135,7 @@ def fuzz(minutes: float, corpus: Path) -> None:
     with atheris.instrument_imports(include=["multipress"]):
         from multipress.errors import ArtifactError
         from multipress.manifest import check_manifest, manifest_bytes, unseal
+        from multipress.measure.size import ideal_bytes
         from multipress.packing.container import read_header, write_container
         from multipress.packing.packet import decode
         from multipress.packing.strict_json import parse_object
@@ -155,7 +157,9 @@ def fuzz(minutes: float, corpus: Path) -> None:
         found.pop("sha256", None)
         with suppress(ValueError, RecursionError):
             data = manifest_bytes(found, 0)
-        check_manifest(unseal(data))
+        found = unseal(data)
+        check_manifest(found)
+        ideal_bytes(SimpleNamespace(manifest=found, facts=found["facts"]))
 
     readers = (decode, lambda rest: read_header(memoryview(rest)), unpack_tokenizer, read_entry, read_manifest)
 

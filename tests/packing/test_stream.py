@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zstandard
 
 from multipress.errors import ArtifactError
 from multipress.packing.stream import ANS, RAW, ZSTD, Reader, decode_stream, encode_stream, varint
@@ -94,8 +95,24 @@ def test_a_stream_that_declares_other_symbols_than_it_has_is_refused():
         (bytes([0, 100, 150, 3, 28, 28, 28]), 3),  # a span wider than what is there
         (bytes([0, 100, 150, 3, 28, 29, 150]), 3),  # a lowest symbol that none is
         (bytes([0, 7, 0, 0]), 0),  # a lowest symbol of nothing
+        (bytes([0, 0, 5, 0]), 0),  # a span of nothing
         (bytes([2, 128, 1, 2, 1, 1]), 5),  # a coded stream without words: the first symbol alone
     ):
         with pytest.raises(ArtifactError):
             decode_stream(Reader(data), count)
     assert decode_stream(Reader(bytes([0, 128, 1, 1, 0b10101000])), 5).tolist() == [129, 128, 129, 128, 129]
+
+
+@pytest.mark.parametrize(("window_log", "is_read"), [(17, True), (23, True), (24, False), (27, False)])
+def test_a_frame_that_wants_much_memory_is_refused(window_log, is_read):
+    """A decoder must keep so much of what it gave, whatever the frame is as a file."""
+    symbols = np.zeros(2**25 + 1, dtype=np.uint8)
+    symbols[-1] = 255  # symbols of 256 kinds stand for themselves
+    settings = zstandard.ZstdCompressionParameters(window_log=window_log, strategy=zstandard.STRATEGY_FAST)
+    frame = zstandard.ZstdCompressor(compression_params=settings).compress(symbols.tobytes())
+    data = bytes([ZSTD, 0, 255]) + varint(len(frame)) + frame
+    if is_read:
+        assert np.array_equal(decode_stream(Reader(data), len(symbols)), symbols)
+    else:
+        with pytest.raises(ArtifactError, match="more memory"):
+            decode_stream(Reader(data), len(symbols))

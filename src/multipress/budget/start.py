@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from multipress.artifact import open_artifact
 from multipress.checkpoint import load_model, save_model
@@ -144,8 +144,11 @@ def dense_folder(name: str, folder: Path) -> str:
     if not place.is_dir():
         model = load_model(artifact)
         partial = _partial(place)
+        shows_bars = is_progress_bar_enabled()
         disable_progress_bar()  # of transformers, which shows one for a single file
         model.save_pretrained(partial)
+        if shows_bars:
+            enable_progress_bar()
         write_text(partial / "tokenizer.json", opened.tokenizer_json())
         move_folder(partial, place)
     return str(place)

@@ -132,7 +132,7 @@ def train(
                 ahead = size_before_training(weighed, places)
             if max_mb is not None:
                 check_limit(spec, max_mb, ahead)
-                if not ahead.is_upper_limit and ahead.package_bytes > max_mb * 1e6:
+                if ahead.is_lower_limit or ahead.package_bytes * (1 + ahead.tolerance) > max_mb * 1e6:
                     steps.note(f"It will have {ahead.text()}: perhaps more than the limit of {max_mb:g} MB.")
         if out is None:
             typer.echo(json.dumps(asdict(ahead), indent=2) if as_json else f"The artifact will have {ahead.text()}.")
@@ -147,11 +147,11 @@ def train(
         typer.echo(json.dumps({"artifact": str(out), "measurements": rows}, indent=2))
     else:
         _print_summary(trained, out)
-    megabytes = trained.artifact.package_bytes / 1e6
-    if max_mb is not None and megabytes > max_mb:
+    size = trained.artifact.package_bytes
+    if max_mb is not None and size > max_mb * 1e6:
         raise RunError(
-            f"{out} has {megabytes:.3f} MB, {megabytes - max_mb:.3f} MB above the limit of {max_mb:g} MB. It is whole; "
-            "for a smaller one take other settings and another place."
+            f"{out} has {megabytes(size)}, {megabytes(size - max_mb * 1e6)} above the limit of {max_mb:g} MB. It is "
+            "whole; for a smaller one take other settings and another place."
         )
 
 

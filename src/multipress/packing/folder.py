@@ -19,7 +19,10 @@ class FileBytes:
 
     Args:
         file: The file; open as long as this is used.
-        size: Its bytes; where the file has become shorter, less comes than is asked for.
+        size: Its bytes.
+
+    Raises:
+        ArtifactError: at reading, the file has become shorter.
     """
 
     def __init__(self, file: BinaryIO, size: int) -> None:
@@ -31,7 +34,10 @@ class FileBytes:
     def __getitem__(self, part: slice) -> memoryview:
         start, stop, _ = part.indices(self._size)
         self._file.seek(start)
-        return memoryview(self._file.read(stop - start))
+        data = self._file.read(stop - start)
+        if len(data) < stop - start:
+            raise ArtifactError(f"{self._file.name} was cut while it was read. Copy it again.")
+        return memoryview(data)
 
 
 @contextmanager

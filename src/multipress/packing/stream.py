@@ -39,6 +39,7 @@ _MAX_ANS_GROUPS = 4096
 # zstd decodes up to 60 times faster and takes, by Huffman's code, about 1 % more: 200 MB of weights a second want it.
 _STEP_MUST_SAVE = 0.06
 CHUNK = 1 << 18  # symbols that are decoded at once; a multiple of every group
+_MOST_WINDOW = 1 << 23  # bytes that a zstd frame may want beside what it holds; ours want 2 MiB
 # Weights repeat nothing: what zstd takes for a repetition costs more than it saves. These settings hardly look for any.
 _NO_SEARCH = {"strategy": zstandard.STRATEGY_FAST, "window_log": 17, "hash_log": 6, "min_match": 7}
 
@@ -155,10 +156,8 @@ class Symbols:
     """
 
     def __init__(self, reader: Reader, count: int) -> None:
-        self._left = count
         self._chunks = _decoded(*_read_stream_head(reader, count), count)
         self._rest = np.empty(0, dtype=np.uint8)
-        self._end()
 
     def take(self, size: int) -> np.ndarray:
         """The next so many, uint8 (size,); the last ones come only where all of the stream is right."""
@@ -168,8 +167,6 @@ class Symbols:
             found += len(parts[-1])
         symbols = np.concatenate(parts) if found > len(parts[-1]) else parts[-1]
         symbols, self._rest = symbols[:size], symbols[size:]
-        self._left -= size
-        self._end()
         return symbols
 
     def into(self, out: np.ndarray) -> None:
@@ -177,10 +174,6 @@ class Symbols:
         for start in range(0, len(out), CHUNK):
             part = out[start : start + CHUNK]
             part[:] = self.take(len(part))
-
-    def _end(self) -> None:
-        if not self._left and next(self._chunks, None) is not None:
-            raise ArtifactError("A stream has more symbols than its packet declares; it is damaged.")
 
 
 def decode_stream(reader: Reader, count: int) -> np.ndarray:
@@ -200,7 +193,7 @@ def _read_stream_head(reader: Reader, count: int) -> tuple[int, int, int, memory
     payload = reader.take(reader.varint())
     if low + span > 255 or codec > ANS:
         raise ArtifactError(f"A stream has codec {codec} and symbols from {low} to {low + span}; it is damaged.")
-    if (not count or not span) and (len(payload) or codec != RAW or (low and not count)):
+    if (not count or not span) and (len(payload) or codec != RAW or (not count and (low or span))):
         raise ArtifactError("A stream of nothing or of one symbol has a payload; it is damaged.")
     return codec, low, span, payload
 
@@ -222,8 +215,8 @@ def _decoded(codec: int, low: int, span: int, payload: memoryview, count: int) -
         symbols = found.astype(np.uint8) if size == 1 else np.take(split, found).view(np.uint8)  # half of split[found]
         symbols, fill = symbols[: count - start], symbols[count - start :]
         least, most = min(least, int(symbols.min())), max(most, int(symbols.max()))
-        if start + CHUNK >= count and (fill.any() or least or most != span or next(groups, None) is not None):
-            raise ArtifactError("A stream has other symbols than it declares, or more; it is damaged.")
+        if start + CHUNK >= count and (fill.any() or least or most != span):
+            raise ArtifactError("A stream has other symbols than it declares; it is damaged.")
         symbols += np.uint8(low)
         yield symbols
 
@@ -263,6 +256,8 @@ def _zstd(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator
     try:
         if zstandard.frame_content_size(payload) != count or _frame_bytes(payload) != len(payload):
             raise ArtifactError("A stream decompresses to another length than its packet declares.")
+        if zstandard.get_frame_parameters(payload).window_size > _MOST_WINDOW:
+            raise ArtifactError("A stream wants more memory to be decompressed than is right.")
         with zstandard.ZstdDecompressor().stream_reader(payload) as frame:
             for start in range(0, count, CHUNK // size):
                 groups = np.empty(min(CHUNK // size, count - start), dtype=np.uint8)
@@ -353,7 +348,7 @@ def _ans(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator[
 
 
 def _words(payload: memoryview) -> np.ndarray:
-    words = np.frombuffer(payload, dtype="<u4").astype(np.uint32)
+    words = np.frombuffer(payload, dtype="<u4").astype(np.uint32, copy=False)
     if not len(words) or words[-1] == 0:
         raise ArtifactError("A coded stream has no words, or ends in a zero word; it is damaged.")
     return words

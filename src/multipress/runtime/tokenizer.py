@@ -77,7 +77,9 @@ class TextEncoder:
         self.vocab_size: int = len(self._ids) or self._tokenizer.get_vocab_size(with_added_tokens=True)
         self._names = list(self._ids)  # in the order of their ids
         special = {key: token for key, token in self._tokenizer.get_added_tokens_decoder().items() if token.special}
-        self._special, self._special_ids = {token.content for token in special.values()}, set(special)
+        self._special = {token.content for token in special.values()}
+        unknown = {self._ids.get(UNKNOWN)} | {self._ids.get(name) for name in self._special}
+        self._wordless = unknown if self._ids else set(special)
         self.max_length = max_length
         self.num_truncated = self.num_unread = 0
         self._tokenizer.no_padding()
@@ -97,8 +99,9 @@ class TextEncoder:
         encodings = []
         for found in self._encoded(texts, pairs):
             self.num_truncated += bool(found.overflowing)
-            self.num_unread += self._special_ids.issuperset(found.ids)
-            encodings.append(Encoding(self._ids_of(found), found.type_ids))
+            ids = self._ids_of(found)
+            self.num_unread += self._wordless.issuperset(ids)
+            encodings.append(Encoding(ids, found.type_ids))
         return encodings
 
     def decode(self, ids: Sequence[int]) -> str:
