@@ -12,6 +12,7 @@ import pytest
 from multipress.cli.main import main
 from multipress.cli.train import parse_method
 from multipress.errors import SettingError
+from multipress.plain_text import megabytes
 from multipress.spec import MethodSpec
 from multipress.store import Store
 
@@ -378,7 +379,7 @@ def test_a_model_above_the_limit_fails_at_the_end_and_is_kept(files, tiny_folder
     assert main(command) == 1
     said = capsys.readouterr()
     size = sum(path.stat().st_size for path in out.iterdir() if path.name != "README.md")
-    assert f"{size / 1e6:.3f} MB, {size / 1e6 - 0.01:.3f} MB above the limit of 0.01 MB" in said.err
+    assert f"{megabytes(size)}, {megabytes(size - 10_000)} above the limit of 0.01 MB" in said.err
     assert "score" in said.out
     assert main(["evaluate", str(out), "--data", files[3], "--text", "review", "--label", "sentiment"]) == 0
     assert main([*command[:-4], "--max-mb", "1", "-o", str(out)]) == 0  # it is there already, and small enough
