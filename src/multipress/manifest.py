@@ -160,7 +160,7 @@ def _check_records(records: dict[str, Any]) -> None:
     for name, record in records.items():
         if not _TENSOR_NAME.fullmatch(name):
             raise ArtifactError(f"{MANIFEST} has a tensor named {name!r}; letters, digits, . _ - are right.")
-        if not _has_kinds(record, _TENSOR_RECORD) or record["bits"] not in BITS or not _is_shape(record["shape"]):
+        if not _has_kinds(record, _TENSOR_RECORD) or not _is_width(record["bits"]) or not _is_shape(record["shape"]):
             raise ArtifactError(f"{MANIFEST} describes the tensor {name} as {record!r}, which cannot be.")
 
 

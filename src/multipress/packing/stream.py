@@ -254,9 +254,10 @@ def _raw(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator[
 def _zstd(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator[np.ndarray]:
     """The same, a zstd frame of them."""
     try:
-        if zstandard.frame_content_size(payload) != count or _frame_bytes(payload) != len(payload):
+        head = zstandard.get_frame_parameters(payload)
+        if head.content_size != count or _frame_bytes(payload, head.has_checksum) != len(payload):
             raise ArtifactError("A stream decompresses to another length than its packet declares.")
-        if zstandard.get_frame_parameters(payload).window_size > _MOST_WINDOW:
+        if head.window_size > _MOST_WINDOW:
             raise ArtifactError("A stream wants more memory to be decompressed than is right.")
         with zstandard.ZstdDecompressor().stream_reader(payload) as frame:
             for start in range(0, count, CHUNK // size):
@@ -274,15 +275,14 @@ def _zstd(payload: memoryview, alphabet: int, size: int, count: int) -> Iterator
         raise ArtifactError(f"A stream cannot be decompressed: {error}.") from None
 
 
-def _frame_bytes(payload: memoryview) -> int:
+def _frame_bytes(payload: memoryview, has_checksum: bool) -> int:
     """How long the zstd frame is that begins here, by the headers of its blocks (RFC 8878, section 3.1.1)."""
-    parameters = zstandard.get_frame_parameters(payload)
     at, is_last = zstandard.frame_header_size(payload), False
     while not is_last:
         header = int.from_bytes(payload[at : at + 3], "little")
         is_last, is_one_byte = bool(header & 1) or at >= len(payload), (header >> 1) & 3 == 1
         at += 3 + (1 if is_one_byte else header >> 3)
-    return at + 4 * parameters.has_checksum
+    return at + 4 * has_checksum
 
 
 def _known(groups: np.ndarray, number: int) -> np.ndarray:
