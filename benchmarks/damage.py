@@ -10,9 +10,9 @@ dense models against dense models of other seeds: what training once more change
   it is wide, 2.5 times their standard deviation to each side);
 - how alike two combinations' damage is, whatever its size: an artifact's profile is its change in each of `LIKENESS`
   (1 less the value) and `OWN` (the change against dense) by layer, each in units of its root mean square over all
-  artifacts, and two profiles are compared by their cosine. Only artifacts of different seeds are paired, so that no
-  pair shares a reference; a combination beside itself says how well the seeds agree;
-- for how many artifacts the most alike one of another seed is of the same combination.
+  compressed ones, and two profiles are compared by their cosine. No pair is made of artifacts that share a seed or a
+  reference, because one model's chance would be in both; a combination beside itself says how well the seeds agree;
+- which combination the most alike artifact is of, among those that it can be paired with.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import argparse
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
@@ -40,22 +41,55 @@ OWN = (
     "attention_distance",
     "attention_to_special",
 )
-Artifact = tuple[str, int]  # its combination and its seed
+_LABEL = re.compile(r"(?P<of>\S+ \S+) (?P<combination>.*) seed (?P<seed>\d+)(?: \(.*\))?")
 
 
-def changes(rows: Sequence[Row]) -> dict[Artifact, dict[tuple[str, int], float]]:
+@dataclass(frozen=True)
+class Compared:
+    """A compressed model, or another dense one, and the dense one that it was compared with.
+
+    Args:
+        combination: Its methods, such as `Q8+P60`, or `dense`.
+        seeds: Its seed and that of its reference, which may be the same.
+    """
+
+    combination: str
+    seeds: frozenset[int]
+
+    def shares_none(self, other: Compared) -> bool:
+        """Whether nothing that was trained from one seed is in both."""
+        return not self.seeds & other.seeds
+
+
+Changes = Mapping[Compared, Mapping[tuple[str, int], float]]
+
+
+def changes(rows: Sequence[Row]) -> Changes:
     """Of each artifact the change by measure and layer; of a probe, the change of its accuracy."""
-    found: dict[Artifact, dict[tuple[str, int], float]] = {}
+    found: dict[Compared, dict[tuple[str, int], float]] = {}
+    places = set()
     for label in artifacts_of(rows):
-        name, seed = re.fullmatch(r"\S+ \S+ (.*) seed (\d+)", label).groups()
-        own = found.setdefault((name, int(seed)), {})
-        for measure in (*LIKENESS, *OWN):
-            for layer, row in at_same_depth(rows_of_part(rows), label, measure).items():
-                own[measure, layer] = 1 - row["value"] if measure in LIKENESS else row["context"]["change"]
-        for row in rows:
-            if row["name"] == "probe_accuracy" and row["context"]["artifact"] == label:
-                own[row["context"]["probe"], row["context"]["layer"]] = row["context"]["change"]
+        of_label = [row for row in rows if row["context"]["artifact"] == label]
+        for against in dict.fromkeys(row["context"]["against"] for row in of_label):
+            mine = [row for row in of_label if row["context"]["against"] == against]
+            here, there = (_LABEL.fullmatch(text) for text in (label, against))
+            if here is None or there is None:
+                raise SystemExit(f"{label!r} or {against!r} is no run of a study with a seed.")
+            one = Compared(here["combination"], frozenset({int(here["seed"]), int(there["seed"])}))
+            places |= {here["of"], there["of"]}
+            if one in found or len(places) > 1:
+                raise SystemExit(f"{label} is there twice, or is of another model or task than others.")
+            found[one] = _changes_of(mine, label)
     return found
+
+
+def _changes_of(rows: Sequence[Row], label: str) -> dict[tuple[str, int], float]:
+    own = {}
+    for measure in (*LIKENESS, *OWN):
+        for layer, row in at_same_depth(rows_of_part(rows), label, measure).items():
+            own[measure, layer] = 1 - row["value"] if measure in LIKENESS else row["context"]["change"]
+    probes = [row for row in rows if row["name"] == "probe_accuracy"]
+    return own | {(row["context"]["probe"], row["context"]["layer"]): row["context"]["change"] for row in probes}
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -67,51 +101,54 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     return line
 
 
-def by_layer(found: Mapping[Artifact, Mapping[tuple[str, int], float]]) -> list[dict[str, Any]]:
+def by_layer(found: Changes) -> list[dict[str, Any]]:
     """A line for each combination, measure and layer."""
     lines = []
-    for name in dict.fromkeys(name for name, _ in found):
-        of_seeds = [own for (other, _), own in found.items() if other == name]
-        for measure, layer in of_seeds[0]:
-            values = [own[measure, layer] for own in of_seeds]
+    for name in dict.fromkeys(one.combination for one in found):
+        own = [values for one, values in found.items() if one.combination == name]
+        for measure, layer in own[0]:
+            values = [one[measure, layer] for one in own]
             lines.append({"combination": name, "measure": measure, "layer": layer, **over_seeds(values)})
     return lines
 
 
-def profiles(found: Mapping[Artifact, Mapping[tuple[str, int], float]]) -> dict[Artifact, np.ndarray]:
+def profiles(found: Changes) -> dict[Compared, np.ndarray]:
     """Each artifact's damage as a vector of length 1; what no artifact changes is left out, and so are probes."""
     keys = [key for key in next(iter(found.values())) if key[0] in (*LIKENESS, *OWN)]
     table = np.array([[own[key] for key in keys] for own in found.values()])
-    sizes = np.sqrt((table**2).mean(axis=0))
+    # The controls hold models that other rows hold too, so that a scale with them in it would favor likeness.
+    compressed = [len(one.seeds) == 1 for one in found]
+    sizes = np.sqrt((table[compressed] ** 2).mean(axis=0))
     table = table[:, sizes > 0] / sizes[sizes > 0]
     return dict(zip(found, table / np.linalg.norm(table, axis=1, keepdims=True), strict=True))
 
 
-def cosines(vectors: Mapping[Artifact, np.ndarray]) -> list[dict[str, Any]]:
-    """How alike combinations damage: the mean, least and largest cosine of artifacts of different seeds."""
-    names = list(dict.fromkeys(name for name, _ in vectors))
+def cosines(vectors: Mapping[Compared, np.ndarray]) -> list[dict[str, Any]]:
+    """How alike combinations damage: the mean, least and largest cosine of artifacts that share no seed."""
+    names = list(dict.fromkeys(one.combination for one in vectors))
     lines = []
-    for one, other in combinations_with_replacement(names, 2):
+    for name, its_name in combinations_with_replacement(names, 2):
         values = [
-            float(a @ b)
-            for (name, seed), a in vectors.items()
-            for (its_name, its_seed), b in vectors.items()
-            if (name, its_name) == (one, other) and (seed < its_seed if one == other else seed != its_seed)
+            float(vector @ its)
+            for one, vector in vectors.items()
+            for other, its in vectors.items()
+            if (one.combination, other.combination) == (name, its_name) and one.shares_none(other)
         ]
         if values:
-            lines.append(
-                {"one": one, "other": other, "mean": float(np.mean(values)), "low": min(values), "high": max(values)}
-            )
+            line = {"mean": float(np.mean(values)), "low": min(values), "high": max(values)}
+            lines.append({"one": name, "other": its_name, **line})
     return lines
 
 
-def recognized(vectors: Mapping[Artifact, np.ndarray]) -> dict[str, str]:
-    """For each artifact the combination whose artifact of another seed is the most alike."""
-    nearest = {}
-    for (name, seed), vector in vectors.items():
-        others = {other: float(vector @ its) for other, its in vectors.items() if other[1] != seed}
-        nearest[f"{name} seed {seed}"] = max(others, key=others.__getitem__)[0]
-    return nearest
+def recognized(vectors: Mapping[Compared, np.ndarray]) -> list[dict[str, Any]]:
+    """For each artifact the combination of the most alike one that shares no seed with it."""
+    lines = []
+    for one, vector in vectors.items():
+        others = {other: float(vector @ its) for other, its in vectors.items() if one.shares_none(other)}
+        if others:
+            nearest = max(others, key=others.__getitem__).combination
+            lines.append({"combination": one.combination, "seeds": sorted(one.seeds), "nearest": nearest})
+    return lines
 
 
 def table(lines: Sequence[Mapping[str, Any]], measure: str, digits: int) -> str:
@@ -153,7 +190,8 @@ def main() -> None:
             print(table(lines, measure, digits), end="\n\n")
         for line in result["cosines"]:
             print(f"{line['one']} and {line['other']}: {line['mean']:.2f} ({line['low']:.2f} to {line['high']:.2f})")
-        print(json.dumps(result["nearest"], indent=1))
+        for line in result["nearest"]:
+            print(f"{line['combination']} seed {line['seeds']}: most like {line['nearest']}")
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
 """Damage by combination over seeds (`benchmarks/damage.py`), on planted changes."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "damage.py"
 SHAPES = {"Q8": (1, 0, 0, 0), "P60": (0, 1, 2, 0), "KD": (0, 0, 1, -3)}
 
 
-@pytest.fixture(scope="module")
-def damage():
-    spec = importlib.util.spec_from_file_location("damage", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def damage(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    return importlib.import_module("damage")
 
 
 def row(name, value, change, layer, label):
-    context = {"artifact": label, "against": "dense", "layer": layer, "low": 0, "high": 0, "change": change}
+    against = f"minilm-l6 sst2 dense seed {label[-1]}"
+    context = {"artifact": label, "against": against, "layer": layer, "low": 0, "high": 0, "change": change}
     return {"name": name, "value": value, "context": context}
 
 
@@ -49,10 +47,44 @@ def test_artifacts_are_recognized_by_their_damage_and_noise_is_not(damage):
     found = damage.changes([row for seed in range(3) for row in planted(seed, 0.1, 0.01, random)])
     nearest = damage.recognized(damage.profiles(found))
     assert len(nearest) == 9
-    assert all(label.startswith(f"{name} ") for label, name in nearest.items())
-    noise = damage.changes([row for seed in range(30) for row in planted(seed, 0.0, 1.0, random)])
-    share = np.mean([label.startswith(f"{name} ") for label, name in damage.recognized(damage.profiles(noise)).items()])
-    assert 0.15 < share < 0.55
+    assert all(line["nearest"] == line["combination"] for line in nearest)
+    noise = damage.changes([row for seed in range(10) for row in planted(seed, 0.0, 1.0, random)])
+    right = [line["nearest"] == line["combination"] for line in damage.recognized(damage.profiles(noise))]
+    assert 0.05 < np.mean(right) < 0.7
+
+
+def test_pairs_share_no_model(damage):
+    """Dense models against each other: of three, any two pairs have one in common."""
+    random = np.random.default_rng(0)
+    means = []
+    for _ in range(200):
+        seeds = random.normal(size=(3, 4))  # what is peculiar to each seed's dense model
+        rows = []
+        for seed, other in ((0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0)):
+            name = "Q8" if seed == other else "dense"
+            change = (0.3 * random.normal(size=4) if seed == other else seeds[seed]) - seeds[other]
+            own = [
+                row("pca_components", 9, value, layer, f"a b {name} seed {seed}") for layer, value in enumerate(change)
+            ]
+            rows += [{**one, "context": {**one["context"], "against": f"a b dense seed {other}"}} for one in own]
+        lines = damage.cosines(damage.profiles(damage.changes(rows)))
+        assert [(line["one"], line["other"]) for line in lines] == [("Q8", "Q8"), ("Q8", "dense")]
+        means.append([line["mean"] for line in lines])
+    assert np.abs(np.mean(means, axis=0)).max() < 0.06
+
+
+def test_what_is_there_twice_or_of_another_task_is_refused(damage):
+    twice = planted(0, 0.1)
+    other = [
+        {**one, "context": {**one["context"], "artifact": "minilm-l6 cola Q8 seed 0"}} for one in planted(0, 0.1)[:2]
+    ]
+    with pytest.raises(SystemExit, match="twice, or is of another"):
+        damage.changes([*twice, *other])
+    named = [{**one, "context": {**one["context"], "artifact": "minilm-l6 sst2 Q8 seed 0 (abc)"}} for one in twice]
+    with pytest.raises(SystemExit, match="twice"):
+        damage.changes([*twice, *named])
+    with pytest.raises(SystemExit, match="no run of a study"):
+        damage.changes([{**one, "context": {**one["context"], "artifact": "folder"}} for one in twice])
 
 
 def test_intervals_over_seeds_are_those_of_scipy(damage):

@@ -1,12 +1,17 @@
 """Probes: many trained at once are each as if trained alone, and find what is there."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
+from multipress.dissect import probes
 from multipress.dissect.probe_tasks import DEV, TEST, TRAIN, Examples
 from multipress.dissect.probes import Probed, _mean, _rows, features_of, train_probes
 
@@ -38,6 +43,43 @@ def test_probes_trained_together_are_those_trained_one_by_one():
         assert torch.equal(alone[0], right[layer])
         assert torch.equal(alone_control[0], control[layer])
     assert torch.equal(train_probes(features, task, [0, 1, 2], 1)[0][:, 0], right[:, 0])
+
+
+def test_examples_are_scored_in_parts_as_they_are_at_once(monkeypatch):
+    task = task_of()
+    features = layers_of(task, (0.5, 2.0))
+    at_once = train_probes(features, task, [0, 1], 2)
+    monkeypatch.setattr(probes, "SCORED", 7)
+    assert all(map(torch.equal, train_probes(features, task, [0, 1], 2), at_once))
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux tells a process its highest memory")
+def test_the_memory_of_many_classes_is_foreseen():
+    """One layer in a process of its own; what it takes beside the features, by the system's count."""
+    script = """
+import numpy as np, torch
+from multipress.dissect import probes
+from multipress.dissect.probe_tasks import Examples
+probes.EPOCHS = 1
+num, classes, width = 3000, 1000, 256
+random = np.random.default_rng(0)
+labels, split = random.integers(classes, size=num), np.repeat([0, 1, 2], 1000)
+spans = np.zeros((num, 1, 3), int)
+task = Examples("t", "one", spans, labels, labels[::-1].copy(), split, np.arange(num), classes)
+small = Examples("t", "one", spans[::50], labels[::50] % 2, labels[::50] % 2, split[::50], np.arange(60), 2)
+probes.train_probes(torch.randn(1, 60, width), small, [0], 1)
+def highest():
+    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+open("/proc/self/clear_refs", "w").write("5")  # the highest so far is that of now
+before = highest()
+probes.train_probes(torch.randn(1, num, width), task, [0], 3)
+print(highest() - before, probes._bytes_of_layer(task, width, 3))
+"""
+    taken, foreseen = map(
+        int, subprocess.run([sys.executable, "-c", script], check=True, capture_output=True).stdout.split()
+    )
+    assert taken < 1.2 * foreseen
+    assert foreseen < 3 * taken
 
 
 def test_a_probe_finds_as_much_as_scikit_learns_regression():
@@ -74,7 +116,7 @@ def test_the_interval_knows_that_examples_of_a_sentence_move_together():
     random = np.random.default_rng(1)
     values = random.random(200)
     alone = _mean(values, np.arange(200), 0.0)
-    assert alone[2] - alone[0] == pytest.approx(1.96 * values.std() / np.sqrt(200))
+    assert alone == pytest.approx((values.mean(), *stats.ttest_1samp(values, 0).confidence_interval()))
     repeated = _mean(np.repeat(values, 5), np.repeat(np.arange(200), 5), 0.0)
     assert repeated == pytest.approx(alone)
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from multipress.analysis.uncertainty import jackknife_error
+from multipress.analysis.uncertainty import jackknife_error, student_quantile
 
 __all__ = ["GROUPS", "group_bounds", "intervals"]
 
 GROUPS = 10
-# Student's t for 95 % and one degree of freedom less than there are groups.
-_T = 2.262
 
 
 def group_bounds(num_rows: int, groups: int = GROUPS) -> np.ndarray:
@@ -38,6 +36,8 @@ def intervals(
     """
     found = {}
     for name, value in full.items():
-        reach = max(_T * jackknife_error([one[name] for one in without]), grains.get(name, 0.0))
+        reach = max(
+            student_quantile(0.95, GROUPS - 1) * jackknife_error([one[name] for one in without]), grains.get(name, 0.0)
+        )
         found[name] = (value - reach, value + reach)
     return found

@@ -219,12 +219,12 @@ def _means(facts: HeadFacts, rows: np.ndarray) -> dict[str, float]:
 
 
 def _head_rows(
-    correlation: np.ndarray, degenerate: np.ndarray, degenerate_there: np.ndarray, context: dict[str, Any]
+    correlation: np.ndarray, degenerate_there: np.ndarray, degenerate: np.ndarray, context: dict[str, Any]
 ) -> Iterator[Found]:
     """For each head of the reference, counted from 1, the head of the artifact that looks most like it."""
-    usable = np.where(~degenerate_there, correlation, -1.0)
+    usable = np.where(~degenerate, correlation, -1.0)
     for head, row in enumerate(usable):
-        if degenerate[head] or degenerate_there.all():
+        if degenerate_there[head] or degenerate.all():
             continue
         match = int(row.argmax())
         yield Found(

@@ -1,7 +1,7 @@
 """What a probe is asked to tell: examples with labels and control labels, made from the data folder.
 
 An example is one span of words, or two; its label is told from the mean of the words' vectors. The control label is
-drawn at random for each kind of word, so that a probe that tells it has learned the words by heart.
+drawn at random for each kind of word, large letters or small, so that a probe that tells it has learned the words by heart.
 """
 
 from __future__ import annotations
@@ -178,8 +178,9 @@ def _numbered(task: str, combine: str, found: list[_Found]) -> Examples:
     if len(names) < 2 or any(not np.any(split == part) for part in (TRAIN, DEV, TEST)):
         raise ValueError(f"{task} has {len(names)} classes, or a split without examples")
     in_train = np.sort(labels[split == TRAIN])
-    draws = {one.words: seed_for("control", task, one.words) % len(in_train) for one in found}
-    control = in_train[[draws[one.words] for one in found]]
+    words = [one.words.lower() for one in found]  # as an uncased model reads them
+    draws = {word: seed_for("control", task, word) % len(in_train) for word in words}
+    control = in_train[[draws[word] for word in words]]
     spans = np.array([one.spans for one in found])
     cluster = np.array([one.spans[0][0] if one.document is None else one.document for one in found])
     return Examples(task, combine, spans, labels, control, split, cluster, len(names))
@@ -214,7 +215,7 @@ def _sentences(data_dir: Path, source: str) -> tuple[list[list[str]], Callable[[
         most = SENTENCES_OF.get(source, SENTENCES)[part]
         for place in _sample([i for i, own in enumerate(split) if own == name], most, source, name):
             words = sentence[place].split()
-            found.append(_Found(((len(rows), 0, len(words)),), str(label[place]), words[0].lower(), part))
+            found.append(_Found(((len(rows), 0, len(words)),), str(label[place]), words[0], part))
             rows.append(words)
     return rows, lambda task: iter(found)
 
@@ -273,7 +274,7 @@ def _senses(data_dir: Path, source: str) -> tuple[list[list[str]], Callable[[str
         for tokens, *target in zip(*values.values(), strict=True):
             for place, role, function in zip(*target, strict=True):
                 senses = {"supersense_role": role, "supersense_function": function}
-                targets.append((split, place, tokens[place].lower(), {**senses, "row": str(len(rows))}))
+                targets.append((split, place, tokens[place], {**senses, "row": str(len(rows))}))
             rows.append(tokens)
 
     def examples(task: str) -> Iterator[_Found]:
@@ -350,6 +351,6 @@ def _minimal_pairs(data_dir: Path, source: str) -> tuple[list[list[str]], Callab
             label = number % 2  # which of the two comes first is balanced
             order = sides[::-1] if label else sides
             spans = tuple((len(rows) + side, 0, len(words)) for side, words in enumerate(order))
-            found.append(_Found(spans, str(label), sides[0][0].lower(), int(splits[number])))
+            found.append(_Found(spans, str(label), sides[0][0], int(splits[number])))
             rows += order
     return rows, lambda task: iter(found)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from multipress.analysis.uncertainty import student_quantile
 from multipress.checkpoint import load_model
 from multipress.dissect.capture import Capture, Wanted, capture
 from multipress.dissect.layers import Found
@@ -34,8 +35,8 @@ EPOCHS = 25
 PATIENCE = 3
 BATCH = 256
 LEARNING_RATE = 3e-3
-_NORMAL = 1.96  # 95 %
-_T_OF_FEW = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306}  # of Student, by trainings
+SCORED = 1024  # examples whose scores are held at once
+_LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Prober:
     def _train(self, captured: Capture, task: Examples, places: dict[tuple[int, ...], int]) -> Probed:
         index = np.array([[places[row, start, end] for row, start, end in one] for one in task.spans.tolist()])
         width = captured.states[0].shape[1] * (3 if task.combine == "pair" else 1)
-        at_once = max(1, int(self._memory_mb * 1e6 / (8 * len(index) * width)))
+        at_once = max(1, int(self._memory_mb * 1e6 / _bytes_of_layer(task, width, self._seeds)))
         parts = []
         for first in range(0, len(captured.states), at_once):
             layers = range(first, min(first + at_once, len(captured.states)))
@@ -142,6 +143,14 @@ class Prober:
             parts.append(train_probes(features, task, list(layers), self._seeds))
         right, control = (torch.cat(side).numpy() for side in zip(*parts, strict=True))  # (L, S, N)
         return Probed(right.mean(axis=1), control.mean(axis=1), right.mean(axis=2), control.mean(axis=2))
+
+
+def _bytes_of_layer(task: Examples, width: int, seeds: int) -> int:
+    """Most memory that the probes of one layer take: its features twice, weights and what Adam keeps, scores."""
+    examples = [int(np.sum(task.split == part)) for part in (TRAIN, DEV, TEST)]
+    outputs = 2 * task.num_classes
+    numbers = 2 * sum(examples) * width + 6 * seeds * width * outputs + 2 * seeds * BATCH * width
+    return 4 * (numbers + 3 * seeds * max(BATCH, *(min(SCORED, count) for count in examples[1:])) * outputs)
 
 
 def _token_counts(first: Reading, second: Reading) -> np.ndarray:
@@ -226,7 +235,8 @@ def train_probes(features: Tensor, task: Examples, layers: Sequence[int], seeds:
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            losses = _losses(features[:, dev][:, None], targets[dev][None], *state).mean(dim=2)  # (L, S, 2)
+            parts = [_losses(features[:, rows][:, None], targets[rows][None], *state) for rows in dev.split(SCORED)]
+            losses = torch.cat(parts, dim=2).mean(dim=2)  # (L, S, 2)
             better = (losses < lowest) & (waited < PATIENCE)
             waited = torch.where(better, 0.0, waited + 1)
             lowest = torch.where(better, losses, lowest)
@@ -234,8 +244,8 @@ def train_probes(features: Tensor, task: Examples, layers: Sequence[int], seeds:
             best = [torch.where(chosen, value, old) for value, old in zip(state, best, strict=True)]
         if bool((waited >= PATIENCE).all()):
             break
-    scores = _scores(features[:, test][:, None], *best)  # (L, S, N, 2, C)
-    right = (scores.argmax(dim=-1) == targets[test]).float()  # (L, S, N, 2)
+    told = [_scores(features[:, rows][:, None], *best).argmax(dim=-1) for rows in test.split(SCORED)]
+    right = (torch.cat(told, dim=2) == targets[test]).float()  # (L, S, N, 2)
     return right[..., 0], right[..., 1]
 
 
@@ -298,12 +308,14 @@ def _rows(task: Examples, own: Probed, other: Probed, seeds: int) -> Iterator[Fo
 
 
 def _seed_variance(by_seed: np.ndarray) -> float:
-    """Variance, over trainings of the probe, of their mean accuracy; 0 where there was one.
-
-    Of few trainings it is as much larger as makes their 95 % interval Student's.
-    """
+    """Variance, over trainings of the probe, of their mean accuracy; 0 where there was one."""
     seeds = len(by_seed)
-    return float(by_seed.var(ddof=1)) / seeds * (_T_OF_FEW.get(seeds, 2.2) / _NORMAL) ** 2 if seeds > 1 else 0.0
+    return float(by_seed.var(ddof=1)) / seeds * _of_few(seeds) if seeds > 1 else 0.0
+
+
+def _of_few(number: int) -> float:
+    """How many times larger a variance must be taken that so few numbers tell, that 95 % intervals are Student's."""
+    return (student_quantile(_LEVEL, number - 1) / student_quantile(_LEVEL, np.inf)) ** 2
 
 
 def _mean(values: np.ndarray, clusters: np.ndarray, more: float) -> tuple[float, float, float]:
@@ -319,5 +331,8 @@ def _mean(values: np.ndarray, clusters: np.ndarray, more: float) -> tuple[float,
     """
     mean = float(values.mean())
     _, index = np.unique(clusters, return_inverse=True)
-    error = float(np.sqrt(np.sum(np.bincount(index, weights=values - mean) ** 2) / len(values) ** 2 + more))
-    return mean, mean - _NORMAL * error, mean + _NORMAL * error
+    sums = np.bincount(index, weights=values - mean)
+    num = max(2, len(sums))  # one cluster shows no spread
+    of_clusters = float(np.sum(sums**2)) / len(values) ** 2 * num / (num - 1)
+    reach = student_quantile(_LEVEL, np.inf) * float(np.sqrt(of_clusters * _of_few(num) + more))
+    return mean, mean - reach, mean + reach

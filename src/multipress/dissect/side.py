@@ -1,4 +1,4 @@
-"""One of the two artifacts of a comparison: opened, named, read, captured."""
+"""One of the two artifacts of a comparison: opened and named; and which layer of the other is as deep."""
 
 from __future__ import annotations
 
@@ -125,8 +125,9 @@ def _asked(artifact: Artifact) -> dict[str, Any] | None:
 
 
 def same_depth(count: int, of: int) -> list[int]:
-    """For each of `count` layers, the embeddings first, the layer of `of` that is as deep in its model."""
-    return [round(layer * (of - 1) / max(1, count - 1)) for layer in range(count)]
+    """For each of `count` layers, the embeddings first, the layer of `of` that is as deep in its model; between two, the upper."""
+    last = max(1, count - 1)
+    return [(2 * layer * (of - 1) + last) // (2 * last) for layer in range(count)]
 
 
 def told_apart(sides: Sequence[Side]) -> list[str]:
