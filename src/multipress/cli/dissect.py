@@ -82,7 +82,7 @@ def dissect(
     smallest = smallest_matches([matches for _, matches in answers], labels, reference.label)
     rows += [row.to_json() for row in smallest]
     options = {"--against": against, "--data": data, "--text": text, "--label": label, "--probes": probes}
-    options |= {"--words": words, "--seeds": seeds}
+    options |= {"--data-dir": folder if probes else None, "--words": words, "--seeds": seeds}
     parts = [str(part) for option in options.items() if option[1] for part in option]
     command = shlex.join(["multipress", "dissect", *map(str, artifacts), *parts])
     files = {

@@ -183,8 +183,9 @@ def new_weights(shapes: dict[str, tuple[int, ...]], seed: int) -> dict[str, Tens
         seed: What they are drawn from.
 
     References:
-        Wang et al. 2022, DeepNet, section 4: its factors for the weights, a quarter root of 8 times the blocks of a
-        side; not its factor for the residual connections, which Marian's models do not have.
+        Wang et al. 2022, DeepNet, section 4: its factor for the weights of models of one side, (8 blocks)^-1/4, on
+        both sides here (of two sides it has other ones, .50 and .34 for six blocks each where this is .38); not its
+        factor for the residual connections, which Marian's models do not have.
     """
     generator = torch.Generator().manual_seed(seed_for(seed, "translator"))
     blocks = 1 + max(int(found[1]) for name in shapes if (found := _BLOCK.search(name)))
