@@ -125,7 +125,7 @@ def _asked(artifact: Artifact) -> dict[str, Any] | None:
 
 
 def same_depth(count: int, of: int) -> list[int]:
-    """For each of `count` layers, embeddings first, the layer of `of` that is as deep; half way between two, the upper."""
+    """For each of `count` layers, embeddings first, the layer of `of` that is as deep; half way between, the upper."""
     last = max(1, count - 1)
     return [(2 * layer * (of - 1) + last) // (2 * last) for layer in range(count)]
 
