@@ -13,7 +13,10 @@ from sklearn.linear_model import LogisticRegression
 
 from multipress.dissect import probes
 from multipress.dissect.probe_tasks import DEV, TEST, TRAIN, Examples
-from multipress.dissect.probes import Probed, _mean, _rows, features_of, train_probes
+from multipress.dissect.probes import Probed, _mean, _rows, _token_counts, _usable, features_of, train_probes
+from multipress.dissect.reading import Reading
+from multipress.errors import DataError
+from multipress.runtime.tokenizer import Encoding
 
 
 def task_of(num=600, classes=3, seed=0, combine="one"):
@@ -134,3 +137,69 @@ def test_the_interval_of_a_change_holds_what_other_trainings_of_the_probe_would_
         row = next(_rows(task, *sides, 3))
         missed += not row.context["change_low"] <= 0 <= row.context["change_high"]
     assert missed / 300 < 0.06  # of a difference of two such it is a little wide
+
+
+def probed(task, features, seeds=2):
+    """What probes of all layers told, over seeds and over test examples."""
+    right, control = (side.numpy() for side in train_probes(features, task, range(len(features)), seeds))
+    return Probed(right.mean(axis=1), control.mean(axis=1), right.mean(axis=2), control.mean(axis=2))
+
+
+def test_selectivity_is_what_the_labels_tell_more_than_the_control_labels():
+    task = task_of(num=1200)
+    hidden = replace(task, labels=task.control, control=task.labels)
+    features = layers_of(task, (0.3, 5.0))
+    for asked, told, guessed in ((task, "accuracy", "control"), (hidden, "control", "accuracy")):
+        own, other = probed(asked, features), probed(asked, features.flip(0))
+        rows = {(row.name, row.context["layer"]): row for row in _rows(asked, own, other, 2)}
+        for layer in range(2):
+            row = rows["probe_selectivity", layer]
+            there = row.context["against_layer"]
+            means = {"accuracy": own.right[layer].mean(), "control": own.control[layer].mean()}
+            assert rows["probe_accuracy", layer].value == pytest.approx(means["accuracy"])
+            assert row.value == pytest.approx(means["accuracy"] - means["control"])
+            assert row.context["against_value"] == pytest.approx((other.right - other.control)[there].mean())
+            assert row.context["change"] == pytest.approx(row.value - row.context["against_value"])
+            if layer == 0:
+                assert (means[told], means[guessed]) == pytest.approx((1, 1 / 3), abs=0.08)
+                assert row.value == pytest.approx(2 / 3 if told == "accuracy" else -2 / 3, abs=0.1)
+
+
+def test_trainings_that_move_labels_and_control_labels_alike_do_not_move_selectivity():
+    task, by_seed = replace(task_of(400), split=np.where(np.arange(400) < 1, TRAIN, TEST)), np.array([[0.5, 0.7, 0.9]])
+    side = Probed(np.full((1, 399), 0.7), np.full((1, 399), 0.4), by_seed, by_seed - 0.3)
+    accuracy, selectivity = _rows(task, side, side, 3)
+    assert (selectivity.context["low"], selectivity.context["high"]) == pytest.approx((0.3, 0.3))
+    assert accuracy.context["high"] - accuracy.context["low"] > 0.1
+
+
+def read(num_words, words):
+    """A row of so many words of which these have a token, between special tokens."""
+    units = np.array([0, *(word + 1 for word in words), num_words + 1])
+    return Reading(Encoding([0] * len(units), [0] * len(units)), units, num_words)
+
+
+@pytest.mark.parametrize("combine", ["one", "pair"])
+def test_an_example_is_used_if_both_models_read_a_word_of_each_of_its_spans(combine):
+    random = np.random.default_rng(0)
+    has = [random.random((40, 9)) < 0.6 for _ in range(2)]
+    readings = [[read(9, np.flatnonzero(row)) for row in side] for side in has]
+    ends = [np.sort(random.choice(10, size=2, replace=False)) for _ in range(600)]
+    spans = np.array([[random.integers(40), *one] for one in ends]).reshape(-1, 1 if combine == "one" else 2, 3)
+    task = replace(task_of(len(spans), combine=combine), spans=spans)
+    usable = _usable(task, [_token_counts(*pair) for pair in zip(*readings, strict=True)])
+    slow = [
+        all(any(has[0][row, word] and has[1][row, word] for word in range(start, end)) for row, start, end in one)
+        for one in spans.tolist()
+    ]
+    assert 0.3 < np.mean(slow) < 0.9
+    assert usable.cluster.tolist() == np.flatnonzero(slow).tolist()
+    for name in ("spans", "labels", "control", "split"):
+        assert np.array_equal(getattr(usable, name), getattr(task, name)[usable.cluster])
+
+
+def test_a_split_of_which_nothing_is_read_is_an_error():
+    task = task_of(40)
+    counts = [np.array([0, int(split != DEV)]) for split in task.split]
+    with pytest.raises(DataError, match="no example"):
+        _usable(task, counts)

@@ -9,6 +9,7 @@ import torch
 from multipress.checkpoint import save_model
 from multipress.cli.main import main
 from multipress.dissect.capture import Wanted, capture, capture_decoder
+from multipress.dissect.layers import attention_rows
 from multipress.dissect.reading import Reading, read_targets, read_words
 from multipress.dissect.zeros import MATRICES, count_zeros
 from multipress.models.encoder import build_classifier, encoder_linears, expected_shapes
@@ -94,6 +95,30 @@ def test_states_and_maps_of_the_decoder_are_those_that_transformers_reports(tmp_
             np.testing.assert_allclose(found.maps[block], expected, atol=1e-5)
     assert cross.num_units.tolist() == [5, 3, 7]
     assert cross.num_seen.tolist() == [4, 6, 3]
+
+
+def test_heads_of_a_decoder_that_look_evenly_at_all_they_see_are_degenerate_and_others_are_not(tmp_path):
+    model = tiny_translator().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "q_proj" in name:
+                parameter.mul_(0 if "decoder.layers.0" in name else 40)
+    random = np.random.default_rng(0)
+    sides = []
+    for special in (slice(-1, None), slice(1)):
+        ids = random.integers(2, 40, size=(20, 8))
+        ids[:, special] = 1
+        units = np.arange(8) + (special.stop is None)
+        rows = [Reading(Encoding(row.tolist(), [0] * 8), units, 7) for row in ids]
+        sides.append(Wanted(rows, [[(word, word + 1) for word in range(7)]] * 20, [units] * 20))
+    for found, is_causal in zip(capture_decoder(model, *sides, tmp_path), (True, False), strict=True):
+        even = np.tri(8) if is_causal else np.ones((8, 8))
+        seen = np.tile((even / even.sum(axis=1, keepdims=True)).ravel(), (2, 20))
+        assert found.maps[0] == pytest.approx(seen, abs=1e-5)
+        assert found.is_causal == is_causal
+        rows = attention_rows(found, found, [np.zeros(8, dtype=bool)] * 20)
+        counts = {row.context["layer"]: row.value for row in rows if row.name == "attention_degenerate"}
+        assert counts == {1: 2, 2: 0}
 
 
 def test_a_decoder_reads_the_padding_and_then_the_words(artifacts):
