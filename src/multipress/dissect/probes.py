@@ -149,8 +149,8 @@ def _bytes_of_layer(task: Examples, width: int, seeds: int) -> int:
     """Most memory that the probes of one layer take: its features twice, weights and what Adam keeps, scores."""
     examples = [int(np.sum(task.split == part)) for part in (TRAIN, DEV, TEST)]
     outputs = 2 * task.num_classes
-    numbers = 2 * sum(examples) * width + 6 * seeds * width * outputs + 2 * seeds * BATCH * width
-    return 4 * (numbers + 3 * seeds * max(BATCH, *(min(SCORED, count) for count in examples[1:])) * outputs)
+    numbers = 2 * sum(examples) * width + 8 * seeds * width * outputs + 2 * seeds * BATCH * width
+    return 4 * (numbers + 4 * seeds * max(BATCH, *(min(SCORED, count) for count in examples[1:])) * outputs)
 
 
 def _token_counts(first: Reading, second: Reading) -> np.ndarray:
