@@ -8,6 +8,7 @@ dense models against dense models of other seeds: what training once more change
 
 - each combination's change by measure and layer, the mean over seeds with a 95 % interval (Student's t; of three seeds
   it is wide, 2.5 times their standard deviation to each side);
+- the same of one combination less another, seed by seed (`--less KD+P60:P60`): what distilling changes where one prunes;
 - how alike two combinations' damage is, whatever its size: an artifact's profile is its change in each of `LIKENESS`
   (1 less the value) and `OWN` (the change against dense) by layer, each in units of its root mean square over all
   compressed ones, and two profiles are compared by their cosine. No pair is made of artifacts that share a seed or a
@@ -112,6 +113,16 @@ def by_layer(found: Changes) -> list[dict[str, Any]]:
     return lines
 
 
+def less(found: Changes, one: str, other: str) -> Changes:
+    """What one combination changes less what another does, of each seed that both have."""
+    return {
+        Compared(f"{one} less {other}", its.seeds): {key: value - there[key] for key, value in here.items()}
+        for its, here in found.items()
+        for that, there in found.items()
+        if (its.combination, that.combination) == (one, other) and its.seeds == that.seeds
+    }
+
+
 def profiles(found: Changes) -> dict[Compared, np.ndarray]:
     """Each artifact's damage as a vector of length 1; what no artifact changes is left out, and so are probes."""
     keys = [key for key in next(iter(found.values())) if key[0] in (*LIKENESS, *OWN)]
@@ -176,11 +187,17 @@ def main() -> None:
     parser.add_argument("rows", nargs="+", type=Path, help="rows of `dissect --json`, a file for each seed")
     parser.add_argument("--control", type=Path, nargs="*", default=[], help="the same of dense against dense")
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--less", nargs="*", default=[], metavar="ONE:OTHER", help="differences of combinations")
     parser.add_argument("--table", action="store_true", help="print Markdown tables; bold: the interval leaves out 0")
     args = parser.parse_args()
     rows = [row for path in (*args.rows, *args.control) for row in json.loads(path.read_text())]
     found = changes(rows)
     lines, vectors = by_layer(found), profiles(found)
+    for asked in args.less:
+        between = less(found, *asked.split(":"))
+        if not between:
+            raise SystemExit(f"--less {asked}: the combinations are {', '.join({one.combination for one in found})}.")
+        lines += by_layer(between)
     result = {"changes": lines, "cosines": cosines(vectors), "nearest": recognized(vectors)}
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")

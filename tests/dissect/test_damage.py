@@ -95,5 +95,8 @@ def test_intervals_over_seeds_are_those_of_scipy(damage):
     expected = stats.ttest_1samp([0.1, 0.3, 0.2], 0).confidence_interval()
     assert (line["mean"], line["low"], line["high"]) == pytest.approx((0.2, *expected))
     assert "| Q8 | **" not in damage.table(damage.by_layer(found), "linear_cka", 3)
+    less = damage.by_layer(damage.less(found, "KD", "P60"))
+    line = next(line for line in less if line["measure"] == "pca_components")
+    assert (line["combination"], line["seeds"]) == ("KD less P60", pytest.approx([-0.3, -0.9, -0.6]))
     surer = damage.changes([row for seed, size in enumerate((0.19, 0.21, 0.2)) for row in planted(seed, size)])
     assert "| Q8 | **0.200 ± 0.025** | 0.000 ± 0.000 |" in damage.table(damage.by_layer(surer), "linear_cka", 3)
