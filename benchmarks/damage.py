@@ -8,7 +8,7 @@ dense models against dense models of other seeds: what training once more change
 
 - each combination's change by measure and layer, the mean over seeds with a 95 % interval (Student's t; of three seeds
   it is wide, 2.5 times their standard deviation to each side);
-- the same of one combination less another, seed by seed (`--less KD+P60:P60`): what distilling changes where one prunes;
+- the same of one combination less another, seed by seed (`--less KD+P60:P60`): what distilling changes beside pruning;
 - how alike two combinations' damage is, whatever its size: an artifact's profile is its change in each of `LIKENESS`
   (1 less the value) and `OWN` (the change against dense) by layer, each in units of its root mean square over all
   compressed ones, and two profiles are compared by their cosine. No pair is made of artifacts that share a seed or a
