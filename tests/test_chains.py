@@ -20,11 +20,12 @@ from multipress.plan import Plan, expand_chains
 from multipress.recipe import Recipe
 from multipress.records import Run
 from multipress.runtime.tokenizer import TextEncoder
-from multipress.spec import DataSpec, StudySpec, TicketSpec, TrainingSpec
+from multipress.spec import DataSpec, StudySpec, TrainingSpec
 from multipress.store import Store, cell_row
 from multipress.study import run_study
 from multipress.study_file import parse_study
 from multipress.tasks import load_task
+from multipress.tickets import TicketSpec
 
 DATA = DataSpec(task="banking77", max_train_rows=24, max_eval_rows=20)
 TRAINING = TrainingSpec(epochs=4, learning_rate=1e-3, batch_size=8, max_length=12)  # 12 steps

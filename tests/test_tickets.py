@@ -22,17 +22,18 @@ from multipress.methods import Context, build_method
 from multipress.models.pretrained import identify
 from multipress.plan import Plan
 from multipress.recipe import Recipe
-from multipress.spec import DataSpec, RunSpec, StudySpec, TicketSpec, TrainingSpec
+from multipress.spec import DataSpec, RunSpec, StudySpec, TrainingSpec
 from multipress.store import Store
 from multipress.study_file import read_study
 from multipress.tasks import load_task
+from multipress.tickets import TicketSpec
 from tiny import parallel_rows, tiny_translator
 
 MODEL = "transformer-l1-h32-v300"
 STUDIES = Path(__file__).parents[1] / "studies"
 TRAINING = TrainingSpec(epochs=2, learning_rate=3e-3, batch_tokens=160, max_length=16, schedule="inverse_sqrt")
 ROUNDS = TicketSpec(
-    rounds=2, share=0.4, rate_to=(0.5,), weight_rounds=(2,), at=0.25, importance=("magnitude", "random")
+    rounds=2, share=0.4, rate_to=(0.5,), weight_rounds=(2,), at=0.25, importance=("magnitude", "random", "none")
 )
 
 
@@ -57,13 +58,16 @@ def tickets(tmp_path_factory):
     )
     plan = Plan(grid)
     plan.check()
+    before = Plan(replace(grid, tickets=replace(ROUNDS, importance=("magnitude", "random"))))
     cells = plan.cells({(MODEL, data): 3e-3})
+    assert cells[:6] == before.cells({(MODEL, data): 3e-3})  # a control renames no other run
     store = Store(folder / "runs")
     executor = Executor(store, Places())
     for job in plan.with_needs(cells):
         store.register(job.run_id, job.record)
         executor.execute(job.run_id, job.spec)
     names = ("dense", "first", "weights", "second", "first random", "second random")
+    names += ("unpruned weights", "first unpruned", "second unpruned")
     return store, dict(zip(names, cells, strict=True))
 
 
@@ -116,19 +120,27 @@ def test_rounds_are_told_with_their_zeros_and_against_as_many_at_random(tickets)
         "weights": ("magnitude", "weights", 2),
         "first random": ("random", "rate", 1),
         "second random": ("random", "rate", 2),
+        "first unpruned": ("none", "rate", 1),
+        "second unpruned": ("none", "rate", 2),
+        "unpruned weights": ("none", "weights", 1),
     }
     score = {name: row["score"] for name, row in told.items()}
     for name in ("first", "second", "weights"):
         row, control = told[name], f"{'first' if name == 'first' else 'second'} random"
         assert row["less_random"] == pytest.approx(score[name] - score[control])
         assert row["change"] == pytest.approx(score[name] - score["dense"])
+        unpruned = "unpruned weights" if name == "weights" else f"{name} unpruned"
+        assert row["less_unpruned"] == pytest.approx(score[name] - score[unpruned])
+        assert row["less_unpruned_interval"][0] <= row["less_unpruned"] <= row["less_unpruned_interval"][1]
         # The interval is of the difference on the same rows.
         rows = np.random.default_rng(0).integers(6, size=(4000, 6))
         drawn = outcomes[cells[name].run_id].score_on(rows) - outcomes[cells["dense"].run_id].score_on(rows)
         assert row["change_interval"] == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.02)
     assert told["dense"]["change"] is told["first random"]["less_random"] is None
     assert told["second"]["sparsity_prunable"] == pytest.approx(0.64, abs=1e-3)
-    assert told["dense"]["sparsity"] == 0
+    assert told["dense"]["sparsity"] == told["second unpruned"]["sparsity"] == 0
+    assert told["second unpruned"]["sparsity_prunable"] == 0
+    assert told["second unpruned"]["less_random"] is told["second unpruned"]["less_unpruned"] is None
 
 
 def test_rounds_are_on_the_page_and_in_the_terminal_and_zeros_in_the_csv(tickets, tmp_path, capsys):
@@ -141,13 +153,18 @@ def test_rounds_are_on_the_page_and_in_the_terminal_and_zeros_in_the_csv(tickets
     assert 'aria-label="score, in points by zeros, % of what may be pruned"' in page
     rows = list(csv.DictReader(files["--csv"].read_text().splitlines()))
     zeros = sorted(round(float(row["sparsity_prunable"] or 0), 2) for row in rows)
-    assert zeros == [0, 0.4, 0.4, 0.64, 0.64, 0.64]
+    assert zeros == [0, 0, 0, 0, 0.4, 0.4, 0.64, 0.64, 0.64]
     assert sum(bool(row["sparsity"]) for row in rows) == 5
+    figure, table = page.split("Pruned in rounds")[1].split("<table")[:2]
+    assert "nothing pruned" not in figure.split("<h3>")[1]
+    assert "nothing pruned, weights rewound" in table
+    assert "less unpruned" in table
     capsys.readouterr()
     assert main(["analyze", str(store.folder)]) == 0
     printed = capsys.readouterr().out
     assert "pruned in rounds" in printed
     assert sum(line.startswith(("dense ", "magnitude", "random ")) for line in printed.splitlines()) >= 6
+    assert sum(line.startswith("nothing") for line in printed.splitlines()) == 3
 
 
 def test_rewound_weights_are_under_the_masks_of_the_other_rounds(tickets):
@@ -169,6 +186,31 @@ def test_rewound_weights_are_under_the_masks_of_the_other_rounds(tickets):
     one, other = weights_of(tickets, "weights")[1], weights_of(tickets, "second")[1]
     pruned = weights_of(tickets, "second")[0].facts["pruned"]
     assert all(np.array_equal(one[key] == 0, other[key] == 0) for key in pruned)
+
+
+def test_rounds_in_which_nothing_is_pruned_train_on_as_the_others(tickets):
+    cells = tickets[1]
+    for pruned, unpruned in (("first", "first unpruned"), ("second", "second unpruned")):
+        one, other = cells[pruned].spec, cells[unpruned].spec
+        assert (other.part, other.rewound, other.training) == (one.part, one.rewound, one.training)
+        assert not sum(weights_of(tickets, unpruned)[0].facts["pruned"].values())
+    assert cells["second unpruned"].spec.start == cells["first unpruned"].run_id
+    rewound, control = cells["weights"].spec, cells["unpruned weights"].spec
+    assert (control.start, control.part, control.rewound) == (rewound.start, rewound.part, rewound.rewound)
+    last, found = weights_of(tickets, "first unpruned")[1], weights_of(tickets, "second unpruned")[1]
+    assert any(np.abs(found[name] - last[name]).max() > 1e-3 for name in found)
+    changed = [name for name in found if (found[name] == 0).mean() > 0.01 + (last[name] == 0).mean()]
+    assert not changed
+
+
+def test_rounds_in_which_nothing_is_pruned_change_no_effect_of_the_others(tickets):
+    store, cells = tickets
+    store.save_study("tickets", {"cells": [job.run_id for job in cells.values()], "spec": {}})
+    unpruned = {job.run_id for name, job in cells.items() if "unpruned" in name}
+    rows = store.cells()
+    every, others = (analyze_cells(found) for found in (rows, [r for r in rows if r["run_id"] not in unpruned]))
+    for key in ("interactions", "shapley", "groups"):
+        assert [row for row in every[key] if "none" not in str(row)] == others[key], key
 
 
 def test_sparsity_is_told_of_all_weights_and_of_those_that_are_ranked(tickets):

@@ -20,9 +20,10 @@ from multipress.models.encoder import expected_shapes
 from multipress.models.families import family_of
 from multipress.models.pretrained import Checked, identify, shape_by_name
 from multipress.recipe import Recipe
-from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, TicketSpec, teaching_kind
+from multipress.spec import DataSpec, MethodSpec, RunSpec, StudySpec, teaching_kind
 from multipress.speed_ahead import shares_for_speedup
 from multipress.tasks import TaskData, load_task
+from multipress.tickets import TicketSpec
 
 __all__ = ["Plan", "expand_chains"]
 
@@ -342,11 +343,11 @@ class Plan:
 
         for rewind, importance in itertools.product(tickets.rewind, tickets.importance):
             last, before = dense, Chain()
-            for number in range(1, tickets.rounds + 1):
-                sparsity = 1 - (1 - tickets.share) ** number
+            for number in range(1, tickets.num_rounds(rewind, importance) + 1):
+                sparsity = tickets.sparsity(number, importance)
                 settings = {**others, "sparsity": sparsity, "importance": importance, "start": 0.0, "end": 0.0}
                 recipe = Recipe.from_specs((MethodSpec("pruning", settings),)).specs()
-                if number in tickets.weight_rounds and importance == "magnitude":
+                if number in tickets.rounds_with_weights(importance):
                     run(recipe, last, number, "weights", ())
                 last = run(recipe, last, number, rewind, before)
                 before = (*before, recipe)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from multipress.errors import SpecError
+from multipress.tickets import TicketSpec
 
 __all__ = [
     "SCHEDULES",
@@ -24,7 +25,6 @@ __all__ = [
     "RunSpec",
     "Stages",
     "StudySpec",
-    "TicketSpec",
     "TrainingSpec",
     "canonical_json",
     "default_training",
@@ -289,62 +289,6 @@ def run_id(spec: RunSpec, facts: dict[str, Any]) -> str:
         method["settings"] = known_settings(method["settings"])
     text = canonical_json({"settings": settings, "facts": facts})
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-@dataclass(frozen=True)
-class TicketSpec:
-    """Rounds of iterative magnitude pruning (Frankle and Carbin 2019; Movva and Zhao 2020, section 3).
-
-    Args:
-        rounds: How many; each is a whole training.
-        share: Share of the weights left that a round removes.
-        rewind: With what a round begins: `rate`, the last round's weights, the learning rate as at the beginning (Renda
-            et al. 2020), or `weights`, those of the dense training after the share `at`; several are run side by side.
-        at: Share of the dense training, for `weights`; 0: the weights before it.
-        rate_to: Share of the training to which the learning rate is rewound before a round, which then has the steps
-            that are left; one for each round, the last for all others. For `weights` it is `at`. Empty: each round is
-            a whole training.
-        weight_rounds: Rounds in which `weights` are rewound too, with the masks of the other rounds, while `rewind` is
-            `rate` alone.
-        importance: `magnitude`, or `random` as a control; several are run side by side.
-    """
-
-    rounds: int
-    share: float = 0.2
-    rewind: tuple[str, ...] = ("rate",)
-    at: float = 0.1
-    importance: tuple[str, ...] = ("magnitude",)
-    rate_to: tuple[float, ...] = ()
-    weight_rounds: tuple[int, ...] = ()
-
-    def part(self, number: int) -> tuple[float, float]:
-        """Which part of a training round `number`, from 1, has; all of it where nothing is rewound."""
-        return (self.rate_to[min(number, len(self.rate_to)) - 1] if self.rate_to else 0.0, 1.0)
-
-    def __post_init__(self) -> None:
-        if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or not 1 <= self.rounds <= 100:
-            raise SpecError(f"tickets.rounds is {self.rounds!r}, but must be a whole number from 1 to 100.")
-        for name, low, high in (("share", 0.0, 1.0), ("at", 0.0, 0.99)):
-            value = getattr(self, name)
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-            if not fits or (name == "share" and value in (0, 1)):
-                raise SpecError(f"tickets.{name} is {value!r}, but must be a share from {low:g} to {high:g}.")
-        for value in self.rate_to:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise SpecError(f"tickets.rate_to holds {value!r}, but must hold shares from 0 to below 1.")
-        for name, known in (("rewind", ("rate", "weights")), ("importance", ("magnitude", "random"))):
-            if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
-                raise SpecError(f"tickets.{name} is {list(getattr(self, name))!r}; choose from: {', '.join(known)}.")
-        if self.weight_rounds:
-            self._check_weight_rounds()
-
-    def _check_weight_rounds(self) -> None:
-        if not all(type(number) is int and 1 <= number <= self.rounds for number in self.weight_rounds):
-            raise SpecError(f"tickets.weight_rounds is {list(self.weight_rounds)}; rounds are 1 to {self.rounds}.")
-        if self.rewind != ("rate",):
-            raise SpecError('tickets.weight_rounds needs rewind = "rate": it rewinds weights in some rounds of those.')
-        if "magnitude" not in self.importance:
-            raise SpecError("tickets.weight_rounds are rounds of magnitude pruning; tickets.importance leaves it out.")
 
 
 Stages = tuple[tuple[str, ...], ...]

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from multipress.errors import SpecError
-from multipress.spec import DataSpec, Stages, StudySpec, TicketSpec, TrainingSpec
+from multipress.spec import DataSpec, Stages, StudySpec, TrainingSpec
+from multipress.tickets import TicketSpec
 
 __all__ = ["parse_study", "read_study"]
 

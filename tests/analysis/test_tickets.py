@@ -42,6 +42,22 @@ def test_zeros_at_random_are_those_of_the_same_way_where_there_are_such():
     assert only["w"]["less_random"] == pytest.approx(0.3)
 
 
+def test_each_round_is_held_against_the_same_training_with_nothing_pruned():
+    none, weights = {"importance": "none"}, {"rewound": True}
+    rows = [row("d"), row("a", 0.2, "d", score=0.4), row("b", 0.36, "a", score=0.3)]
+    rows += [row("wa", 0.2, "d", score=0.2, **weights), row("wb", 0.36, "a", score=0.1, **weights)]
+    alone = rounds(*rows)
+    assert {one["less_unpruned"] for one in alone.values()} == {None}
+    rows += [row("na", 0.0, "d", score=0.6, **none), row("nb", 0.0, "na", score=0.7, **none)]
+    found = rounds(*rows)
+    assert (found["a"]["less_unpruned"], found["b"]["less_unpruned"]) == pytest.approx((-0.2, -0.4))
+    assert found["wb"]["less_unpruned"] is None  # another training
+    found = rounds(*rows, row("nw", 0.0, "d", score=0.9, **none, **weights))
+    assert [found[name]["less_unpruned"] for name in ("wa", "wb")] == pytest.approx([-0.7, -0.8])
+    assert [found[name]["less_unpruned"] for name in ("d", "na", "nw")] == [None] * 3
+    assert found["a"]["change"] == pytest.approx(-0.1)  # against the dense run, no round of nothing
+
+
 def test_ways_that_differ_in_a_setting_are_not_averaged_as_seeds():
     found = rounds(row("d"), row("a", 0.2, "d", biases=True), row("b", 0.2, "d", biases=False))
     assert [one["seeds"] for one in found.values()] == [1, 1, 1]

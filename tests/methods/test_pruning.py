@@ -52,6 +52,16 @@ def run(method, model=None, steps=10, learning=True):
     return method.convert(model)
 
 
+def test_nothing_is_pruned_only_where_that_is_asked_for():
+    model = run(Pruning(sparsity=0.0, importance="none"), steps=2)
+    assert model.block["first"].num_pruned == 0
+    assert all(weight.count_nonzero() == weight.numel() for weight in model.ranked())
+    with pytest.raises(SettingError, match="Leave pruning out"):
+        Pruning(sparsity=0.0)
+    with pytest.raises(SettingError, match="only 0"):
+        Pruning(importance="none")
+
+
 @given(
     scores=st.lists(st.integers(0, 5), min_size=1, max_size=60),
     sparsity=st.floats(0, 1),

@@ -1,4 +1,4 @@
-"""Rounds of iterative pruning: the score as zeros grow, against the dense run and against random zeros."""
+"""Rounds of iterative pruning: the score as zeros grow, against the dense run, random zeros and none at all."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def ticket_rounds(cells: Sequence[Cell], drawn: GroupDraws | None = None) -> lis
         (of pruning, those that differ between ways), `round` (the dense run is 0, of no way), `sparsity_prunable` and
         `sparsity` (shares), `seeds`, `score`, `interval`, `change` (less the dense run's), `change_interval`,
         `less_random` (less the same round with zeros at random, rewound in the same way if there is one so),
-        `less_random_interval`, and `run_ids`. What is not known is None.
+        `less_random_interval`, `less_unpruned` (less the same round in which nothing is taken away, rewound in the
+        same way: as long a training), `less_unpruned_interval`, and `run_ids`. What is not known is None.
     """
     by_place: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -77,11 +78,14 @@ def _rows(place: tuple[str, str], own: Sequence[Cell], drawn: GroupDraws | None)
     found = []
     for ((importance, rewind, others), number, _), cells in rounds.items():
         control: Sequence[Cell] = ()
-        if importance not in ("", "random"):
+        if importance not in ("", "random", "none"):
             of_rate = by_round.get((("random", "rate", others), number), ())
             control = by_round.get((("random", rewind, others), number), of_rate)
         change, change_ends = _difference(cells, dense if importance else (), drawn)
         less, less_ends = _difference(cells, control, drawn)
+        # Rounds with weights rewound are all one training where nothing is taken away, run as the first of them.
+        unpruned = by_round.get((("none", rewind, others), number if rewind == "rate" else 1), ())
+        over, over_ends = _difference(cells, unpruned if importance not in ("", "none") else (), drawn)
         found.append(
             {
                 **dict(zip(("model", "task"), place, strict=True)),
@@ -98,6 +102,8 @@ def _rows(place: tuple[str, str], own: Sequence[Cell], drawn: GroupDraws | None)
                 "change_interval": change_ends,
                 "less_random": less,
                 "less_random_interval": less_ends,
+                "less_unpruned": over,
+                "less_unpruned_interval": over_ends,
                 "run_ids": [cell.run_id for cell in cells],
             }
         )
@@ -105,9 +111,9 @@ def _rows(place: tuple[str, str], own: Sequence[Cell], drawn: GroupDraws | None)
 
 
 def _share(cells: Sequence[Cell], name: str) -> float | None:
-    """A share of zeros; the dense run has none."""
+    """A share of zeros; the dense run and rounds in which nothing is taken away have none."""
     shares = [cell.row["metrics"].get(name) for cell in cells]
-    if all(not cell.row["settings"] for cell in cells):
+    if all(_way(cell, ())[0] in ("", "none") for cell in cells):
         return 0.0
     return None if None in shares else fmean(shares)
 

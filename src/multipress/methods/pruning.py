@@ -16,7 +16,7 @@ Settings:
     schedule: `linear` (default, the paper's) or `cubic` (fast first, slow last).
     start: Share of the training after which pruning begins (0.1: after the warm-up, as in the paper).
     end: Share of the training at which the full sparsity is reached (0.7).
-    importance: `magnitude` (default), or `random` as a control.
+    importance: `magnitude` (default); as controls `random`, or `none`, with sparsity 0, which takes nothing away.
     embeddings: Whether to rank the word embeddings too (false; the paper found that it "significantly harms
         accuracy").
     biases: Whether to rank the biases of attention and feed-forward layers too (false; Movva and Zhao 2020 do).
@@ -151,8 +151,12 @@ class Pruning(Method):
             check_share("pruning", name, getattr(self, name))
         check_choice("pruning", "scope", self.scope, ("global", "matrix"))
         check_choice("pruning", "schedule", self.schedule, ("linear", "cubic"))
-        check_choice("pruning", "importance", self.importance, ("magnitude", "random"))
-        if self.sparsity == 0:
+        check_choice("pruning", "importance", self.importance, ("magnitude", "random", "none"))
+        if self.importance == "none" and self.sparsity:
+            raise SettingError(
+                f"pruning.importance is none, but pruning.sparsity {self.sparsity}; only 0 takes nothing."
+            )
+        if self.sparsity == 0 and self.importance != "none":
             raise SettingError("pruning.sparsity is 0, so nothing would be pruned. Leave pruning out instead.")
         if self.start > self.end:
             raise SettingError(f"pruning.start {self.start} lies after pruning.end {self.end}.")
@@ -175,7 +179,8 @@ class Pruning(Method):
             self._targets |= {f"{name}.bias": _Target(name, m, m.bias, "bias") for name, m in with_bias.items()}
         if not self._targets:
             raise SettingError("Pruning found no linear layer in the encoder to prune.")
-        if round(self.sparsity * sum(target.values.numel() for target in self._targets.values())) == 0:
+        size = sum(target.values.numel() for target in self._targets.values())
+        if self.importance != "none" and round(self.sparsity * size) == 0:
             raise SettingError(f"pruning.sparsity {self.sparsity} removes not even one weight of this model.")
         for target in self._targets.values():
             target.module.register_buffer(target.mask_name, torch.ones_like(target.values, dtype=torch.bool))

@@ -14,15 +14,23 @@ __all__ = ["rounds_section", "way_name", "with_ends"]
 Row = Mapping[str, Any]
 _NOTE = (
     "Each round takes weights away from what the last one left and trains again. The control takes as many at random. "
+    "Where the learning rate is rewound each round trains on, so that dense is no bar: the same round with nothing "
+    "pruned is. "
     "Shares are of the weights that may be pruned; bars are 95 % intervals over validation rows, and over seeds where "
     "there are several."
 )
-_HEAD = ("round", "zeros", "of all", "score", "interval", "less dense", "interval", "less random", "interval")
+_HEAD = ("round", "zeros", "of all", "score", "interval")
+_DIFFERENCES = {"change": "less dense", "less_random": "less random", "less_unpruned": "less unpruned"}
+_NAMES = {"": "dense", "none": "nothing pruned"}
 
 
 def way_name(row: Row) -> str:
     """Such as `magnitude`, whose learning rate is rewound, or `magnitude, weights rewound`; `dense` for none."""
-    parts = [row["importance"] or "dense", "weights rewound" if row["rewind"] == "weights" else "", row["settings"]]
+    parts = [
+        _NAMES.get(row["importance"], row["importance"]),
+        "weights rewound" if row["rewind"] == "weights" else "",
+        row["settings"],
+    ]
     return ", ".join(filter(None, parts))
 
 
@@ -30,6 +38,7 @@ def rounds_section(rounds: Sequence[Row]) -> str:
     """For each model and task a figure and the numbers; empty where nothing was pruned in rounds."""
     places = dict.fromkeys((row["model"], row["task"]) for row in rounds)
     parts = []
+    heads = [head for name in _DIFFERENCES.values() for head in (name, "interval")]
     for model, task in places:
         own = [row for row in rounds if (row["model"], row["task"]) == (model, task)]
         series = _series(own)
@@ -40,7 +49,7 @@ def rounds_section(rounds: Sequence[Row]) -> str:
         )
         legend = legend_html([one.name for one in series])
         lines = [html_row([way_name(row), *_cells(row)], 1) for row in own]
-        table = html_table(["way", *_HEAD], lines, 1)
+        table = html_table(["way", *_HEAD, *heads], lines, 1)
         parts.append(f'<h3>{escaped(f"{model}, {task}")}</h3>{legend}<div class="panels">{figure}</div>{table}')
     if not parts:
         return ""
@@ -58,7 +67,7 @@ def with_ends(row: Row, name: str) -> str:
 def _cells(row: Row) -> list[str]:
     texts = [str(row["round"]), *(_share(row[name]) for name in ("sparsity_prunable", "sparsity"))]
     texts += [f"{100 * row['score']:.2f}", _ends(row["interval"], signed=False)]
-    for name in ("change", "less_random"):
+    for name in _DIFFERENCES:
         texts += [NONE if row[name] is None else points_text(row[name]), _ends(row[f"{name}_interval"], signed=True)]
     return texts
 
@@ -74,9 +83,9 @@ def _ends(ends: Sequence[float] | None, *, signed: bool) -> str:
 
 
 def _series(rows: Sequence[Row]) -> list[Series]:
-    """A line for each way, from the dense run on."""
+    """A line for each way that prunes, from the dense run on."""
     dense = [row for row in rows if not row["importance"]]
-    ways = dict.fromkeys(way_name(row) for row in rows if row["importance"])
+    ways = dict.fromkeys(way_name(row) for row in rows if row["importance"] not in ("", "none"))
     series = []
     for number, way in enumerate(ways):
         points = []
