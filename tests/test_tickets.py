@@ -60,13 +60,13 @@ def tickets(tmp_path_factory):
     plan.check()
     before = Plan(replace(grid, tickets=replace(ROUNDS, importance=("magnitude", "random"))))
     cells = plan.cells({(MODEL, data): 3e-3})
-    assert cells[:6] == before.cells({(MODEL, data): 3e-3})  # a control renames no other run
+    assert cells[:7] == before.cells({(MODEL, data): 3e-3})  # a control renames no other run
     store = Store(folder / "runs")
     executor = Executor(store, Places())
     for job in plan.with_needs(cells):
         store.register(job.run_id, job.record)
         executor.execute(job.run_id, job.spec)
-    names = ("dense", "first", "weights", "second", "first random", "second random")
+    names = ("dense", "first", "weights", "second", "first random", "weights random", "second random")
     names += ("unpruned weights", "first unpruned", "second unpruned")
     return store, dict(zip(names, cells, strict=True))
 
@@ -120,13 +120,14 @@ def test_rounds_are_told_with_their_zeros_and_against_as_many_at_random(tickets)
         "weights": ("magnitude", "weights", 2),
         "first random": ("random", "rate", 1),
         "second random": ("random", "rate", 2),
+        "weights random": ("random", "weights", 2),
         "first unpruned": ("none", "rate", 1),
         "second unpruned": ("none", "rate", 2),
         "unpruned weights": ("none", "weights", 1),
     }
     score = {name: row["score"] for name, row in told.items()}
     for name in ("first", "second", "weights"):
-        row, control = told[name], f"{'first' if name == 'first' else 'second'} random"
+        row, control = told[name], f"{name} random"
         assert row["less_random"] == pytest.approx(score[name] - score[control])
         assert row["change"] == pytest.approx(score[name] - score["dense"])
         unpruned = "unpruned weights" if name == "weights" else f"{name} unpruned"
@@ -153,8 +154,8 @@ def test_rounds_are_on_the_page_and_in_the_terminal_and_zeros_in_the_csv(tickets
     assert 'aria-label="score, in points by zeros, % of what may be pruned"' in page
     rows = list(csv.DictReader(files["--csv"].read_text().splitlines()))
     zeros = sorted(round(float(row["sparsity_prunable"] or 0), 2) for row in rows)
-    assert zeros == [0, 0, 0, 0, 0.4, 0.4, 0.64, 0.64, 0.64]
-    assert sum(bool(row["sparsity"]) for row in rows) == 5
+    assert zeros == [0, 0, 0, 0, 0.4, 0.4, 0.64, 0.64, 0.64, 0.64]
+    assert sum(bool(row["sparsity"]) for row in rows) == 6
     figure, table = page.split("Pruned in rounds")[1].split("<table")[:2]
     assert "nothing pruned" not in figure.split("<h3>")[1]
     assert "nothing pruned, weights rewound" in table
@@ -185,6 +186,10 @@ def test_rewound_weights_are_under_the_masks_of_the_other_rounds(tickets):
     assert all(np.array_equal(kept[name], expected[name]) for name in expected)
     one, other = weights_of(tickets, "weights")[1], weights_of(tickets, "second")[1]
     pruned = weights_of(tickets, "second")[0].facts["pruned"]
+    assert all(np.array_equal(one[key] == 0, other[key] == 0) for key in pruned)
+    # So are those of the control, from the same weights.
+    assert cells["weights random"].spec.start == cells["weights"].spec.start
+    one, other = weights_of(tickets, "weights random")[1], weights_of(tickets, "second random")[1]
     assert all(np.array_equal(one[key] == 0, other[key] == 0) for key in pruned)
 
 

@@ -22,8 +22,8 @@ class TicketSpec:
         rate_to: Share of the training to which the learning rate is rewound before a round, which then has the steps
             that are left; one for each round, the last for all others. For `weights` it is `at`. Empty: each round is
             a whole training.
-        weight_rounds: Rounds in which `weights` are rewound too, with the masks of the other rounds, while `rewind` is
-            `rate` alone.
+        weight_rounds: Rounds in which `weights` are rewound too, with the masks of the other rounds, those of controls
+            too, while `rewind` is `rate` alone.
         importance: `magnitude`, or as a control `random`, or `none`: the same trainings, of which none takes a weight
             away; several are run side by side.
     """
@@ -50,9 +50,7 @@ class TicketSpec:
 
     def rounds_with_weights(self, importance: str) -> tuple[int, ...]:
         """The rounds of `rate` beside which there is one with weights rewound."""
-        if importance == "none":
-            return (1,) if self.weight_rounds else ()
-        return self.weight_rounds if importance == "magnitude" else ()
+        return self.weight_rounds if importance != "none" else (1,) if self.weight_rounds else ()
 
     def __post_init__(self) -> None:
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or not 1 <= self.rounds <= 100:

@@ -30,9 +30,9 @@ def ticket_rounds(cells: Sequence[Cell], drawn: GroupDraws | None = None) -> lis
         Rows by model, task, way and round: `importance` (which weights go), `rewind` (`rate`, or `weights`), `settings`
         (of pruning, those that differ between ways), `round` (the dense run is 0, of no way), `sparsity_prunable` and
         `sparsity` (shares), `seeds`, `score`, `interval`, `change` (less the dense run's), `change_interval`,
-        `less_random` (less the same round with zeros at random, rewound in the same way if there is one so),
-        `less_random_interval`, `less_unpruned` (less the same round in which nothing is taken away, rewound in the
-        same way: as long a training), `less_unpruned_interval`, and `run_ids`. What is not known is None.
+        `less_random` (less the same round with zeros at random, rewound in the same way), `less_random_interval`,
+        `less_unpruned` (less the same round in which nothing is taken away, rewound in the same way: a training as
+        long), `less_unpruned_interval`, and `run_ids`. What is not known is None.
     """
     by_place: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
@@ -79,8 +79,7 @@ def _rows(place: tuple[str, str], own: Sequence[Cell], drawn: GroupDraws | None)
     for ((importance, rewind, others), number, _), cells in rounds.items():
         control: Sequence[Cell] = ()
         if importance not in ("", "random", "none"):
-            of_rate = by_round.get((("random", "rate", others), number), ())
-            control = by_round.get((("random", rewind, others), number), of_rate)
+            control = by_round.get((("random", rewind, others), number), ())
         change, change_ends = _difference(cells, dense if importance else (), drawn)
         less, less_ends = _difference(cells, control, drawn)
         # Rounds with weights rewound are all one training where nothing is taken away, run as the first of them.
