@@ -59,6 +59,25 @@ def test_each_round_is_held_against_the_same_training_with_nothing_pruned():
     assert found["a"]["change"] == pytest.approx(-0.1)  # against the dense run, no round of nothing
 
 
+def test_two_schedules_in_one_folder_are_two_ways_each_with_its_control():
+    random = {"importance": "random"}
+    rows = [row("d"), row("a", 0.2, "d", score=0.45), row("a2", 0.36, "a", score=0.4), row("b", 0.5, "d", score=0.3)]
+    rows += [row("ra", 0.2, "d", score=0.4, **random), row("rb", 0.5, "d", score=0.1, **random)]
+    found = rounds(*rows, row("n", 0.0, "d", score=0.5, importance="none"))
+    assert (found["a"]["less_random"], found["b"]["less_random"]) == pytest.approx((0.05, 0.2))
+    assert (found["a"]["less_unpruned"], found["b"]["less_unpruned"]) == pytest.approx((-0.05, -0.2))
+    shown = {run_id: one["settings"] for run_id, one in found.items()}
+    assert shown == {
+        "d": "", "n": "", "a": "share=0.2", "a2": "share=0.2", "b": "share=0.5", "ra": "share=0.2", "rb": "share=0.5"
+    }  # fmt: skip
+
+
+def test_of_two_controls_that_differ_unseen_none_is_taken():
+    twins = [row(name, 0.2, "d", score=score, importance="random") for name, score in (("r", 0.1), ("s", 0.3))]
+    found = rounds(row("d"), row("a", 0.2, "d"), *twins)
+    assert found["a"]["less_random"] is None
+
+
 def test_ways_that_differ_in_a_setting_are_not_averaged_as_seeds():
     found = rounds(row("d"), row("a", 0.2, "d", biases=True), row("b", 0.2, "d", biases=False))
     assert [one["seeds"] for one in found.values()] == [1, 1, 1]
