@@ -7,15 +7,17 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
+from multipress.plan import Plan
 from multipress.spec import DataSpec, TrainingSpec
 from multipress.study_file import parse_study
+from multipress.tickets import TicketSpec
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -149,6 +151,35 @@ def test_the_study_page_names_every_key_and_its_example_is_a_study() -> None:
     tasks = {field.name for field in fields(DataSpec)} - {"task"}
     for name in training | tasks | {"seeds", "names", "learning_rates", "subsets"}:
         assert re.search(rf"^{name} = ", text[1], re.MULTILINE), name
+
+
+def test_each_example_of_rounds_on_the_study_page_is_planned(tmp_path: Path) -> None:
+    examples = re.findall(r"```toml\n(\[tickets\].*?)```", (ROOT / "docs" / "study.md").read_text("utf-8"), re.DOTALL)
+    named = set()
+    for text in examples:
+        document = tomllib.loads(text)
+        named |= set(document["tickets"])
+        document |= {
+            "study": {"name": "s"},
+            "models": {"names": ["transformer-l1-h32-v300"]},
+            "methods": {"subsets": [[]]},
+        }
+        study = parse_study({**document, "tasks": {"names": ["multi30k_test2016"]}})
+        study = replace(
+            study,
+            data=(DataSpec(train=str(pairs(tmp_path / "a.csv")), dev=str(pairs(tmp_path / "b.csv")), target="text"),),
+        )
+        plan = Plan(study)
+        plan.check()
+        assert len(plan.cells({(study.models[0], study.data[0]): study.learning_rates[0]})) > study.tickets.rounds
+    assert named == {field.name for field in fields(TicketSpec)}
+
+
+def pairs(path: Path) -> Path:
+    """A file of a few rows to translate, other ones by its name."""
+    rows = [f"{path.stem} {letter},{letter}" for letter in "bcdefgh"]
+    path.write_text("\n".join(["source,target", *rows]), encoding="utf-8")
+    return path
 
 
 def test_every_test_that_the_reliability_page_names_exists() -> None:

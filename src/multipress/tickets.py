@@ -14,7 +14,7 @@ class TicketSpec:
     """Rounds of iterative magnitude pruning (Frankle and Carbin 2019; Movva and Zhao 2020, section 3).
 
     Args:
-        rounds: How many; each is a whole training.
+        rounds: How many; each is a whole training, or what `rate_to` leaves of one.
         share: Share of the weights left that a round removes.
         rewind: With what a round begins: `rate`, the last round's weights, the learning rate as at the beginning (Renda
             et al. 2020), or `weights`, those of the dense training after the share `at`; several are run side by side.
