@@ -7,13 +7,14 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from scipy.stats import t as student
 
 from dissected import dissected_rows, marked, measured, zeros
 from multipress.errors import StoreError
 from multipress.report.dissection import dissection_figure, dissection_page, dissection_sections
-from multipress.report.dissection_contrasts import chance
+from multipress.report.dissection_contrasts import chance, least
 from multipress.report.dissection_rows import dissection_csv, read_dissections
 from multipress.report.dissection_words import dissection_table, findings, lost_probes
 from multipress.report.dissection_zeros import zeros_by_kind
@@ -67,7 +68,23 @@ def test_heads_that_no_longer_depend_on_the_word_are_named():
 
 @pytest.mark.parametrize("ratio", [0.0, 0.4, 1.5, 2.262, -3.5, 9.0])
 def test_chances_are_students(ratio):
-    assert chance(2 * ratio, 2.0) == pytest.approx(2 * student(9).sf(abs(ratio)), rel=1e-9, abs=1e-15)
+    for parts in (10, 6):
+        without = [(-1) ** part * 2 / (parts - 1) ** 0.5 for part in range(parts)]  # a standard error of 2
+        expected = 2 * student(parts - 1).sf(abs(ratio))
+        assert chance(2 * ratio, without) == pytest.approx(expected, rel=1e-9, abs=1e-15)
+
+
+def test_equal_layers_are_rarely_told_apart():
+    """The smallest is chosen by the same numbers by which it is compared."""
+    random = np.random.default_rng(0)
+    named = 0
+    for parts in random.normal(size=(1000, 7, 10)):
+        rows = [
+            {"value": own.mean(), "context": {"without": ((own.sum() - own) / (len(own) - 1)).tolist()}}
+            for own in parts
+        ]
+        named += len(least(rows)) < len(rows)
+    assert named / 1000 < 0.06
 
 
 def test_a_loss_must_stand_however_many_probes_and_layers_were_looked_at():
