@@ -107,7 +107,7 @@ def findings(rows: Sequence[Row]) -> list[str]:
 
 
 def _first_lost(rows: Sequence[Row]) -> list[str]:
-    """For artifacts that differ in how much was pruned alone: which probes are lost first."""
+    """For artifacts that differ in how much was pruned alone: which probes lose beyond their interval first."""
     families: dict[str, list[tuple[float, str]]] = {}
     for artifact in artifacts_of(rows):
         zeros = pruned_shares(rows, artifact).values()
@@ -118,7 +118,10 @@ def _first_lost(rows: Sequence[Row]) -> list[str]:
 
 
 def _lost_with_zeros(rows: Sequence[Row], rounds: Sequence[tuple[float, str]]) -> list[str]:
-    """From which share of zeros on each probe finds less; `rounds` are shares and artifacts, the fewest zeros first."""
+    """From which share of zeros on each probe's loss is sure; `rounds` are shares and artifacts, fewest zeros first.
+
+    That is no order of the losses: a probe of few test examples may lose more, unseen.
+    """
     names = {artifact for _, artifact in rounds}
     of_rounds = [r["context"] for r in rows if r["name"] == "probe_accuracy" and r["context"]["artifact"] in names]
     probes = list(dict.fromkeys(context["probe"] for context in of_rounds))
@@ -134,9 +137,10 @@ def _lost_with_zeros(rows: Sequence[Row], rounds: Sequence[tuple[float, str]]) -
         if n in since.values()
     ]
     kept = [probe for probe in probes if since[probe] is None]
-    parts = [f"first to find less, and with more zeros too: {', then '.join(groups)}"] if groups else []
-    parts += [f"no lasting loss: {', '.join(kept)}"] if kept else []
-    return [f"As zeros grow ({', '.join(f'{share:.0%}' for share, _ in rounds)} of the blocks): {'; '.join(parts)}."]
+    parts = [f"losses beyond their interval, with more zeros too: {', then '.join(groups)}"] if groups else []
+    parts += [f"no lasting loss beyond its interval: {', '.join(kept)}"] if kept else []
+    shares = ", ".join(f"{share:.0%}" for share, _ in rounds)
+    return [f"As zeros grow ({shares} of the blocks): {'; '.join(parts)}. More test examples show smaller losses."]
 
 
 def _by_tenths(rows: Sequence[Row], artifact: str, name: str) -> list[Row]:
