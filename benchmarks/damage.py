@@ -7,7 +7,7 @@ Each file holds the rows of one seed: its compressed artifacts against the dense
 dense models against dense models of other seeds: what training once more changes where nothing is compressed. Out come
 
 - each combination's change by measure and layer, the mean over seeds with a 95 % interval (Student's t; of three seeds
-  it is wide, 2.5 times their standard deviation to each side);
+  it is wide, 2.5 times their standard deviation to each side); of the control none, as its pairs share models;
 - the same of one combination less another, seed by seed (`--less KD+P60:P60`): what distilling changes beside pruning;
 - how alike two combinations' damage is, whatever its size: an artifact's profile is its change in each of `LIKENESS`
   (1 less the value) and `OWN` (the change against dense) by layer, each in units of its root mean square over all
@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
+from multipress.report.dissection_lines import Series, lines_figure
 from multipress.report.dissection_words import artifacts_of, at_same_depth, rows_of_part
 
 Row = Mapping[str, Any]
@@ -42,6 +43,12 @@ OWN = (
     "attention_distance",
     "attention_to_special",
 )
+PANELS = {
+    "linear_cka": "1 less linear CKA",
+    "attention_maxcorr": "1 less best correlation of heads",
+    "intrinsic_dimension": "intrinsic dimension, change",
+    "attention_entropy": "entropy of attention, change in bits",
+}
 _LABEL = re.compile(r"(?P<of>\S+ \S+) (?P<combination>.*) seed (?P<seed>\d+)(?: \(.*\))?")
 
 
@@ -93,10 +100,10 @@ def _changes_of(rows: Sequence[Row], label: str) -> dict[tuple[str, int], float]
     return own | {(row["context"]["probe"], row["context"]["layer"]): row["context"]["change"] for row in probes}
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Mean of some trainings, with its 95 % interval (none for one training)."""
+def over_seeds(values: Sequence[float], seeds: Sequence[frozenset[int]]) -> dict[str, Any]:
+    """Mean of some trainings, with its 95 % interval (none for one training, or where two share a model)."""
     line: dict[str, Any] = {"mean": float(np.mean(values)), "low": None, "high": None, "seeds": list(values)}
-    if len(values) > 1:
+    if len(values) > 1 and sum(map(len, seeds)) == len(frozenset.union(*seeds)):
         reach = student.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
         line |= {"low": line["mean"] - reach, "high": line["mean"] + reach}
     return line
@@ -106,10 +113,10 @@ def by_layer(found: Changes) -> list[dict[str, Any]]:
     """A line for each combination, measure and layer."""
     lines = []
     for name in dict.fromkeys(one.combination for one in found):
-        own = [values for one, values in found.items() if one.combination == name]
-        for measure, layer in own[0]:
-            values = [one[measure, layer] for one in own]
-            lines.append({"combination": name, "measure": measure, "layer": layer, **over_seeds(values)})
+        own = {one.seeds: values for one, values in found.items() if one.combination == name}
+        for measure, layer in next(iter(own.values())):
+            values = over_seeds([one[measure, layer] for one in own.values()], list(own))
+            lines.append({"combination": name, "measure": measure, "layer": layer, **values})
     return lines
 
 
@@ -174,6 +181,23 @@ def table(lines: Sequence[Mapping[str, Any]], measure: str, digits: int) -> str:
     return "\n".join(rows)
 
 
+def figure(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Lines over layers of four measures, the bars 95 % intervals over seeds: one SVG file."""
+    names = [name for name in dict.fromkeys(line["combination"] for line in lines) if " less " not in name]
+    panels = []
+    for measure, title in PANELS.items():
+        series = []
+        for number, name in enumerate(names):
+            own = [line for line in lines if (line["combination"], line["measure"]) == (name, measure)]
+            ends = [
+                (line["mean"], line["mean"]) if line["low"] is None else (line["low"], line["high"]) for line in own
+            ]
+            points = [(line["layer"], line["mean"], *pair) for line, pair in zip(own, ends, strict=True)]
+            series.append(Series(name, number, points))
+        panels.append((title, series))
+    return lines_figure(panels)
+
+
 def _cell(line: Mapping[str, Any], digits: int) -> str:
     text = f"{line['mean']:.{digits}f}"
     if line["low"] is None:
@@ -187,6 +211,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="+", type=Path, help="rows of `dissect --json`, a file for each seed")
     parser.add_argument("--control", type=Path, nargs="*", default=[], help="the same of dense against dense")
     parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--figure", type=Path, help="write lines over layers as SVG")
     parser.add_argument("--less", nargs="*", default=[], metavar="ONE:OTHER", help="differences of combinations")
     parser.add_argument("--table", action="store_true", help="print Markdown tables; bold: the interval leaves out 0")
     args = parser.parse_args()
@@ -201,6 +226,8 @@ def main() -> None:
     result = {"changes": lines, "cosines": cosines(vectors), "nearest": recognized(vectors)}
     if args.output:
         args.output.write_text(json.dumps(result, indent=1) + "\n")
+    if args.figure:
+        args.figure.write_text(figure(lines))
     if args.table:
         for measure in dict.fromkeys(line["measure"] for line in lines):
             digits = 1 if measure in ("pca_components", "participation_ratio", "intrinsic_dimension") else 3

@@ -67,6 +67,8 @@ def test_pairs_share_no_model(damage):
                 row("pca_components", 9, value, layer, f"a b {name} seed {seed}") for layer, value in enumerate(change)
             ]
             rows += [{**one, "context": {**one["context"], "against": f"a b dense seed {other}"}} for one in own]
+        of_dense = [line for line in damage.by_layer(damage.changes(rows)) if line["combination"] == "dense"]
+        assert all(line["low"] is None for line in of_dense)
         lines = damage.cosines(damage.profiles(damage.changes(rows)))
         assert [(line["one"], line["other"]) for line in lines] == [("Q8", "Q8"), ("Q8", "dense")]
         means.append([line["mean"] for line in lines])
