@@ -198,7 +198,8 @@ def stages_name(spec: dict[str, Any]) -> str:
     """The recipes of a run's stages, one after another; of a round of pruning, what it prunes to."""
     stages = [*spec.get("before", []), spec.get("methods", [])]
     if spec.get("mask_from"):
-        return f"tickets pruned to {stages[-1][0]['settings']['sparsity']:.3g}"
+        share = stages[-1][0]["settings"]["sparsity"]
+        return f"tickets pruned to {share:.3g}" if share else "tickets, nothing pruned"
     if spec.get("shared") and spec.get("part", [0])[0] == 0:
         return "the shared beginning"
     return " > ".join(recipe_name(stage) for stage in stages)
