@@ -13,8 +13,10 @@ from transformers import BertForSequenceClassification
 from multipress.artifact import open_artifact
 from multipress.checkpoint import load_model, save_model
 from multipress.dissect.probe_tasks import PROBES
+from multipress.dissect.side import open_side
 from multipress.models.encoder import encoder_linears
-from multipress.spec import DataSpec, RunSpec
+from multipress.recipe import Recipe
+from multipress.spec import DataSpec, MethodSpec, RunSpec
 from multipress.store import Store
 from tiny import bert_config, word_piece
 
@@ -29,7 +31,7 @@ def text(tmp_path_factory):
     return path
 
 
-def write(folder, sparsity=0.0, run_id="", seed=0, **shape):
+def write(folder, sparsity=0.0, run_id="", seed=0, spec=None, **shape):
     """Store a random BERT with so many zeros in its blocks; the same seed and shape give the same other weights."""
     torch.manual_seed(seed)
     model = BertForSequenceClassification(bert_config(59, num_labels=2, **shape)).eval()
@@ -40,7 +42,9 @@ def write(folder, sparsity=0.0, run_id="", seed=0, **shape):
             linear.weight[linear.weight.abs() <= linear.weight.abs().quantile(sparsity)] *= sparsity == 0
     task = {"name": "t", "target": "classes", "labels": ["a", "b"], "metrics": ["accuracy"], "score": "accuracy"}
     words = word_piece([f"w{index}" for index in range(59)])
-    save_model(folder, model, tokenizer_json=words, facts={"run_id": run_id, "task": task, "max_length": 16})
+    save_model(
+        folder, model, tokenizer_json=words, facts={"run_id": run_id, "task": task, "max_length": 16, "spec": spec}
+    )
     return folder
 
 
@@ -101,7 +105,7 @@ def test_models_of_other_width_and_depth_are_compared(folders, text, run, tmp_pa
     other = write(tmp_path / "other", num_hidden_layers=4, hidden_size=24, num_attention_heads=3)
     rows = json.loads(run("dissect", other, "--against", folders[1], "--data", text, "--json")[1])
     alike = [row["context"] for row in rows if row["name"] == "svcca" and "low" in row["context"]]
-    assert [(c["layer"], c["against_layer"]) for c in alike] == [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2)]
+    assert [(c["layer"], c["against_layer"]) for c in alike] == [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2)]
     assert {row["context"]["match"] for row in rows if row["name"] == "attention_head_match"} <= {1, 2, 3}
     assert "neurons_same_index" not in {row["name"] for row in rows}
 
@@ -152,7 +156,8 @@ def test_a_page_and_a_table_are_made(folders, text, run, tmp_path):
     files = [tmp_path / "page.html", tmp_path / "a" / "figure.svg", tmp_path / "rows.csv"]
     options = [part for pair in zip(("-o", "--figure", "--csv"), files, strict=True) for part in pair]
     code, out, _ = run("dissect", folders[0], "--against", folders[1], "--data", text, *options)
-    assert (code, out.split()) == (0, [str(path) for path in files])
+    assert (code, out.split()[:3]) == (0, [str(path) for path in files])
+    assert "small against dense, 360 words of text.txt" in out
     ElementTree.fromstring(files[1].read_text())
     lines = list(csv.DictReader(files[2].read_text().splitlines()))
     assert [line["layer"] for line in lines if line["name"] == "linear_cka"] == ["0", "1", "2"]
@@ -247,6 +252,7 @@ def test_bad_input_is_one_line_and_exit_code_2(folders, text, run, tmp_path, mon
     monkeypatch.delenv("MULTIPRESS_DATA", raising=False)
     small, dense = folders
     (tmp_path / "short.txt").write_text("w1 w2 w3\n" * 25)
+    shutil.copytree(dense, tmp_path / "run" / "attempt-1" / "artifact")
     partial = shutil.copytree(dense, tmp_path / "partial")
     (partial / "manifest.json").unlink()
     cases = [
@@ -258,14 +264,49 @@ def test_bad_input_is_one_line_and_exit_code_2(folders, text, run, tmp_path, mon
         (("dissect", small, "--against", "transformer-tiny"), "no weights yet"),
         (("dissect", small, "--against", partial), "manifest.json"),
         (("dissect", small, "--against", dense, "--data", tmp_path / "short.txt", "--words", 60), "64"),
-        (("dissect", small, "--against", dense, "--data", tmp_path / "short.txt", "--words", 9), "at least 20"),
+        (("dissect", small, "--against", dense, "--data", tmp_path / "short.txt", "--words", 9), "more --words than 9"),
+        (("dissect", small, "--against", dense, "--data", tmp_path / "few.txt"), "6 words in 2 rows"),
+        (("dissect", small, "--against", dense, "--data", tmp_path / "pairs.csv"), "translations with --label"),
+        (("dissect", small, small, "--against", dense), "the same artifact"),
+        (("dissect", small, "--against", tmp_path / "run"), "attempt-1/artifact"),
+        (("dissect", small, "--against", dense, "--figure", tmp_path / "figure.png"), ".svg alone"),
+        (("dissect", small, "--against", dense, "--csv", tmp_path), "is a folder"),
+        (("dissect", small, "--against", dense, "-o", tmp_path / "short.txt" / "page.html"), "is a file"),
     ]
+    (tmp_path / "few.txt").write_text("w1 w2 w3\n" * 2)
+    (tmp_path / "pairs.csv").write_text("en,de\nw1,w2\n" * 30)
     for arguments, words in cases:
         code, out, err = run(*arguments)
         assert (code, out) == (2, ""), arguments
         last = err.strip().splitlines()[-1]
         assert last.startswith("multipress: ")
         assert words in last
+
+
+def test_what_is_compared_with_itself_is_said_and_files_come_beside_the_table(folders, text, run, tmp_path):
+    code, out, err = run("dissect", folders[1], "--against", folders[1], "--data", text, "--csv", tmp_path / "rows.csv")
+    assert code == 0
+    assert "the very artifact" in err
+    assert "layer" in out
+    assert (tmp_path / "rows.csv").is_file()
+
+
+def test_zeros_at_random_are_in_the_name_in_any_company(tmp_path, text, run):
+    """Two rows with one name would be taken for one artifact."""
+    for importance in ("random", "magnitude"):
+        methods = Recipe.from_specs((MethodSpec("pruning", {"sparsity": 0.5, "importance": importance}),)).specs()
+        spec = RunSpec("train", "tiny", DataSpec(task="sst2"), methods=methods).to_json()
+        write(tmp_path / importance, sparsity=0.5, run_id=importance, spec=spec)
+    alone = [open_side(tmp_path / name).label for name in ("random", "magnitude")]
+    assert ["importance=random" in label for label in alone] == [True, False]
+    dense = write(tmp_path / "dense")
+    code, _, err = run(
+        "dissect", tmp_path / "random", "--against", dense, "--data", text, "--csv", tmp_path / "rows.csv"
+    )
+    assert code == 0, err
+    with (tmp_path / "rows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["run_id"] for row in rows if row["name"] == "linear_cka"} == {"random"}
 
 
 def test_probes_are_listed(run):

@@ -32,7 +32,7 @@ def rows():
 def test_what_differs_is_said_with_its_layer_and_interval(rows):
     (sentence,) = findings(rows)
     assert sentence.startswith("small: least like the reference in layer 2: linear CKA 0.700 (0.690 to 0.710)")
-    assert "uses 5 fewer components for 99 % of the variance" in sentence
+    assert "the embeddings use 5 fewer components for 99 % of the variance" in sentence
     assert "attention changed most in layer 2: heads' maxcorr 0.600 (0.590 to 0.610)" in sentence
     assert "most was pruned in value of layer 1 (80%), least in query of layer 1 (20%)" in sentence
     assert "pos -5.0 points in the embeddings (-6.0 to -4.0)" in sentence

@@ -67,11 +67,13 @@ def dissect(
 
     folder = data_dir or (Path(os.environ["MULTIPRESS_DATA"]) if os.environ.get("MULTIPRESS_DATA") else None)
     names = probe_names(probes)
+    _check_places(out, figure, csv)
     asked = ask(
         data, words, text, label, probes=names, data_dir=folder, seeds=seeds, memory_mb=memory_mb, threads=threads
     )
     with TemporaryDirectory(prefix="multipress-dissect-") as made, Parts() as show:
         *sides, reference = (open_side(stored(str(name), Path(made)), str(name)) for name in [*artifacts, against])
+        _check_sides(reference, sides)
         answers = _answers(reference, sides, asked, runs, show)
     labels = told_apart(sides)
     rows = [
@@ -96,8 +98,37 @@ def dissect(
         typer.echo(plain(str(path)), err=as_json)
     if as_json:
         typer.echo(json.dumps(rows))
-    elif not any((out, figure, csv)):
+    else:
         typer.echo("\n".join(map(plain, dissection_table(rows))))
+
+
+def _check_places(out: Path | None, figure: Path | None, csv: Path | None) -> None:
+    """Before anything is computed."""
+    from multipress.errors import SpecError
+
+    if figure is not None and figure.suffix != ".svg":
+        raise SpecError(f"--figure is {figure.name}, but this command draws .svg alone.")
+    for path in filter(None, (out, figure, csv)):
+        if path.is_dir() or any(place.is_file() for place in path.parents):
+            raise SpecError(
+                f"Nothing can be written to {path}: {'it' if path.is_dir() else 'what it is in'} is a "
+                f"{'folder' if path.is_dir() else 'file'}."
+            )
+
+
+def _check_sides(reference: Side, sides: list[Side]) -> None:
+    """Each artifact once; what is compared with itself, or with another kind of model, is said."""
+    from multipress.errors import SpecError
+
+    for number, side in enumerate(sides):
+        twin = next((other for other in sides[:number] if other.sha256 == side.sha256), None)
+        if twin is not None:
+            raise SpecError(f"{twin.given} and {side.given} are the same artifact. Name it once.")
+        if side.sha256 == reference.sha256:
+            typer.echo(plain(f"{side.given} is the very artifact that it is compared with."), err=True)
+        writes = [one for one in (side, reference) if one.artifact.facts["task"]["target"] == "text"]
+        if len(writes) == 1:
+            typer.echo(plain(f"{writes[0].given} is a translator: its encoder is compared."), err=True)
 
 
 def _answers(reference: Side, sides: list[Side], asked: Asked, runs: Path | None, show: Parts) -> list[Answer]:

@@ -124,7 +124,11 @@ def _texts(source: str, text: str) -> list[str]:
     if not _has_columns(source):
         return read_text(Path(source)).splitlines()
     table = read_table(source)
-    columns = [table.read(name) for name in find_text(table, (text,) if text else ())]
+    try:
+        names = find_text(table, (text,) if text else ())
+    except DataError as error:
+        raise DataError(f"{error} Of pairs of texts, name the translations with --label.") from None
+    columns = [table.read(name) for name in names]
     return [str(value) for row in zip(*columns, strict=True) for value in row if value is not None]
 
 

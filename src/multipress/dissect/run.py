@@ -86,9 +86,11 @@ def ask(text: str, num_words: int, column: str = "", label: str = "", **others: 
     else:
         rows = read_rows(text, num_words, column)
     if len(rows) < 2 * GROUPS:
+        found = sum(map(len, rows))
+        more = f"more --words than {num_words}" if found >= num_words / 2 else "more text"
         raise DataError(
-            f"{text or 'WikiText-2'} gives {len(rows)} rows of {num_words} words, but intervals need at least "
-            f"{2 * GROUPS}. Give more text, or more --words."
+            f"{text or 'WikiText-2'} gives {found} words in {len(rows)} rows, but intervals need at least "
+            f"{2 * GROUPS} rows. Give {more}."
         )
     return Asked(rows, Path(text).name if text else "WikiText-2", targets=tuple(targets), **others)
 

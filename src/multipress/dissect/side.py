@@ -98,14 +98,25 @@ def open_side(folder: Path, given: str = "") -> Side:
 
 
 def _labels(artifacts: Sequence[Artifact]) -> list[str]:
-    """Names in which settings stand that differ between the artifacts, such as how weights to prune were chosen."""
+    """Names with the settings that differ between the artifacts; that weights went at random is always said."""
     rows = [_asked(artifact) for artifact in artifacts]
     different = [row for number, row in enumerate(rows) if row is not None and row not in rows[:number]]
+    different += [_by_magnitude(row) for row in different if _importance(row) != "magnitude"]
     names = [f"{cell.model} {cell.task} {cell.label} seed {cell.seed}" for cell in read_cells(different)]
     return [
         artifact.folder.resolve().name if row is None else names[different.index(row)]
         for artifact, row in zip(artifacts, rows, strict=True)
     ]
+
+
+def _importance(row: dict[str, Any]) -> str:
+    return str(row["settings"].get("pruning", {}).get("importance", "magnitude"))
+
+
+def _by_magnitude(row: dict[str, Any]) -> dict[str, Any]:
+    """The same with the smallest weights pruned."""
+    pruning = row["settings"]["pruning"] | {"importance": "magnitude"}
+    return row | {"settings": row["settings"] | {"pruning": pruning}}
 
 
 def _asked(artifact: Artifact) -> dict[str, Any] | None:

@@ -18,7 +18,20 @@ __all__ = ["dissection_csv", "read_dissections"]
 
 Row = dict[str, Any]
 _COLUMNS = (
-    *("name", "artifact", "against", "part", "layer", "against_layer", "probe", "value", "unit", "low", "high"),
+    *(
+        "name",
+        "artifact",
+        "run_id",
+        "against",
+        "part",
+        "layer",
+        "against_layer",
+        "probe",
+        "value",
+        "unit",
+        "low",
+        "high",
+    ),
     *("against_value", "change", "change_low", "change_high", "matrix", "is_bias", "size", "pruned", "head", "match"),
 )
 # What a row's context says of the number, the two models and the text; the rest says where it was measured.
@@ -121,7 +134,7 @@ def dissection_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writerow(_COLUMNS)
     for row in rows:
         if "low" in row["context"] or row["name"] in _WITHOUT_INTERVAL:
-            values = {**row["context"], **{key: row[key] for key in ("name", "value", "unit")}}
+            values = {**row["context"], **{key: row.get(key, "") for key in ("name", "run_id", "value", "unit")}}
             writer.writerow([_cell(values.get(column, "")) for column in _COLUMNS])
     return text.getvalue()
 

@@ -177,10 +177,10 @@ def _component_words(layers: Sequence[Row]) -> list[str]:
     if not changed:
         return ["no layer uses clearly more or fewer components"] if layers else []
     row = max(changed, key=lambda one: abs(one["context"]["change"]))
-    change = row["context"]["change"]
+    layer, change = row["context"]["layer"], row["context"]["change"]
     return [
         (
-            f"{_layer_name(row['context']['layer'])} uses {abs(change):.0f} {'fewer' if change < 0 else 'more'} "
+            f"{_layer_name(layer)} {'uses' if layer else 'use'} {abs(change):.0f} {'fewer' if change < 0 else 'more'} "
             f"components for 99 % of the variance ({row['value']:.0f} of {row['context']['against_value']:.0f})"
         )
     ]
@@ -189,8 +189,12 @@ def _component_words(layers: Sequence[Row]) -> list[str]:
 def _attention_words(blocks: Sequence[Row]) -> list[str]:
     if not blocks:
         return []
+    if len(blocks) == 1:
+        return [
+            f"heads can be compared in {_layer_name(blocks[0]['context']['layer'])} alone: maxcorr {_value(blocks[0])}"
+        ]
     lowest, *others = least(blocks)
-    if len(blocks) > 1 and len(others) == len(blocks) - 1:
+    if len(others) == len(blocks) - 1:
         return [f"attention changed about as much in every layer (heads' lowest maxcorr {lowest['value']:.3f})"]
     return [f"attention changed most in {_alike(lowest, others)}: heads' maxcorr {_value(lowest)}"]
 
@@ -224,10 +228,26 @@ def _zero_words(rows: Sequence[Row], artifact: str) -> list[str]:
     most, least = max(shares, key=lambda place: shares[place]), min(shares, key=lambda place: shares[place])
     return [
         (
-            f"most was pruned in {most[1]} of layer {most[0]} ({shares[most]:.0%}), "
+            f"of matrices most was pruned in {most[1]} of layer {most[0]} ({shares[most]:.0%}), "
             f"least in {least[1]} of layer {least[0]} ({shares[least]:.0%})"
-        )
+        ),
+        *_bias_words(rows, artifact),
     ]
+
+
+def _bias_words(rows: Sequence[Row], artifact: str) -> list[str]:
+    """Of which kind most biases of the blocks were pruned, if any were."""
+    kinds: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        context = row["context"]
+        if row["name"] == "zero_share" and context["artifact"] == artifact and context["is_bias"] and context["layer"]:
+            pruned, size = kinds.get(context["matrix"], (0, 0))
+            kinds[context["matrix"]] = (pruned + context["pruned"], size + context["size"])
+    if not any(pruned for pruned, _ in kinds.values()):
+        return []
+    shares = {kind: pruned / size for kind, (pruned, size) in kinds.items()}
+    most, least = max(shares, key=lambda kind: shares[kind]), min(shares, key=lambda kind: shares[kind])
+    return [f"of biases most in {most} ({shares[most]:.0%}), least in {least} ({shares[least]:.0%})"]
 
 
 def _probe_words(rows: Sequence[Row], artifact: str) -> list[str]:
