@@ -8,7 +8,7 @@ import pyarrow.parquet as parquet
 import pytest
 import sacrebleu
 
-from multipress.errors import DataError, SpecError
+from multipress.errors import DataError, SettingError, SpecError
 from multipress.measure.intervals import score_interval
 from multipress.spec import DataSpec
 from multipress.tasks import Task, evaluate_outputs, load_rows, load_task, load_validation
@@ -96,6 +96,15 @@ def test_multi30k_is_a_task_whose_labels_are_the_translations(data_dir):
     scores = evaluate_outputs(data.task, data.dev.labels, data.dev.labels)
     assert scores["score"] == pytest.approx(1.0)
     assert scores["bleu"] == pytest.approx(100)
+
+
+def test_a_translator_is_not_scored_on_labels_nor_a_classifier_on_translations(data_dir):
+    translator = Task("t", "text", (), METRICS, "bleu")
+    with pytest.raises(SettingError, match="writes text, but the task asks for labels. So banking77 is no task"):
+        load_validation("banking77", task=translator)
+    classifier = Task("t", "classes", ("no", "yes"), ("accuracy",), "accuracy")
+    with pytest.raises(SettingError, match="gives labels, but the task asks for text. So multi30k is no task"):
+        load_validation("multi30k", task=classifier, data_dir=data_dir)
 
 
 def test_another_translation_is_another_identity(data_dir):

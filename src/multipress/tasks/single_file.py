@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from multipress.errors import DataError
+from multipress.errors import DataError, SettingError
 from multipress.tasks.assemble import content_hash, count_rows, rows_also_in, to_split
 from multipress.tasks.base import Split, Task
 from multipress.tasks.columns import find_text
@@ -124,10 +124,14 @@ def load_validation(name: str, *, task: Task | None = None, data_dir: Path | Non
 
     Raises:
         SpecError: there is no task of that name.
+        SettingError: the model writes text and the task asks for labels, or the other way round.
         DataError: its rows cannot be found, or have labels that are unknown to the model's task.
         MissingExtraError: an optional package is needed and not installed.
     """
     official, train, rows = load_registered(name, data_dir)
+    if task is not None and (task.target == "text") != (official.target == "text"):
+        own, asked = ("writes text", "labels") if task.target == "text" else ("gives labels", "text")
+        raise SettingError(f"The model {own}, but the task asks for {asked}. So {name} is no task for it.")
     shared = rows_also_in(to_split(rows, official), to_split(train, official))
     loaded = _loaded(rows, task or official, f"So {name} is no task for it.")
     facts = {"dev_rows_also_in_train": len(shared), "dev_indices_also_in_train": shared} | loaded.facts
