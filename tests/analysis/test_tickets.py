@@ -1,8 +1,9 @@
 """Rounds of pruning from rows alone: which cells are rounds, and what each is held against."""
 
+import numpy as np
 import pytest
 
-from multipress.analysis import read_cells
+from multipress.analysis import Outcome, analyze_cells, read_cells
 from multipress.analysis.tickets import ticket_rounds
 
 
@@ -98,3 +99,47 @@ def test_without_the_dense_run_there_is_no_change_and_rounds_are_told():
     found = rounds(row("a", 0.2, "gone", score=0.4), row("b", 0.36, "a"))
     assert [one["round"] for one in found.values()] == [1, 2]
     assert found["a"]["change"] is None
+
+
+COMPARED = ("interactions", "mixed_model", "intervals", "shapley", "priority", "multiplicativity")
+
+
+def ticket_rows(dense):
+    """Two rounds and a control of each dense run, as `Store.cells` gives them."""
+    found = []
+    for one in dense:
+        last = one["run_id"]
+        for number, sparsity in enumerate((0.2, 0.36), 1):
+            settings = {"pruning": {"sparsity": sparsity}}
+            made = {**one, "run_id": f"{one['run_id']}-{number}", "methods": ["pruning"], "settings": settings}
+            made |= {"mask_from": last, "score": one["score"] + 0.01 * number, "weights_bytes": 40.0}
+            found += [made, {**made, "run_id": f"{made['run_id']}w", "rewound": True}]
+            last = made["run_id"]
+    return found
+
+
+def test_rounds_are_in_no_comparison_of_equal_training_but_in_all_tables(row):
+    levels = ({}, {"quantization": 8}, {"pruning": 0.5}, {"quantization": 8, "pruning": 0.5})
+    grid = [row(seed=seed, levels=one, score=0.9 - 0.02 * len(one) - 0.003 * seed) for seed in (0, 1) for one in levels]
+    dense = [one for one in grid if not one["methods"]]
+    outcome = Outcome(9, lambda rows: rows.mean(axis=1) / 9)
+    rows = [*grid, *ticket_rows(dense)]
+    outcomes = dict.fromkeys((one["run_id"] for one in rows), outcome)
+    alone, found = analyze_cells(grid, outcomes, 20), analyze_cells(rows, outcomes, 20)
+    assert {key: found[key] for key in COMPARED} == {key: alone[key] for key in COMPARED}
+    assert found["interactions"]
+    assert found["intervals"]["rows"]
+    assert len(found["cells"]) == len(rows)
+    assert len(found["groups"]) == len(alone["groups"]) + 4
+    assert [one["round"] for one in found["rounds"]] == [0, 1, 2, 1, 2]
+    assert any(np.isclose(one["bytes"], 40) for one in found["frontier"]["weights_bytes"])
+
+
+@pytest.mark.parametrize("state", ["done", "failed"])
+def test_a_folder_with_rounds_alone_is_analyzed(row, state):
+    dense = [row(seed=seed) for seed in (0, 1)]
+    found = analyze_cells([*(one | {"state": state} for one in dense), *ticket_rows(dense)])
+    assert found["interactions"] == found["intervals"]["rows"] == found["shapley"] == []
+    assert found["multiplicativity"]["rows"] == found["priority"]["steps"] == []
+    assert len(found["rounds"]) == (5 if state == "done" else 4)
+    assert analyze_cells(ticket_rows(dense))["rounds"]

@@ -100,10 +100,10 @@ def test_multi30k_is_a_task_whose_labels_are_the_translations(data_dir):
 
 def test_a_translator_is_not_scored_on_labels_nor_a_classifier_on_translations(data_dir):
     translator = Task("t", "text", (), METRICS, "bleu")
-    with pytest.raises(SettingError, match="writes text, but the task asks for labels. So banking77 is no task"):
+    with pytest.raises(SettingError, match=r"writes text, but the task asks for labels\. So banking77 is no task"):
         load_validation("banking77", task=translator)
     classifier = Task("t", "classes", ("no", "yes"), ("accuracy",), "accuracy")
-    with pytest.raises(SettingError, match="gives labels, but the task asks for text. So multi30k is no task"):
+    with pytest.raises(SettingError, match=r"gives labels, but the task asks for text\. So multi30k is no task"):
         load_validation("multi30k", task=classifier, data_dir=data_dir)
 
 

@@ -48,7 +48,8 @@ def analyze_cells(
         `by_drop`), `interactions` (plain means), `mixed_model`, `intervals` (level, resamples, and rows over all
         blocks, by model and by task), `shapley`, `priority`, `rounds` (`ticket_rounds`), `states` (how many cells are
         in which state), `failed` (cells without a result that are not waiting for one), `timing`, and `notes` on what
-        could not be told. Plain JSON values.
+        could not be told. Plain JSON values. Rounds of pruning are in `cells`, `groups`, `means`, `smallest`,
+        `frontier` and `rounds` alone: the others compare cells of equal training.
     """
     cells = read_cells(rows)
     shown = [{**cell.row, "label": cell.label} for cell in cells]
@@ -56,23 +57,24 @@ def analyze_cells(
     failed = [row for cell, row in zip(cells, shown, strict=True) if cell.state not in ("done", "pending", "running")]
     cells = [cell for cell in cells if cell.is_known]
     groups = group_cells(cells)
+    fair = [cell for cell in cells if not cell.is_round]  # those that have as many steps as the dense run
     notes = [] if find_spec("scipy") else ["There are no intervals without scipy: pip install 'multipress[report]'."]
     draws = {} if notes else draw_rows(cells, outcomes or {}, resamples)
     drawn = draw_groups(cells, draws) if draws else None
     means = task_means(groups, drawn)
-    intervals = effect_intervals(cells, draws) if draws else []
+    intervals = effect_intervals(fair, draws) if draws else []
     return {
         "cells": shown,
         "groups": [{**group.to_json(), "interval": score_ends(group, drawn)} for group in groups],
         "means": means,
         "smallest": smallest_within(means, groups, drop, drawn),
         "frontier": {cost: frontier(groups, cost, drawn) for cost in COSTS},
-        "multiplicativity": _multiplicativity(groups, drop, drawn),
-        "interactions": [one.to_json() for one in interactions(cells)],
-        "mixed_model": mixed_model(cells),
+        "multiplicativity": _multiplicativity(group_cells(fair), drop, drawn),
+        "interactions": [one.to_json() for one in interactions(fair)],
+        "mixed_model": mixed_model(fair),
         "intervals": {"level": LEVEL, "resamples": resamples, "rows": [one.to_json() for one in intervals]},
-        "shapley": [one.to_json() for one in shapley_shares(cells)],
-        "priority": priority(cells, with_intervals=not notes),
+        "shapley": [one.to_json() for one in shapley_shares(fair)],
+        "priority": priority(fair, with_intervals=not notes),
         "rounds": ticket_rounds(cells, drawn),
         "states": states,
         "failed": [{key: row[key] for key in _FAILED_KEYS} for row in failed],

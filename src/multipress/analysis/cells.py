@@ -58,6 +58,11 @@ class Cell:
         return bool(self.model or self.task)
 
     @property
+    def is_round(self) -> bool:
+        """Whether it is a round of iterative pruning, which trains on from the last one: no cell of equal training."""
+        return bool(self.row.get("mask_from"))
+
+    @property
     def label(self) -> str:
         """The methods with their levels, such as `Q8+KD+P60`; `dense` for none, nothing of what is not known."""
         if not self.is_known:

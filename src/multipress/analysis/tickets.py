@@ -76,7 +76,7 @@ def ticket_rounds(cells: Sequence[Cell], drawn: GroupDraws | None = None) -> lis
     """
     by_place: dict[tuple[str, str], list[Cell]] = defaultdict(list)
     for cell in cells:
-        if cell.row.get("mask_from") or not cell.row["settings"]:
+        if cell.is_round or not cell.row["settings"]:
             by_place[cell.model, cell.task].append(cell)
     return [row for place, own in by_place.items() for row in _rows(place, own, drawn)]
 
