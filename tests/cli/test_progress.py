@@ -57,6 +57,29 @@ def test_a_recipe_is_named_by_its_methods(names):
     assert progress.recipe_name([{"name": name} for name in names]) == ("+".join(names) or "dense")
 
 
+def ticket(sparsity, importance="magnitude", **more):
+    method = {"name": "pruning", "settings": {"sparsity": sparsity, "importance": importance}}
+    return {"methods": [method], "mask_from": "a", "start": "a", "part": [0.5, 1.0], "rewound": True, **more}
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ({"methods": []}, "dense"),
+        ({"methods": [], "part": [0.0, 0.1], "rewound": True, "kept": [1.0]}, "the beginning of dense"),
+        ({"methods": [], "part": [0.0, 0.5], "shared": 0.5}, "the shared beginning"),
+        (ticket(0.488), "tickets pruned to 0.488"),
+        (ticket(0.488, "random"), "tickets pruned to 0.488, at random"),
+        (ticket(0.488, start="b@1.0"), "tickets pruned to 0.488, weights rewound"),
+        (ticket(0.2, "random", start=""), "tickets pruned to 0.2, at random, weights rewound"),
+        (ticket(0.0, "none", before=[[{"name": "pruning"}]]), "tickets, nothing pruned, round 2"),
+        (ticket(0.0, "none", start="b@1.0"), "tickets, nothing pruned, weights rewound"),
+    ],
+)
+def test_rounds_of_pruning_and_what_they_begin_with_have_names_of_their_own(spec, name):
+    assert progress.stages_name(spec) == name
+
+
 def test_parts_of_a_work_are_a_line_each_and_one_every_so_often(monkeypatch, capsys):
     clock = iter(range(0, 1000, 4))
     monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))

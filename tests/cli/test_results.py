@@ -141,6 +141,22 @@ def test_status_shows_every_run_with_its_state_and_reason(runs, capsys):
     assert [(row["run_id"], row["state"]) for row in rows][4] == (IDS[4], "diverged")
 
 
+def test_status_tells_rounds_of_pruning_apart_and_goes_on_where_a_description_is_odd(tmp_path, capsys):
+    store = Store(tmp_path)
+    about = {"kind": "train", "model": "m", "data": {"task": "sst2"}, "seed": 0}
+    method = {"name": "pruning", "settings": {"sparsity": 0.2, "importance": "random"}}
+    store.register(IDS[0], {**about, "methods": [method], "mask_from": IDS[1], "start": f"{IDS[1]}@1.0"})
+    store.register(IDS[1], {**about, "methods": [], "rewound": True})
+    store.register(IDS[2], {**about, "methods": [3], "mask_from": IDS[1]})
+    store.register(IDS[3], {"methods": "odd"})
+    assert main(["study", "status", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("train m sst2 tickets pruned to 0.2, at random, weights rewound seed 0")
+    assert lines[1].endswith("train m sst2 the beginning of dense seed 0")
+    assert lines[2].endswith("train m sst2 ? seed 0")
+    assert lines[4] == "4 pending"
+
+
 def test_verify_exits_with_1_and_says_what_to_delete(runs, capsys):
     assert main(["study", "verify", str(runs)]) == 0
     assert "0 runs damaged" in capsys.readouterr().out

@@ -14,7 +14,7 @@ from multipress.records import Run
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["Parts", "Rounds", "Runs", "Steps", "recipe_name"]
+__all__ = ["Parts", "Rounds", "Runs", "Steps", "recipe_name", "stages_name"]
 
 LINES = 10  # lines of a training where there is no terminal
 SECONDS_A_LINE = 2.0  # between two lines of a study there
@@ -195,11 +195,22 @@ def recipe_name(methods: list[dict[str, object]]) -> str:
 
 
 def stages_name(spec: dict[str, Any]) -> str:
-    """The recipes of a run's stages, one after another; of a round of pruning, what it prunes to."""
+    """The recipes of a run's stages, one after another; of a round of pruning, what it prunes to and how."""
     stages = [*spec.get("before", []), spec.get("methods", [])]
     if spec.get("mask_from"):
-        share = stages[-1][0]["settings"]["sparsity"]
-        return f"tickets pruned to {share:.3g}" if share else "tickets, nothing pruned"
+        return _round_name(spec, stages[-1][0]["settings"], len(stages))
+    if spec.get("rewound"):
+        return "the beginning of dense"
     if spec.get("shared") and spec.get("part", [0])[0] == 0:
         return "the shared beginning"
     return " > ".join(recipe_name(stage) for stage in stages)
+
+
+def _round_name(spec: dict[str, Any], settings: dict[str, Any], number: int) -> str:
+    """A round of pruning in few words; `number` is its own only where the rate is rewound."""
+    weights = spec["mask_from"] != spec.get("start", "")
+    parts = [f"tickets pruned to {settings['sparsity']:.3g}"]
+    if not settings["sparsity"]:
+        parts = ["tickets", "nothing pruned", *([] if weights else [f"round {number}"])]
+    parts += ["at random"] if settings.get("importance") == "random" else []
+    return ", ".join(parts + (["weights rewound"] if weights else []))

@@ -117,11 +117,14 @@ def _latencies(rows: list[dict[str, Any]]) -> str:
 
 def _asked(spec: dict[str, Any]) -> str:
     """Kind, model, task, methods and seed of a run on one line, of whatever the description holds."""
+    from multipress.cli.progress import stages_name
+
     data = spec.get("data")
     task = (data.get("task") or Path(str(data.get("train", ""))).name) if isinstance(data, dict) else ""
-    methods = spec.get("methods")
-    names = [m.get("name", "?") for m in methods if isinstance(m, dict)] if isinstance(methods, list) else []
     kind, seed = spec.get("kind", ""), spec.get("seed")
-    label = "+".join(map(str, names)) or ("dense" if kind == "train" else "")
+    try:
+        label = stages_name(spec) if kind == "train" or spec.get("methods") else ""
+    except (AttributeError, LookupError, TypeError, ValueError):
+        label = "?"
     parts = [str(kind), str(spec.get("model", "")), str(task), label, "" if seed is None else f"seed {seed}"]
     return " ".join(part for part in parts if part)
