@@ -259,7 +259,10 @@ def test_a_training_whose_weights_are_kept_is_resumed_whole(tiny_folder, tmp_pat
     [
         ({"tickets": {"rounds": 0}}, "tickets.rounds"),
         ({"tickets": {}}, "needs rounds"),
-        ({"tickets": {"rounds": 2, "share": 1.0}}, "tickets.share"),
+        ({"tickets": {"rounds": 2, "share": 1.0}}, "tickets.share is 1.0, but must be a share above 0 and below 1"),
+        ({"tickets": {"rounds": 2, "share": 0}}, "tickets.share is 0, but must be a share above 0 and below 1"),
+        ({"tickets": {"rounds": 2, "rate_to": [0.5, 0.5, 0.2]}}, "rate_to holds 3 shares, but tickets.rounds is 2"),
+        ({"tickets": {"rounds": 2, "weight_rounds": [2, 2]}}, "weight_rounds holds a number twice"),
         ({"tickets": {"rounds": 2, "at": 1.0}}, "tickets.at"),
         ({"tickets": {"rounds": 2, "rewind": "lr"}}, "rate, weights"),
         ({"tickets": {"rounds": 2, "importance": ["size"]}}, "magnitude, random"),
@@ -292,7 +295,11 @@ def test_a_chain_is_read_as_it_is_written():
     [
         ({"subsets": ((("pruning", "quantization"), ("distillation",)),)}, SpecError, "last"),
         ({"subsets": ((("pruning",), ("quantization",), ()),)}, SpecError, "last"),
-        ({"methods": {"pruning": {"embedings": True}}}, SpecError, "no effect"),
+        (
+            {"methods": {"pruning": {"embedings": True}}},
+            SettingError,
+            "no setting 'embedings'; its settings are: biases",
+        ),
         ({"methods": {"pruning": {"sparsity": 0.9}}}, SpecError, "no effect"),
         ({"methods": {"pruning": {"scope": ["global", "matrix"]}}}, SettingError, "one value"),
         ({"methods": {"pruning": {"scope": "rows"}}}, SettingError, "global, matrix"),

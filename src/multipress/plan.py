@@ -75,15 +75,16 @@ def _ticket_settings(study: StudySpec) -> dict[str, Any]:
 
     Raises:
         SpecError: `[methods.pruning]` holds what has no effect there, and no subset prunes.
-        SettingError: a setting is a list; rounds need one value.
+        SettingError: a setting is unknown, or a list; rounds need one value.
     """
     settings = study.methods.get("pruning", {})
+    get_method("pruning").check_names(settings)
     prunes = isinstance(study.subsets, str) or any("pruning" in st for one in study.subsets for st in _stages(one))
     for key, value in settings.items():
         if key not in _FOR_TICKETS and not prunes:
             raise SpecError(
                 f"methods.pruning.{key} has no effect: no subset prunes, and of [tickets] only "
-                f"{' and '.join(_FOR_TICKETS)} can be set there."
+                f"{', '.join(_FOR_TICKETS)} can be set there."
             )
         if key in _FOR_TICKETS and isinstance(value, list):
             raise SettingError(f"methods.pruning.{key} is {value!r}, but [tickets] needs one value.")

@@ -55,24 +55,34 @@ class TicketSpec:
     def __post_init__(self) -> None:
         if isinstance(self.rounds, bool) or not isinstance(self.rounds, int) or not 1 <= self.rounds <= 100:
             raise SpecError(f"tickets.rounds is {self.rounds!r}, but must be a whole number from 1 to 100.")
-        for name, low, high in (("share", 0.0, 1.0), ("at", 0.0, 0.99)):
-            value = getattr(self, name)
-            fits = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-            if not fits or (name == "share" and value in (0, 1)):
-                raise SpecError(f"tickets.{name} is {value!r}, but must be a share from {low:g} to {high:g}.")
-        for value in self.rate_to:
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-                raise SpecError(f"tickets.rate_to holds {value!r}, but must hold shares from 0 to below 1.")
+        if not _is_number(self.share) or not 0 < self.share < 1:
+            raise SpecError(f"tickets.share is {self.share!r}, but must be a share above 0 and below 1.")
+        if not _is_number(self.at) or not 0 <= self.at <= 0.99:
+            raise SpecError(f"tickets.at is {self.at!r}, but must be a share from 0 to 0.99.")
         for name, known in (("rewind", ("rate", "weights")), ("importance", ("magnitude", "random", "none"))):
             if not getattr(self, name) or not set(getattr(self, name)) <= set(known):
                 raise SpecError(f"tickets.{name} is {list(getattr(self, name))!r}; choose from: {', '.join(known)}.")
+        self._check_rate_to()
         if self.weight_rounds:
             self._check_weight_rounds()
+
+    def _check_rate_to(self) -> None:
+        for value in self.rate_to:
+            if not _is_number(value) or not 0 <= value < 1:
+                raise SpecError(f"tickets.rate_to holds {value!r}, but must hold shares from 0 to below 1.")
+        if len(self.rate_to) > self.rounds:
+            raise SpecError(f"tickets.rate_to holds {len(self.rate_to)} shares, but tickets.rounds is {self.rounds}.")
 
     def _check_weight_rounds(self) -> None:
         if not all(type(number) is int and 1 <= number <= self.rounds for number in self.weight_rounds):
             raise SpecError(f"tickets.weight_rounds is {list(self.weight_rounds)}; rounds are 1 to {self.rounds}.")
+        if len(set(self.weight_rounds)) < len(self.weight_rounds):
+            raise SpecError(f"tickets.weight_rounds holds a number twice: {list(self.weight_rounds)}.")
         if self.rewind != ("rate",):
             raise SpecError('tickets.weight_rounds needs rewind = "rate": it rewinds weights in some rounds of those.')
         if "magnitude" not in self.importance:
             raise SpecError("tickets.weight_rounds are rounds of magnitude pruning; tickets.importance leaves it out.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

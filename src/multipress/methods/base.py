@@ -157,16 +157,22 @@ class Method:
         return model
 
     @classmethod
+    def check_names(cls, settings: dict[str, Any]) -> None:
+        """Raise `SettingError` for a setting that is unknown; it names the known ones."""
+        known = sorted(f.name for f in fields(cls))
+        for key in settings:
+            if key not in known:
+                raise SettingError(f"{cls.name} has no setting {key!r}; its settings are: {', '.join(known)}.")
+
+    @classmethod
     def from_settings(cls, settings: dict[str, Any]) -> Method:
         """The method with these settings; the rest have their defaults.
 
         Raises:
             SettingError: an unknown setting (the known ones are named), or a value that cannot be used.
         """
+        cls.check_names(settings)
         known = {f.name: f for f in fields(cls)}
-        for key in settings:
-            if key not in known:
-                raise SettingError(f"{cls.name} has no setting {key!r}; its settings are: {', '.join(sorted(known))}.")
         return cls(**{key: _fit(cls.name, known[key], value) for key, value in settings.items()})
 
     def settings(self) -> dict[str, Any]:
