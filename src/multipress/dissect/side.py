@@ -101,7 +101,8 @@ def _labels(artifacts: Sequence[Artifact]) -> list[str]:
     """Names with the settings that differ between the artifacts; that weights went at random is always said."""
     rows = [_asked(artifact) for artifact in artifacts]
     different = [row for number, row in enumerate(rows) if row is not None and row not in rows[:number]]
-    different += [_by_magnitude(row) for row in different if _importance(row) != "magnitude"]
+    twins = [_by_magnitude(row) for row in different if _importance(row) != "magnitude"]
+    different += [row for row in twins if row not in different]
     names = [f"{cell.model} {cell.task} {cell.label} seed {cell.seed}" for cell in read_cells(different)]
     return [
         artifact.folder.resolve().name if row is None else names[different.index(row)]
