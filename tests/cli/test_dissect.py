@@ -13,7 +13,7 @@ from transformers import BertForSequenceClassification
 from multipress.artifact import open_artifact
 from multipress.checkpoint import load_model, save_model
 from multipress.dissect.probe_tasks import PROBES
-from multipress.dissect.side import open_side
+from multipress.dissect.side import open_side, told_apart
 from multipress.models.encoder import encoder_linears
 from multipress.recipe import Recipe
 from multipress.spec import DataSpec, MethodSpec, RunSpec
@@ -229,7 +229,6 @@ def test_probes_find_what_the_words_tell(folders, text, run, tmp_path):
 
 def test_rows_of_another_question_have_another_place(folders, text, tmp_path):
     from multipress.dissect.run import Dissection, ask
-    from multipress.dissect.side import open_side
 
     write_probes(tmp_path)
     small, dense = map(open_side, folders)
@@ -299,6 +298,9 @@ def test_zeros_at_random_are_in_the_name_in_any_company(tmp_path, text, run):
         write(tmp_path / importance, sparsity=0.5, run_id=importance, spec=spec)
     alone = [open_side(tmp_path / name).label for name in ("random", "magnitude")]
     assert ["importance=random" in label for label in alone] == [True, False]
+    together = told_apart([open_side(tmp_path / name) for name in ("random", "magnitude")])
+    assert all(label.count("[") == 1 for label in together)
+    assert all(f"importance={name}" in label for name, label in zip(("random", "magnitude"), together, strict=True))
     dense = write(tmp_path / "dense")
     code, _, err = run(
         "dissect", tmp_path / "random", "--against", dense, "--data", text, "--csv", tmp_path / "rows.csv"
