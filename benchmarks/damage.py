@@ -7,7 +7,8 @@ Each file holds the rows of one seed: its compressed artifacts against the dense
 dense models against dense models of other seeds: what training once more changes where nothing is compressed. Out come
 
 - each combination's change by measure and layer, the mean over seeds with a 95 % interval (Student's t; of three seeds
-  it is wide, 2.5 times their standard deviation to each side); of the control none, as its pairs share models;
+  it is wide, 2.5 times their standard deviation to each side); of the control none, as its pairs share models
+  (where they go round, 1 against 0, 2 against 1, 0 against 2, changes of a measure sum to zero: look at their range);
 - the same of one combination less another, seed by seed (`--less KD+P60:P60`): what distilling changes beside pruning;
 - how alike two combinations' damage is, whatever its size: an artifact's profile is its change in each of `LIKENESS`
   (1 less the value) and `OWN` (the change against dense) by layer, each in units of its root mean square over all
@@ -114,7 +115,8 @@ def by_layer(found: Changes) -> list[dict[str, Any]]:
     lines = []
     for name in dict.fromkeys(one.combination for one in found):
         own = {one.seeds: values for one, values in found.items() if one.combination == name}
-        for measure, layer in next(iter(own.values())):
+        first, *others = own.values()
+        for measure, layer in [key for key in first if all(key in other for other in others)]:
             values = over_seeds([one[measure, layer] for one in own.values()], list(own))
             lines.append({"combination": name, "measure": measure, "layer": layer, **values})
     return lines
@@ -132,7 +134,8 @@ def less(found: Changes, one: str, other: str) -> Changes:
 
 def profiles(found: Changes) -> dict[Compared, np.ndarray]:
     """Each artifact's damage as a vector of length 1; what no artifact changes is left out, and so are probes."""
-    keys = [key for key in next(iter(found.values())) if key[0] in (*LIKENESS, *OWN)]
+    first, *others = found.values()
+    keys = [key for key in first if key[0] in (*LIKENESS, *OWN) and all(key in other for other in others)]
     table = np.array([[own[key] for key in keys] for own in found.values()])
     # The controls hold models that other rows hold too, so that a scale with them in it would favor likeness.
     compressed = [len(one.seeds) == 1 for one in found]
@@ -189,13 +192,19 @@ def figure(lines: Sequence[Mapping[str, Any]]) -> str:
         series = []
         for number, name in enumerate(names):
             own = [line for line in lines if (line["combination"], line["measure"]) == (name, measure)]
-            ends = [
-                (line["mean"], line["mean"]) if line["low"] is None else (line["low"], line["high"]) for line in own
-            ]
-            points = [(line["layer"], line["mean"], *pair) for line, pair in zip(own, ends, strict=True)]
-            series.append(Series(name, number, points))
+            series.append(Series(name, number, [(line["layer"], *_drawn(line)) for line in own]))
         panels.append((title, series))
     return lines_figure(panels)
+
+
+def _drawn(line: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Where a line and the ends of its bar are; of the control's own changes, whose sign is by chance, the largest."""
+    if line["low"] is not None:
+        return line["mean"], line["low"], line["high"]
+    if line["measure"] in OWN and len(line["seeds"]) > 1:
+        most = max(map(abs, line["seeds"]))
+        return 0.0, -most, most
+    return line["mean"], min(line["seeds"]), max(line["seeds"])
 
 
 def _cell(line: Mapping[str, Any], digits: int) -> str:
@@ -219,9 +228,11 @@ def main() -> None:
     found = changes(rows)
     lines, vectors = by_layer(found), profiles(found)
     for asked in args.less:
-        between = less(found, *asked.split(":"))
+        one, _, other = asked.partition(":")
+        between = less(found, one, other)
         if not between:
-            raise SystemExit(f"--less {asked}: the combinations are {', '.join({one.combination for one in found})}.")
+            names = ", ".join(dict.fromkeys(compared.combination for compared in found))
+            raise SystemExit(f"--less {asked}: write ONE:OTHER, of {names}.")
         lines += by_layer(between)
     result = {"changes": lines, "cosines": cosines(vectors), "nearest": recognized(vectors)}
     if args.output:

@@ -166,6 +166,9 @@ def test_rounds_are_on_the_page_and_in_the_terminal_and_zeros_in_the_csv(tickets
     assert "pruned in rounds" in printed
     assert sum(line.startswith(("dense ", "magnitude", "random ")) for line in printed.splitlines()) >= 6
     assert sum(line.startswith("nothing") for line in printed.splitlines()) == 3
+    # Where there is no round with nothing pruned, the bar is the dense run, and is said to be.
+    assert "d: less dense" in printed
+    assert printed.count(" d ") == 3
 
 
 def test_rewound_weights_are_under_the_masks_of_the_other_rounds(tickets):

@@ -257,9 +257,10 @@ def open_artifact(folder: Path) -> Artifact:
             f"{folder} has no {MANIFEST}. It is a model of transformers, of which `multipress train` and `compress` "
             "make an artifact, or its writing was cut short."
         )
-    inside = sorted(folder.glob("attempt-*/artifact"))
+    inside = list(folder.glob("attempt-*/artifact"))
     if inside and not os.path.lexists(folder / MANIFEST):
-        raise ArtifactError(f"{folder} is the folder of a run. Its artifact is {inside[-1]}.")
+        newest = max(inside, key=lambda path: path.stat().st_mtime)
+        raise ArtifactError(f"{folder} is the folder of a run. Its artifact is {newest}.")
     sealed = read_bounded(folder, MANIFEST, _MAX_MANIFEST_BYTES)
     manifest = unseal(sealed)
     names = largest_files(manifest["format_version"], writes=is_translator(manifest))

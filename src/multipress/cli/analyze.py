@@ -87,17 +87,22 @@ def _print_rounds(console: Console, rounds: Sequence[Mapping[str, Any]]) -> None
     for model, task in dict.fromkeys((row["model"], row["task"]) for row in rounds):
         console.rule(plain(f"{model}, {task}: pruned in rounds"), align="left", style="dim", characters="─")
         own = [row for row in rounds if (row["model"], row["task"]) == (model, task)]
-        # Rounds train on, so that the dense run is a bar only where there is no better one.
-        bar = "change" if all(row["less_unpruned"] is None for row in own) else "less_unpruned"
-        name = "less dense" if bar == "change" else "less unpruned"
+        # Rounds train on, so that the dense run is no bar where there is a better one.
+        has_bar = any(row["less_unpruned"] is not None for row in own)
+        name = "less unpruned" if has_bar else "less dense"
         table = _plain_table(("way", "round", "zeros", "points", name, "less random"))
         for row in own:
             zeros = "" if row["sparsity_prunable"] is None else f"{row['sparsity_prunable']:.1%}"
             shown = [str(row["round"]), zeros, f"{100 * row['score']:.2f}"]
-            table.add_row(way_name(row), *shown, with_ends(row, bar), with_ends(row, "less_random"))
+            has_own = row["less_unpruned"] is not None
+            less = with_ends(row, "less_unpruned" if has_own else "change")
+            less += " d" if has_bar and not has_own and row["change"] is not None else ""
+            table.add_row(way_name(row), *shown, less, with_ends(row, "less_random"))
         console.print(table)
         console.print("zeros: of the weights that may be pruned. random: as many zeros at random.", style="dim")
-        console.print("unpruned: the same training with nothing pruned.\n", style="dim")
+        if has_bar:
+            console.print("unpruned: the same training with nothing pruned; d: less dense.", style="dim")
+        console.print()
 
 
 def _plain_table(names: Sequence[str], num_texts: int = 1) -> Table:

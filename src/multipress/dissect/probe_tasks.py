@@ -1,7 +1,7 @@
 """What a probe is asked to tell: examples with labels and control labels, made from the data folder.
 
 An example is one span of words, or two; its label is told from the mean of the words' vectors. The control label is
-drawn at random for each kind of word, in large letters or small, so that a probe that tells it has learned the words
+drawn at random for each kind of word, upper and lower case alike, so that a probe that tells it has learned the words
 by heart.
 """
 

@@ -127,6 +127,8 @@ def _texts(source: str, text: str) -> list[str]:
     try:
         names = find_text(table, (text,) if text else ())
     except DataError as error:
+        if text:
+            raise
         raise DataError(f"{error} Of pairs of texts, name the translations with --label.") from None
     columns = [table.read(name) for name in names]
     return [str(value) for row in zip(*columns, strict=True) for value in row if value is not None]

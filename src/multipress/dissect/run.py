@@ -22,6 +22,7 @@ from multipress.dissect.jackknife import GROUPS
 from multipress.dissect.layers import Found, attention_rows, state_rows
 from multipress.dissect.probes import Prober
 from multipress.dissect.reading import (
+    ROW_WORDS,
     Reading,
     common_units,
     is_special,
@@ -87,7 +88,7 @@ def ask(text: str, num_words: int, column: str = "", label: str = "", **others: 
         rows = read_rows(text, num_words, column)
     if len(rows) < 2 * GROUPS:
         found = sum(map(len, rows))
-        more = f"more --words than {num_words}" if found >= num_words / 2 else "more text"
+        more = f"more --words than {num_words}" if num_words < 2 * GROUPS * ROW_WORDS else "more text"
         raise DataError(
             f"{text or 'WikiText-2'} gives {found} words in {len(rows)} rows, but intervals need at least "
             f"{2 * GROUPS} rows. Give {more}."
