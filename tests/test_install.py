@@ -1,11 +1,15 @@
 """The package as a stranger gets it: the wheel, its core in an empty environment, a prediction there."""
 
+import contextlib
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
@@ -180,3 +184,39 @@ def test_a_command_that_needs_torch_names_the_extra(core: Path, clean: dict[str,
         assert done.stderr.count("\n") == 1
         assert 'pip install "multipress[train]"' in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+INTERVALS = """
+import sys
+blocked = set(sys.argv[1].split(","))
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def find_spec(name, *more):
+    return None if name.partition(".")[0] in blocked else find(name, *more)
+PathFinder.find_spec = staticmethod(find_spec)
+import numpy as np
+from multipress.dissect.jackknife import intervals
+from multipress.dissect.probes import _mean
+assert intervals({"it": 1.0}, [{"it": 1.0 + i} for i in range(10)], {})["it"][0] < 1
+assert _mean(np.arange(10.0), np.arange(10), 0.0)[1] < 4.5
+"""
+
+
+def test_dissections_need_no_more_than_the_extra_for_training():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    found = set()
+    while wanted:
+        name = re.match(r"[\w.-]+", wanted.pop())[0].lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            with contextlib.suppress(metadata.PackageNotFoundError):  # of another system or Python
+                wanted += [one for one in metadata.requires(name) or () if "extra ==" not in one]
+    blocked = [
+        module
+        for module, owners in metadata.packages_distributions().items()
+        if module.isidentifier() and not {one.lower().replace("_", "-") for one in owners} & {*found, "multipress"}
+    ]
+    assert "statsmodels" in blocked
+    done = run(sys.executable, "-c", INTERVALS, ",".join(blocked))
+    assert done.returncode == 0, done.stderr

@@ -252,15 +252,8 @@ def open_artifact(folder: Path) -> Artifact:
     folder = Path(folder)
     if not folder.is_dir():
         raise ArtifactError(f"There is no artifact {folder}: it is not a folder.")
-    if not os.path.lexists(folder / MANIFEST) and (folder / "config.json").is_file():
-        raise ArtifactError(
-            f"{folder} has no {MANIFEST}. It is a model of transformers, of which `multipress train` and `compress` "
-            "make an artifact, or its writing was cut short."
-        )
-    inside = list(folder.glob("attempt-*/artifact"))
-    if inside and not os.path.lexists(folder / MANIFEST):
-        newest = max(inside, key=lambda path: path.stat().st_mtime)
-        raise ArtifactError(f"{folder} is the folder of a run. Its artifact is {newest}.")
+    if not os.path.lexists(folder / MANIFEST):
+        _check_is_no_other_folder(folder)
     sealed = read_bounded(folder, MANIFEST, _MAX_MANIFEST_BYTES)
     manifest = unseal(sealed)
     names = largest_files(manifest["format_version"], writes=is_translator(manifest))
@@ -281,6 +274,19 @@ def open_artifact(folder: Path) -> Artifact:
     opened = {name: (traces[name], data if len(data) <= _KEPT_BYTES else None) for name, data in files.items()}
     opened[WEIGHTS] = (traces[WEIGHTS], None)
     return Artifact(folder, config, manifest, aliases, opened)
+
+
+def _check_is_no_other_folder(folder: Path) -> None:
+    """Raise `ArtifactError` for a folder without a manifest that is known to be something else."""
+    if (folder / "config.json").is_file():
+        raise ArtifactError(
+            f"{folder} has no {MANIFEST}. It is a model of transformers, of which `multipress train` and `compress` "
+            "make an artifact, or its writing was cut short."
+        )
+    inside = list(folder.glob("attempt-*/artifact"))
+    if inside:
+        newest = max(inside, key=lambda path: path.stat().st_mtime)
+        raise ArtifactError(f"{folder} is the folder of a run. Its artifact is {newest}.")
 
 
 def _check_version(config: dict[str, Any], version: int) -> None:

@@ -180,6 +180,15 @@ def test_zeros_are_told_by_kind_with_biases_and_a_decoders_apart():
     assert "decoder key bias" in page.text
 
 
+def test_biases_that_were_pruned_are_told_and_those_of_norms_which_never_are_do_not_count():
+    found = [zeros(1, kind, pruned) for kind, pruned in (("query", 40), ("key", 60), ("value", 20), ("norm", 0))]
+    biases = [{**one, "context": one["context"] | {"is_bias": True}} for one in found]
+    said = " ".join(findings([*found, *biases]))
+    assert "of matrices most was pruned in key of layer 1" in said
+    assert "; of biases most in key (60%), least in value (20%)" in said
+    assert "of biases" not in " ".join(findings(found))
+
+
 def test_the_csv_has_zeros_heads_and_what_all_have_but_no_layers_of_other_depth(rows):
     found = list(csv.DictReader(dissection_csv(rows).splitlines()))
     assert {row["name"] for row in found} == {row["name"] for row in rows}

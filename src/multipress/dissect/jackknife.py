@@ -34,10 +34,8 @@ def intervals(
         grains: The step of numbers that come in steps, such as counts, by name. Leaving out a little text may not move
             them at all; their interval has one step to each side at least.
     """
-    found = {}
+    found, quantile = {}, student_quantile(0.95, GROUPS - 1)
     for name, value in full.items():
-        reach = max(
-            student_quantile(0.95, GROUPS - 1) * jackknife_error([one[name] for one in without]), grains.get(name, 0.0)
-        )
+        reach = max(quantile * jackknife_error([one[name] for one in without]), grains.get(name, 0.0))
         found[name] = (value - reach, value + reach)
     return found

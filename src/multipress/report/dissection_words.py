@@ -212,12 +212,20 @@ def _degenerate_words(blocks: Sequence[Row]) -> list[str]:
 
 def pruned_shares(rows: Sequence[Row], artifact: str) -> dict[tuple[int, str], tuple[int, int]]:
     """Of each block's matrices by layer and kind how many weights were pruned, of how many; empty if none was."""
-    zeros: dict[tuple[int, str], tuple[int, int]] = {}
-    for row in rows:
-        context = row["context"]
-        if row["name"] == "zero_share" and context["artifact"] == artifact and is_matrix(row):
-            pruned, size = zeros.get((context["layer"], context["matrix"]), (0, 0))
-            zeros[context["layer"], context["matrix"]] = (pruned + context["pruned"], size + context["size"])
+    return _pruned([row["context"] for row in _zeros_of(rows, artifact) if is_matrix(row)], "layer", "matrix")
+
+
+def _zeros_of(rows: Sequence[Row], artifact: str) -> list[Row]:
+    return [row for row in rows if row["name"] == "zero_share" and row["context"]["artifact"] == artifact]
+
+
+def _pruned(tensors: Sequence[Row], *by: str) -> dict[Any, tuple[int, int]]:
+    """How many weights of tensors were pruned, of how many, by what these have under some names; empty if none was."""
+    zeros: dict[Any, tuple[int, int]] = {}
+    for one in tensors:
+        place = tuple(one[name] for name in by)
+        pruned, size = zeros.get(place, (0, 0))
+        zeros[place] = (pruned + one["pruned"], size + one["size"])
     return zeros if any(pruned for pruned, _ in zeros.values()) else {}
 
 
@@ -237,15 +245,11 @@ def _zero_words(rows: Sequence[Row], artifact: str) -> list[str]:
 
 def _bias_words(rows: Sequence[Row], artifact: str) -> list[str]:
     """Of which kind most biases of the blocks were pruned, if any were."""
-    kinds: dict[str, tuple[int, int]] = {}
-    for row in rows:
-        context = row["context"]
-        if row["name"] == "zero_share" and context["artifact"] == artifact and context["is_bias"] and context["layer"]:
-            pruned, size = kinds.get(context["matrix"], (0, 0))
-            kinds[context["matrix"]] = (pruned + context["pruned"], size + context["size"])
-    if not any(pruned for pruned, _ in kinds.values()):
+    tensors = [row["context"] for row in _zeros_of(rows, artifact)]
+    biases = [one for one in tensors if one["is_bias"] and one["layer"] and one["matrix"] != "norm"]
+    shares = {kind: pruned / size for (kind,), (pruned, size) in _pruned(biases, "matrix").items()}
+    if not shares:
         return []
-    shares = {kind: pruned / size for kind, (pruned, size) in kinds.items()}
     most, least = max(shares, key=lambda kind: shares[kind]), min(shares, key=lambda kind: shares[kind])
     return [f"of biases most in {most} ({shares[most]:.0%}), least in {least} ({shares[least]:.0%})"]
 
